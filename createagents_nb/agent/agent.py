@@ -1,0 +1,40 @@
+"""What an agent is: a name, instructions, tools, options and a bounded history. No I/O."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .history import History
+from .tools import BaseTool
+
+__all__ = ["Agent"]
+
+
+@dataclass
+class Agent:
+    """The state of one agent.
+
+    Attributes:
+        name: how it is called in the recorder and in the notebook.
+        model: the model's name as its provider knows it.
+        instructions: the system message, None for none.
+        tools: what the model may ask for; names are unique.
+        config: validated options of a request.
+        history: whole turns, oldest first.
+        max_tool_rounds: how often in one turn tools are run and the model is asked again.
+
+    Example:
+        >>> agent = Agent(name="helper", model="gpt-4.1-mini", instructions="Answer briefly.")
+    """
+
+    name: str
+    model: str
+    instructions: str | None = None
+    tools: tuple[BaseTool, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    history: History = field(default_factory=History)
+    max_tool_rounds: int = 20
+    turn_numbers: Iterator[int] = field(default_factory=itertools.count, repr=False)

@@ -1,0 +1,301 @@
+"""The only tool loop. One turn: ask the model, run the tools it asks for, ask again, until it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from ..errors import InvalidMessageError
+from ..logging_config import LoggingConfig, redact
+from .agent import Agent
+from .call_record import CallRecord, CallStatus, RecordSink, RequestRecord, ToolRecord, current_cell
+from .events import RoundEnded, ToolCallFinished, ToolCallRequested, ToolCallStarted
+from .history import Message, Turn
+from .repository import ChatRepository, ChatRequest
+from .stream import StreamingResponseDTO
+from .tool_executor import ToolExecutionResult, ToolExecutor
+
+__all__ = ["ChatWithAgentUseCase"]
+
+_logger = LoggingConfig.get_logger(__name__)
+
+# What the next request says of a turn that did not end by itself.
+_MARKS = {
+    "ok": "[empty answer]",
+    "cancelled": "[stopped by the user before the end]",
+    "error": "[failed before the end]",
+    "limit": "[stopped: too many rounds of tools]",
+}
+
+
+class ChatWithAgentUseCase:
+    """Runs turns of agents against one provider.
+
+    Args:
+        repository: the provider.
+        executor: runs the tools; default `ToolExecutor` with its defaults.
+        sink: where the records go; default nowhere.
+
+    Example:
+        >>> response = await ChatWithAgentUseCase(OpenAIChatAdapter()).execute(agent, "Hello")
+        >>> text = await response
+    """
+
+    def __init__(
+        self,
+        repository: ChatRepository,
+        *,
+        executor: ToolExecutor | None = None,
+        sink: RecordSink | None = None,
+    ) -> None:
+        self._repository = repository
+        self._executor = executor or ToolExecutor()
+        self._sink = sink
+
+    async def execute(self, agent: Agent, message: str) -> StreamingResponseDTO:
+        """Start a turn and return its response while it streams.
+
+        Raises:
+            InvalidMessageError: the message is empty or not a string; nothing was sent.
+        """
+        if not isinstance(message, str):
+            raise InvalidMessageError(
+                f"The message must be a string, not {type(message).__name__}: chat(str(…)) or an f-string"
+            )
+        if not message.strip():
+            raise InvalidMessageError("The message is empty: write what the agent should answer")
+        turn = _Turn(self._repository, self._executor, self._sink, agent, message)
+        turn.response.start(turn.run(), turn.settle)
+        await asyncio.sleep(0)  # the request leaves now, even if the caller computes for a while first
+        return turn.response
+
+
+class _Turn:
+    """The state of one turn. Nothing here is shared with another turn but the agent's history, at the end."""
+
+    def __init__(
+        self,
+        repository: ChatRepository,
+        executor: ToolExecutor,
+        sink: RecordSink | None,
+        agent: Agent,
+        message: str,
+    ) -> None:
+        self.repository, self.executor, self.sink, self.agent = repository, executor, sink, agent
+        self.tools = {tool.name: tool for tool in agent.tools}
+        self.number = next(agent.turn_numbers)
+        self.started = time.perf_counter()
+        self.past = agent.history.messages
+        self.messages = [Message("user", message)]
+        self.round_text_from = 0
+        self.generation_s = 0.0
+        # Opened as interrupted: whatever happens from here on, there is a row to settle.
+        self.status: CallStatus = "cancelled"
+        self.error: BaseException | None = None
+        cell = current_cell.get()
+        self.record = CallRecord(
+            call_id=uuid.uuid4().hex,
+            started_at=datetime.now(UTC),
+            agent=agent.name,
+            provider=repository.provider,
+            model=agent.model,
+            status="running",
+            prompt=message,
+            cell_id=cell.cell_id,
+            execution_count=cell.execution_count,
+        )
+        self.response = StreamingResponseDTO(self.record)
+        if sink is not None:
+            sink.call_opened(self.record)
+
+    async def run(self) -> None:
+        try:
+            self.status = await self._rounds()
+        except Exception as error:
+            _logger.warning("Turn of %s failed: %s: %s", self.agent.name, type(error).__name__, error)
+            self.status, self.error = "error", error
+        finally:
+            self.settle()
+
+    async def _rounds(self) -> CallStatus:
+        for number in range(1, self.agent.max_tool_rounds + 2):
+            calls = await self._round_trip(number)
+            if not calls:
+                return "ok"
+            if number <= self.agent.max_tool_rounds:
+                text = self._round_text()
+                results = await self._run_tools(calls, number)
+                # Entered together: a history never holds a call without its answer.
+                self.messages.append(Message("assistant", text, tool_calls=tuple(calls)))
+                self.messages.extend(results)
+                self.round_text_from = len(self.response.text)
+        return "limit"
+
+    async def _round_trip(self, number: int) -> list[ToolCallRequested]:
+        system = [Message("system", self.agent.instructions)] if self.agent.instructions else []
+        request = ChatRequest(
+            model=self.agent.model,
+            messages=[*system, *self.past, *self.messages],
+            tools=self.agent.tools,
+            config=self.agent.config,
+        )
+        record = RequestRecord(
+            call_id=self.record.call_id,
+            round=number,
+            started_at=datetime.now(UTC),
+            provider=self.repository.provider,
+            model=self.agent.model,
+            status="cancelled",
+        )
+        started = time.perf_counter()
+        calls: list[ToolCallRequested] = []
+        end = RoundEnded()
+        first: float | None = None
+        feed = self.response.feed
+        try:
+            async with aclosing(self.repository.round_trip(request)) as events:
+                async for event in events:
+                    if type(event) is str:
+                        if first is None:
+                            first = time.perf_counter()
+                        feed(event)
+                        continue
+                    if isinstance(event, ToolCallRequested):
+                        calls.append(event)
+                    elif isinstance(event, RoundEnded):
+                        end = event
+                    feed(event)
+            record = replace(record, status="ok")
+        except Exception as error:
+            record = replace(record, status="error", error_type=type(error).__name__, error=redact(str(error)))
+            raise
+        finally:
+            # An interrupted reply has no end that tells when it began.
+            self._settle_request(record, started, end.first_output_at or first, end)
+        return calls
+
+    async def _run_tools(self, calls: list[ToolCallRequested], number: int) -> list[Message]:
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(self._run_tool(call, number)) for call in calls]
+        return [
+            Message("tool", task.result().text, tool_call_id=call.tool_call_id, name=call.name)
+            for call, task in zip(calls, running, strict=True)
+        ]
+
+    async def _run_tool(self, call: ToolCallRequested, number: int) -> ToolExecutionResult:
+        self.response.feed(ToolCallStarted(call.tool_call_id, call.name, number))
+        started_at, started = datetime.now(UTC), time.perf_counter()
+        outcome = ToolExecutionResult(success=False, error="stopped", status="cancelled")
+        try:
+            tool = self.tools.get(call.name)
+            if tool is None:
+                outcome = self.executor.unknown(call.name, list(self.tools))
+            else:
+                outcome = await self.executor.execute(tool, call.arguments)
+            return outcome
+        finally:
+            latency_s = time.perf_counter() - started
+            self.response.feed(
+                ToolCallFinished(
+                    call.tool_call_id,
+                    call.name,
+                    number,
+                    outcome.status,
+                    latency_s,
+                    outcome.text,
+                    outcome.result,
+                )
+            )
+            record = ToolRecord(
+                call_id=self.record.call_id,
+                tool_call_id=call.tool_call_id,
+                round=number,
+                tool=call.name,
+                arguments=call.arguments,
+                status=outcome.status,
+                started_at=started_at,
+                latency_s=latency_s,
+                result=outcome.text if outcome.success else None,
+                error=outcome.error,
+            )
+            self.record = replace(self.record, tool_calls=self.record.tool_calls + 1)
+            self.response.update(self.record, record)
+            if self.sink is not None:
+                self.sink.tool_settled(record)
+
+    def _settle_request(self, record: RequestRecord, started: float, first: float | None, end: RoundEnded) -> None:
+        now = time.perf_counter()
+        usage = end.usage
+        ttft_s = first - started if first is not None else None
+        generation_s = now - first if first is not None else 0.0
+        record = replace(
+            record,
+            response_model=end.model,
+            finish_reason=end.finish_reason,
+            latency_s=now - started,
+            ttft_s=ttft_s,
+            tokens_per_s=_rate(usage.output_tokens, generation_s),
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            load_s=usage.load_s,
+            prompt_eval_s=usage.prompt_eval_s,
+            eval_s=usage.eval_s,
+            retries=end.retries,
+        )
+        self.generation_s += generation_s
+        known = self.record
+        self.record = replace(
+            known,
+            rounds=record.round,
+            ttft_s=first - self.started if known.ttft_s is None and first is not None else known.ttft_s,
+            input_tokens=_sum(known.input_tokens, usage.input_tokens),
+            output_tokens=_sum(known.output_tokens, usage.output_tokens),
+            cached_tokens=_sum(known.cached_tokens, usage.cached_tokens),
+            reasoning_tokens=_sum(known.reasoning_tokens, usage.reasoning_tokens),
+        )
+        self.response.update(self.record, record)
+        if self.sink is not None:
+            self.sink.request_settled(record)
+
+    def settle(self) -> None:
+        """The end of the turn, however it ends; the second call does nothing."""
+        if self.response.done:
+            return
+        error = self.error
+        self.record = replace(
+            self.record,
+            status=self.status,
+            latency_s=time.perf_counter() - self.started,
+            tokens_per_s=_rate(self.record.output_tokens, self.generation_s),
+            error_type=type(error).__name__ if error is not None else None,
+            error=redact(str(error)) if error is not None else None,
+            response=self.response.text,
+        )
+        self._remember()
+        if self.sink is not None:
+            self.sink.call_settled(self.record)
+        self.response.settle(self.record, error)
+
+    def _remember(self) -> None:
+        text = self._round_text()
+        if self.status != "ok" or not text.strip():
+            text = f"{text}\n\n{_MARKS[self.status]}".strip()
+        status = self.status if self.status != "running" else "ok"
+        self.agent.history.add(Turn(self.number, (*self.messages, Message("assistant", text, status=status))))
+
+    def _round_text(self) -> str:
+        return self.response.text[self.round_text_from :]
+
+
+def _sum(known: int | None, more: int | None) -> int | None:
+    return known if more is None else (known or 0) + more
+
+
+def _rate(tokens: int | None, seconds: float) -> float | None:
+    return tokens / seconds if tokens and seconds > 0 else None

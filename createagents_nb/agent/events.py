@@ -1,0 +1,101 @@
+"""What a stream is made of, whoever the provider is.
+
+A piece of text is a plain ``str``: nothing is built per token. Everything else is one of these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from .call_record import CallStatus, ToolStatus
+
+__all__ = [
+    "Event",
+    "Reasoning",
+    "RoundEnded",
+    "ToolCallFinished",
+    "ToolCallRequested",
+    "ToolCallStarted",
+    "TurnDone",
+    "Usage",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """A piece of the model's thinking, where the server sends it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallRequested:
+    """The model asks for a tool."""
+
+    tool_call_id: str
+    name: str
+    arguments: str
+    """JSON as the model wrote it, which may be broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallStarted:
+    tool_call_id: str
+    name: str
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallFinished:
+    tool_call_id: str
+    name: str
+    round: int
+    status: ToolStatus
+    latency_s: float
+    result: str
+    """As the model is told it: the result, or the error in words it can act on."""
+    value: Any = field(default=None, compare=False, repr=False)
+    """What the tool returned, for the view."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts and server timings of one round trip; None where the server does not say."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    load_s: float | None = None
+    prompt_eval_s: float | None = None
+    eval_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoundEnded:
+    """The last event of a round trip.
+
+    Attributes:
+        finish_reason: ``stop``, ``length``, ``tool_calls``, ``content_filter``… as the server says it.
+        first_output_at: ``time.perf_counter()`` of the first text or tool-call token, None if there was none.
+        model: the model that says it answered.
+        retries: how often the request was sent again before it was answered.
+    """
+
+    finish_reason: str | None = None
+    usage: Usage = Usage()
+    first_output_at: float | None = None
+    model: str | None = None
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TurnDone:
+    """The last event of a turn, however it ends."""
+
+    status: CallStatus
+    error: BaseException | None = None
+
+
+Event: TypeAlias = str | Reasoning | ToolCallRequested | ToolCallStarted | ToolCallFinished | RoundEnded | TurnDone

@@ -1,0 +1,292 @@
+"""The response of a turn: awaitable, iterable by any number of consumers, replaying when finished."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from types import TracebackType
+from typing import Any, ClassVar
+
+from .. import bridge
+from .call_record import CallRecord, CallStatus, RequestRecord, ToolRecord
+from .events import Event, RoundEnded, TurnDone, Usage
+
+__all__ = ["StreamingResponseDTO"]
+
+
+class StreamingResponseDTO:
+    """What `CreateAgent.chat` returns, while the answer is still streaming.
+
+    - ``await response`` is the whole text, as often as you like.
+    - ``async for token in response`` gives its pieces; every consumer starts at the beginning.
+    - ``str(response)`` is the whole text too; it waits for it, so ``print(response)`` prints the answer.
+
+    A turn that fails raises the same error to every consumer, after the tokens that arrived. A cancelled turn
+    ends quietly with the text so far; `status` tells. Leaving an ``async for`` does not stop the turn. Cancelling
+    the task that waits for the response does, as with any awaited task, unless somebody else waits for it too.
+
+    Every event is kept for replay, so memory is bounded by the size of the answer, not by the slowest reader.
+
+    Example:
+        >>> response = await agent.chat("Tell me a story")
+        >>> async for token in response:
+        ...     print(token, end="")
+        >>> text = await response
+    """
+
+    display_hook: ClassVar[Callable[[StreamingResponseDTO], None] | None] = None
+    """How a notebook shows a response; set by the extension."""
+
+    def __init__(self, record: CallRecord) -> None:
+        self._record = record
+        self._requests: list[RequestRecord] = []
+        self._tools: list[ToolRecord] = []
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._events: list[Event] = []
+        self._readers: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[None]] = []
+        self._done = False
+        self._error: BaseException | None = None
+        self._error_traceback: TracebackType | None = None
+        self._text = ""
+        self._text_upto = 0
+
+    # ── what is known ────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        upto = len(self._events)
+        if upto > self._text_upto:
+            new = self._events[self._text_upto : upto]
+            self._text += "".join([event for event in new if type(event) is str])
+            self._text_upto = upto
+        return self._text
+
+    @property
+    def done(self) -> bool:
+        return self._done
+
+    @property
+    def status(self) -> CallStatus:
+        """``running``, ``ok``, ``cancelled``, ``error`` or ``limit`` (of tool rounds)."""
+        return self._record.status
+
+    @property
+    def record(self) -> CallRecord:
+        """The call's record; settled once `done`."""
+        return self._record
+
+    @property
+    def requests(self) -> tuple[RequestRecord, ...]:
+        """The round trips that have settled."""
+        return tuple(self._requests)
+
+    @property
+    def tools(self) -> tuple[ToolRecord, ...]:
+        """The tool executions that have settled."""
+        return tuple(self._tools)
+
+    @property
+    def error(self) -> BaseException | None:
+        return self._error
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of all rounds so far; None where the server does not say."""
+        record = self._record
+        return Usage(record.input_tokens, record.output_tokens, record.cached_tokens, record.reasoning_tokens)
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model stopped, as the server said it: ``stop``, ``length``, ``content_filter``…"""
+        ends = [event for event in self._events if isinstance(event, RoundEnded)]
+        return ends[-1].finish_reason if ends else None
+
+    # ── consumers ────────────────────────────────────────────────────────────────────────────────────
+
+    def __await__(self) -> Generator[Any, None, str]:
+        return self._whole_text().__await__()
+
+    async def __aiter__(self) -> AsyncGenerator[str, None]:
+        events, at = self._events, 0
+        while True:
+            while at < len(events):
+                event = events[at]
+                at += 1
+                if type(event) is str:
+                    yield event
+            if self._done:
+                break
+            await self._wait(self._readers, at)
+        self._raise_error()
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """All events from the beginning: ``str`` for text, and the records of `createagents_nb.agent.events`."""
+        events, at = self._events, 0
+        while True:
+            while at < len(events):
+                yield events[at]
+                at += 1
+            if self._done:
+                break
+            await self._wait(self._readers, at)
+        self._raise_error()
+
+    def events_so_far(self) -> tuple[Event, ...]:
+        """What has arrived, without waiting."""
+        return tuple(self._events)
+
+    async def batches(self, interval_s: float) -> AsyncGenerator[list[Event], None]:
+        """All events, in lists that come at most once in ``interval_s`` seconds: what a view needs.
+
+        Raises nothing of the turn's own; `TurnDone` is the last event.
+        """
+        events, at = self._events, 0
+        while True:
+            if len(events) > at:
+                batch = events[at:]
+                at += len(batch)
+                yield batch
+                if self._done and len(events) == at:
+                    return
+                if not self._done:
+                    await asyncio.sleep(interval_s)
+            await self._wait(self._readers, at)
+
+    async def wait(self) -> None:
+        """Wait for the end, whatever it is; raises nothing of the turn's own."""
+        await self._wait(self._waiters, None)
+
+    def cancel(self) -> None:
+        """Stop the turn. The text so far is kept, and the status becomes ``cancelled``. Safe from any thread."""
+        task = self._task
+        if self._done or task is None or self._loop.is_closed():
+            return
+        if _running_loop() is self._loop:
+            task.cancel()
+        else:
+            self._loop.call_soon_threadsafe(task.cancel)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Run ``callback`` on the turn's event loop. Safe from any thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(callback)
+
+    async def aclose(self) -> None:
+        """Stop the turn if it is still running, and wait until everything it held is released."""
+        self.cancel()
+        await self.wait()
+
+    def __str__(self) -> str:
+        if not self._done:
+            if not self._loop.is_running():
+                self._loop.run_until_complete(self.wait())
+            else:
+                try:
+                    bridge.run(self.wait())
+                except bridge.BridgeError:
+                    return self.text  # what there is; `await response` is the way to the rest
+        self._raise_error()
+        return self.text
+
+    def __repr__(self) -> str:
+        text = self.text
+        shown = text if len(text) <= 60 else text[:59] + "…"
+        hint = "" if self._done else "; `await response` for the whole text"
+        return f"<StreamingResponseDTO {self.status}: {len(text)} characters {shown!r}{hint}>"
+
+    def _ipython_display_(self) -> None:
+        hook = type(self).display_hook
+        if hook is None:
+            print(repr(self))
+        else:
+            hook(self)
+
+    async def _whole_text(self) -> str:
+        await self.wait()
+        self._raise_error()
+        return self.text
+
+    async def _wait(self, waiting: list[asyncio.Future[None]], seen: int | None) -> None:
+        """Until there are more than ``seen`` events (None: no number of them will do), or the end."""
+        while not self._is_ready(seen):
+            future = asyncio.get_running_loop().create_future()
+            waiting.append(future)
+            try:
+                # Asked again: a consumer on another thread's loop may have missed the wake-up just now.
+                if not self._is_ready(seen):
+                    await future
+            except asyncio.CancelledError:
+                if not any(other for other in (*self._readers, *self._waiters) if other is not future):
+                    self.cancel()
+                raise
+            finally:
+                if future in waiting:
+                    waiting.remove(future)
+
+    def _is_ready(self, seen: int | None) -> bool:
+        return self._done or (seen is not None and len(self._events) > seen)
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error.with_traceback(self._error_traceback)
+
+    # ── the producer: the tool loop, and nobody else ─────────────────────────────────────────────────
+
+    def start(self, turn: Coroutine[Any, Any, None], settle: Callable[[], None]) -> None:
+        """Run ``turn`` as a task. ``settle`` is called if the task ends without having begun."""
+        self._task = self._loop.create_task(turn)
+        self._task.add_done_callback(lambda task: self._task_ended(task, settle))
+
+    def feed(self, event: Event) -> None:
+        self._events.append(event)
+        if self._readers:
+            self._wake(self._readers)
+
+    def update(self, record: CallRecord, settled: RequestRecord | ToolRecord) -> None:
+        self._record = record
+        if isinstance(settled, RequestRecord):
+            self._requests.append(settled)
+        else:
+            self._tools.append(settled)
+
+    def settle(self, record: CallRecord, error: BaseException | None = None) -> None:
+        """The end: everybody who waits is woken, nothing is fed any more."""
+        if self._done:
+            return
+        self._record = record
+        self._error = error
+        self._error_traceback = error.__traceback__ if error is not None else None
+        self._events.append(TurnDone(record.status, error))
+        self._done = True
+        self._wake(self._readers)
+        self._wake(self._waiters)
+
+    def _task_ended(self, task: asyncio.Task[None], settle: Callable[[], None]) -> None:
+        if not task.cancelled():
+            task.exception()  # seen: it reaches the consumers through `settle`
+        settle()
+        self._task = None
+
+    def _wake(self, waiting: list[asyncio.Future[None]]) -> None:
+        woken, waiting[:] = waiting[:], []
+        for future in woken:
+            loop = future.get_loop()
+            if loop is self._loop:
+                _resolve(future)
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(_resolve, future)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -1,0 +1,311 @@
+"""`CreateAgent`: the one place where the rooms meet."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from os import PathLike
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from .agent.agent import Agent
+from .agent.call_record import CallRecord
+from .agent.chat import ChatWithAgentUseCase
+from .agent.config import validate_config
+from .agent.history import History, Message
+from .agent.repository import ChatRepository
+from .agent.stream import StreamingResponseDTO
+from .agent.tool_executor import ToolExecutor
+from .agent.tools import BaseTool, resolve_tools
+from .builtin_tools import BUILTIN_TOOLS
+from .errors import ConfigurationError
+from .metrics import MetricsRecorder
+from .metrics import recorder as notebook_recorder
+from .providers import adapter_class
+from .providers.choice import choose
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["CreateAgent", "ToolLike"]
+
+ToolLike: TypeAlias = BaseTool | type[BaseTool] | Callable[..., Any] | str
+"""A tool, its class, a function to make one of, or the name of a built-in."""
+
+_names = itertools.count(1)
+
+
+class CreateAgent:
+    """An agent: a model, what it is told, what it may do, and what was said so far.
+
+    Args:
+        provider: ``"openai"`` (and every compatible server, with ``base_url``), ``"ollama"`` or ``"demo"``. With
+            neither provider nor model: what ``%agent use`` or the environment variable ``CREATEAGENTS_NB_MODEL``
+            says, else OpenAI when its key is set, else a local Ollama that answers, else the demo provider; one
+            line says which.
+        model: the provider's name for it; ``"openai:gpt-4.1-mini"`` names both. Default: the provider's.
+        name: how it is called in the recorder; default ``agent-1``, ``agent-2``…
+        instructions: the system message; default none.
+        config: options of each request: ``temperature``, ``max_tokens``, ``top_p``, ``top_k``, ``seed``, ``stop``,
+            ``think`` (True, False or a level), ``num_ctx`` (tokens), ``stream`` (default True), ``extra`` (a dict
+            passed to the provider as it is).
+        tools: `BaseTool` objects, functions, or names of built-ins such as ``"currentdate"``.
+        history_max_size: messages kept between turns; 0 for no memory.
+        base_url: of a compatible server.
+        api_key: default: the provider's environment variable. Never shown, logged or saved.
+        timeout_s: how long no byte may arrive, in seconds.
+        max_retries: of a request that was not answered.
+        max_tool_rounds: how often tools are run in one turn before it ends with status ``limit``.
+        recorder: where calls are recorded; default `createagents_nb.recorder`.
+
+    Raises:
+        UnknownProviderError, UnknownConfigKeyError, UnsupportedConfigError, MissingKeyError, InvalidToolError,
+        UnknownToolError, ConfigurationError: something is wrong with an argument; nothing is sent.
+
+    Example:
+        >>> agent = CreateAgent("openai", "gpt-4.1-mini", tools=["currentdate"])
+        >>> text = await (await agent.chat("What day is it?"))
+    """
+
+    def __init__(
+        self,
+        provider: str | None = None,
+        model: str | None = None,
+        *,
+        name: str | None = None,
+        instructions: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        tools: Iterable[ToolLike] | None = None,
+        history_max_size: int = 20,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        max_retries: int = 2,
+        max_tool_rounds: int = 20,
+        recorder: MetricsRecorder | None = None,
+    ) -> None:
+        for argument, value in (("name", name), ("instructions", instructions)):
+            if value is not None and not isinstance(value, str):
+                raise ConfigurationError(f"{argument} must be a string, not {type(value).__name__}")
+        _check_number("timeout_s", timeout_s, above=0)
+        _check_number("max_retries", max_retries, whole=True)
+        _check_number("max_tool_rounds", max_tool_rounds, whole=True)
+        choice = choose(provider, model, base_url=base_url)
+        adapter = adapter_class(choice.provider)
+        self._repository: ChatRepository = adapter(
+            api_key=api_key, base_url=base_url, timeout_s=timeout_s, max_retries=max_retries
+        )
+        try:
+            history = History(history_max_size)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        self._agent = Agent(
+            name=name or f"agent-{next(_names)}",
+            model=choice.model,
+            instructions=instructions,
+            tools=resolve_tools(tools or (), BUILTIN_TOOLS),
+            config=validate_config(config, provider=choice.provider, unsupported=adapter.unsupported_config),
+            history=history,
+            max_tool_rounds=max_tool_rounds,
+        )
+        self._recorder = notebook_recorder if recorder is None else recorder
+        self._executor = ToolExecutor()
+        self._responses: list[StreamingResponseDTO] = []
+        self._call_ids: list[str] = []
+        if choice.why:
+            # stderr would be a red box in a notebook.
+            print(choice.why, file=sys.stdout if "ipykernel" in sys.modules else sys.stderr)
+
+    # ── talking ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def chat(self, message: str) -> StreamingResponseDTO:
+        """Start a turn; the response comes back at once and streams.
+
+        Several turns may run at the same time: each sees the history as it was when it started.
+
+        Raises:
+            InvalidMessageError: the message is empty or not a string; nothing was sent.
+        """
+        use_case = ChatWithAgentUseCase(self._repository, executor=self._executor, sink=self._recorder)
+        response = await use_case.execute(self._agent, message)
+        self._call_ids.append(response.record.call_id)
+        self._responses = [*(known for known in self._responses if not known.done), response]
+        return response
+
+    async def aclose(self) -> None:
+        """Stop the turns that are still running. The agent can be used again."""
+        for response in self._responses:
+            await response.aclose()
+        self._responses = []
+
+    async def __aenter__(self) -> CreateAgent:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    # ── what it is ───────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def name(self) -> str:
+        return self._agent.name
+
+    @property
+    def provider(self) -> str:
+        return self._repository.provider
+
+    @property
+    def model(self) -> str:
+        return self._agent.model
+
+    @property
+    def history(self) -> tuple[Message, ...]:
+        """The messages that the next turn will see, oldest first, without the instructions."""
+        return self._agent.history.messages
+
+    def clear_history(self) -> None:
+        """Forget the conversation; turns that are running now will still be remembered."""
+        self._agent.history.clear()
+
+    async def models(self) -> list[str]:
+        """Names of the models that the provider offers.
+
+        Raises:
+            ProviderError: it cannot be asked.
+        """
+        return await self._repository.models()
+
+    def get_configs(self) -> dict[str, Any]:
+        """How the agent is set up, without its key.
+
+        Keys: ``name``, ``provider``, ``model``, ``instructions``, ``config``, ``tools``, ``history_max_size``,
+        ``max_tool_rounds``.
+        """
+        agent = self._agent
+        return {
+            "name": agent.name,
+            "provider": self.provider,
+            "model": agent.model,
+            "instructions": agent.instructions,
+            "config": dict(agent.config),
+            "tools": [tool.name for tool in agent.tools],
+            "history_max_size": agent.history.max_size,
+            "max_tool_rounds": agent.max_tool_rounds,
+        }
+
+    def get_all_available_tools(self) -> dict[str, str]:
+        """Names and descriptions of all tools: those of this agent, and the built-ins that it could be given."""
+        return self.get_system_available_tools() | {tool.name: tool.description for tool in self._agent.tools}
+
+    def get_system_available_tools(self) -> dict[str, str]:
+        """Names and descriptions of the built-in tools."""
+        return {name: make().description for name, make in BUILTIN_TOOLS.items()}
+
+    def variant(
+        self,
+        provider: str | None = None,
+        model: str | None = None,
+        *,
+        tools: Iterable[ToolLike] | None = None,
+        config: Mapping[str, Any] | None = None,
+        keep_history: bool = True,
+    ) -> CreateAgent:
+        """An agent like this one, but for what is given; it shares the history unless ``keep_history`` is False.
+
+        Args:
+            tools: in addition to this agent's; one of the same name replaces it.
+            config: in addition to this agent's.
+
+        Raises:
+            ConfigurationError: as the constructor.
+        """
+        if provider is None and model is None:
+            repository, chosen = self._repository, self._agent.model
+            adapter = type(repository)
+        else:
+            same = provider in (None, self.provider) and not (model and model.partition(":")[0] in _providers())
+            choice = choose(self.provider if same else provider, model)
+            adapter, chosen = adapter_class(choice.provider), choice.model
+            repository = self._repository if choice.provider == self.provider else adapter()
+        extra = resolve_tools(tools or (), BUILTIN_TOOLS)
+        taken = {tool.name for tool in extra}
+        agent = Agent(
+            name=self._agent.name,
+            model=chosen,
+            instructions=self._agent.instructions,
+            tools=(*(tool for tool in self._agent.tools if tool.name not in taken), *extra),
+            config=validate_config(
+                {**self._agent.config, **(config or {})},
+                provider=repository.provider,
+                unsupported=getattr(adapter, "unsupported_config", {}),
+            ),
+            history=self._agent.history if keep_history else History(0),
+            max_tool_rounds=self._agent.max_tool_rounds,
+            turn_numbers=self._agent.turn_numbers,
+        )
+        other = object.__new__(type(self))
+        other.__dict__ |= self.__dict__ | {"_agent": agent, "_repository": repository}
+        return other
+
+    # ── what it did ──────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """This agent's rows of ``recorder.calls``, one a call."""
+        frame = self._recorder.calls
+        return frame[frame["call_id"].isin(self._call_ids)].reset_index(drop=True)
+
+    @property
+    def tool_calls(self) -> pd.DataFrame:
+        """This agent's rows of ``recorder.tools``, one a tool execution."""
+        frame = self._recorder.tools
+        return frame[frame["call_id"].isin(self._call_ids)].reset_index(drop=True)
+
+    def get_metrics(self) -> list[CallRecord]:
+        """This agent's calls as records, oldest first."""
+        mine = set(self._call_ids)
+        return [record for record in self._recorder.call_records if record.call_id in mine]
+
+    def export_metrics_json(self, path: str | PathLike[str] | None = None) -> str:
+        """This agent's calls, requests and tools as JSON; also written to ``path`` when given.
+
+        Raises:
+            ConfigurationError: the file cannot be written.
+        """
+        from .metrics import export
+
+        return export.to_json(self._recorder, path, call_ids=self._call_ids)
+
+    def export_metrics_prometheus(self, path: str | PathLike[str] | None = None) -> str:
+        """This agent's totals in Prometheus' text format; also written to ``path`` when given.
+
+        Raises:
+            ConfigurationError: the file cannot be written.
+        """
+        from .metrics import export
+
+        return export.to_prometheus(self._recorder, path, call_ids=self._call_ids)
+
+    def __repr__(self) -> str:
+        agent = self._agent
+        tools = f", tools=[{', '.join(tool.name for tool in agent.tools)}]" if agent.tools else ""
+        return f"<CreateAgent {agent.name}: {self.provider}:{agent.model}{tools}, {len(agent.history)} messages>"
+
+
+def _providers() -> Iterable[str]:
+    from .providers import PROVIDERS
+
+    return PROVIDERS
+
+
+def _check_number(argument: str, value: object, *, above: float = -1, whole: bool = False) -> None:
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not value > above:
+        words = "a whole number, 0 or more" if whole else f"a number of seconds above {above:g}"
+        raise ConfigurationError(f"{argument} must be {words}, not {value!r}")

@@ -1,0 +1,98 @@
+"""Our logger and nobody else's: silent by default, secrets redacted."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import ClassVar
+
+__all__ = ["LoggingConfig", "redact"]
+
+_ROOT = "createagents_nb"
+
+# The shapes under which API keys are known to travel.
+_SECRETS = re.compile(
+    r"(?i)(\bbearer\s+)[\w.~+/=-]{6,}"
+    r"|\b(?:sk|pk|rk|gsk|xai|hf|AIza)[-_][\w-]{8,}"
+    r"|((?:api[-_ ]?key|authorization|x-api-key|token)[\"']?\s*[:=]\s*[\"']?)(?!bearer\b)[\w.~+/=-]{8,}"
+)
+
+
+def redact(text: str, *secrets: str | None) -> str:
+    """``text`` without keys: the ``secrets`` given, and whatever looks like one.
+
+    >>> redact("Authorization: Bearer abcdef123456")
+    'Authorization: Bearer ***'
+    """
+    for secret in secrets:
+        if secret and len(secret) >= 4:
+            text = text.replace(secret, "***")
+    return _SECRETS.sub(lambda found: f"{found[1] or found[2] or ''}***", text)
+
+
+class _Redact(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        clean = redact(message)
+        if clean != message:
+            record.msg, record.args = clean, ()
+        return True
+
+
+class LoggingConfig:
+    """Logging of this package, and of this package only.
+
+    Nothing is printed until `configure` is called or the application configures
+    the logger ``createagents_nb`` itself.
+
+    Example:
+        >>> LoggingConfig.configure(level="DEBUG")      # to stderr
+        >>> LoggingConfig.reset()
+    """
+
+    _handler: ClassVar[logging.Handler | None] = None
+
+    @classmethod
+    def get_logger(cls, name: str = _ROOT) -> logging.Logger:
+        """A logger below ``createagents_nb`` whose messages have their secrets redacted.
+
+        Args:
+            name: usually ``__name__``; a name outside the package is put below it.
+        """
+        if name != _ROOT and not name.startswith(_ROOT + "."):
+            name = f"{_ROOT}.{name}"
+        logger = logging.getLogger(name)
+        if not any(isinstance(known, _Redact) for known in logger.filters):
+            logger.addFilter(_Redact())
+        return logger
+
+    @classmethod
+    def configure(cls, level: int | str = logging.INFO, *, handler: logging.Handler | None = None) -> None:
+        """Print this package's messages.
+
+        Args:
+            level: as in `logging`; default INFO.
+            handler: where to; default stderr. Calling again replaces the handler.
+
+        Raises:
+            ValueError: the level is unknown.
+        """
+        cls.reset()
+        cls._handler = handler or logging.StreamHandler()
+        if cls._handler.formatter is None:
+            cls._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logger = logging.getLogger(_ROOT)
+        logger.setLevel(level)
+        logger.addHandler(cls._handler)
+
+    @classmethod
+    def reset(cls) -> None:
+        """Silent again."""
+        logger = logging.getLogger(_ROOT)
+        if cls._handler is not None:
+            logger.removeHandler(cls._handler)
+            cls._handler = None
+        logger.setLevel(logging.NOTSET)
+
+
+logging.getLogger(_ROOT).addHandler(logging.NullHandler())

@@ -1,0 +1,221 @@
+"""What a recorder knows, as JSON and in the Prometheus text format."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
+from createagents_nb.errors import ConfigurationError
+
+from .columns import CALLS, REQUESTS, TOOLS, Columns, as_row
+from .metrics_recorder import MetricsRecorder
+
+__all__ = ["to_json", "to_prometheus"]
+
+FORMAT_VERSION = 1
+
+_Record = TypeVar("_Record", CallRecord, RequestRecord, ToolRecord)
+_Labels = tuple[tuple[str, str], ...]
+
+# The bounds that OpenTelemetry's GenAI conventions recommend, in seconds.
+_DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_TTFT_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+
+
+def to_json(
+    recorder: MetricsRecorder, path: str | os.PathLike[str] | None = None, call_ids: Iterable[str] | None = None
+) -> str:
+    """``{"version": 1, "calls": […], "requests": […], "tools": […]}``: a list of rows for each frame.
+
+    Times are ISO 8601 in UTC; what is unknown is null, and so is a number that JSON has no word for (NaN).
+
+    Args:
+        path: a file to write as well, in UTF-8; it is replaced.
+        call_ids: these calls only, with their requests and tools; default all.
+
+    Raises:
+        ConfigurationError: the file cannot be written.
+    """
+    calls, requests, tools = _select(recorder, call_ids)
+    document = {
+        "version": FORMAT_VERSION,
+        "calls": _rows(CALLS, calls),
+        "requests": _rows(REQUESTS, requests),
+        "tools": _rows(TOOLS, tools),
+    }
+    text = json.dumps(document, ensure_ascii=False, indent=1, default=str)
+    if not _is_unicode(text):  # half a surrogate pair, from a model: only \u escapes carry it
+        text = json.dumps(document, indent=1, default=str)
+    return _write(text + "\n", path)
+
+
+def to_prometheus(
+    recorder: MetricsRecorder, path: str | os.PathLike[str] | None = None, call_ids: Iterable[str] | None = None
+) -> str:
+    """Counters and histograms in the Prometheus text format 0.0.4, for a scrape or a textfile collector.
+
+    Seconds and tokens; an unknown label is empty. Unknown, negative and NaN values are not counted: a counter
+    must not go down. Cached tokens are part of the input tokens, reasoning tokens of the output tokens.
+
+    Args:
+        path: a file to write as well, in UTF-8; it is replaced.
+        call_ids: these calls only, with their requests and tools; default all.
+
+    Raises:
+        ConfigurationError: the file cannot be written.
+    """
+    calls, requests, tools = _select(recorder, call_ids)
+    settled = [call for call in calls if call.status != "running"]
+    by_call = [(call, _labels(agent=call.agent, provider=call.provider, model=call.model)) for call in settled]
+    lines = [
+        *_counter(
+            "createagents_calls_total",
+            "Calls that have ended, by how they ended.",
+            ((labels + _labels(status=call.status), 1) for call, labels in by_call),
+        ),
+        *_histogram(
+            "createagents_call_duration_seconds",
+            "From the call to its end, tools included.",
+            _DURATION_BUCKETS,
+            ((labels, call.latency_s) for call, labels in by_call),
+        ),
+        *_histogram(
+            "createagents_time_to_first_token_seconds",
+            "From the call to the first text or tool call.",
+            _TTFT_BUCKETS,
+            ((labels, call.ttft_s) for call, labels in by_call),
+        ),
+        *_counter(
+            "createagents_tokens_total",
+            "Tokens by type; cached is part of input, reasoning is part of output.",
+            (
+                (labels + _labels(type=kind), getattr(call, f"{kind}_tokens"))
+                for call, labels in by_call
+                for kind in ("input", "output", "cached", "reasoning")
+            ),
+        ),
+        *_counter(
+            "createagents_requests_total",
+            "Round trips to a provider.",
+            ((_labels(provider=it.provider, model=it.model, status=it.status), 1) for it in requests),
+        ),
+        *_counter(
+            "createagents_request_retries_total",
+            "Requests that were sent again before they were answered.",
+            ((_labels(provider=it.provider, model=it.model), it.retries) for it in requests),
+        ),
+        *_counter(
+            "createagents_tool_calls_total",
+            "Tool executions.",
+            ((_labels(tool=it.tool, status=it.status), 1) for it in tools),
+        ),
+        *_histogram(
+            "createagents_tool_duration_seconds",
+            "Time a tool took.",
+            _DURATION_BUCKETS,
+            ((_labels(tool=it.tool), it.latency_s) for it in tools),
+        ),
+    ]
+    return _write("".join(f"{line}\n" for line in lines), path)
+
+
+def _select(
+    recorder: MetricsRecorder, call_ids: Iterable[str] | None
+) -> tuple[list[CallRecord], list[RequestRecord], list[ToolRecord]]:
+    wanted = None if call_ids is None else {call_ids} if isinstance(call_ids, str) else set(call_ids)
+
+    def of(records: list[_Record]) -> list[_Record]:
+        return records if wanted is None else [record for record in records if record.call_id in wanted]
+
+    return of(recorder.call_records), of(recorder.request_records), of(recorder.tool_records)
+
+
+def _rows(columns: Columns, records: Sequence[object]) -> list[dict[str, Any]]:
+    return [{name: _plain(known) for name, known in as_row(columns, record).items()} for record in records]
+
+
+def _plain(known: Any) -> Any:
+    if isinstance(known, datetime):
+        utc = known.replace(tzinfo=UTC) if known.tzinfo is None else known.astimezone(UTC)
+        return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if isinstance(known, float) and not math.isfinite(known):
+        return None
+    return known
+
+
+def _labels(**labels: object) -> _Labels:
+    return tuple((name, "" if known is None else str(known)) for name, known in labels.items())
+
+
+def _counter(name: str, help_text: str, observed: Iterable[tuple[_Labels, Any]]) -> Iterator[str]:
+    yield from _head(name, "counter", help_text)
+    totals: Counter[_Labels] = Counter()
+    for labels, amount in observed:
+        if _countable(amount):
+            totals[labels] += amount
+    for labels, total in totals.items():
+        yield _sample(name, labels, total)
+
+
+def _histogram(
+    name: str, help_text: str, bounds: Sequence[float], observed: Iterable[tuple[_Labels, Any]]
+) -> Iterator[str]:
+    yield from _head(name, "histogram", help_text)
+    series: dict[_Labels, list[float]] = {}
+    for labels, amount in observed:
+        if _countable(amount):
+            series.setdefault(labels, []).append(amount)
+    for labels, amounts in series.items():
+        for bound in bounds:
+            within = sum(amount <= bound for amount in amounts)
+            yield _sample(f"{name}_bucket", (*labels, ("le", str(bound))), within)
+        yield _sample(f"{name}_bucket", (*labels, ("le", "+Inf")), len(amounts))
+        yield _sample(f"{name}_sum", labels, math.fsum(amounts))
+        yield _sample(f"{name}_count", labels, len(amounts))
+
+
+def _head(name: str, kind: str, help_text: str) -> Iterator[str]:
+    yield f"# HELP {name} {help_text}"
+    yield f"# TYPE {name} {kind}"
+
+
+def _sample(name: str, labels: _Labels, amount: float) -> str:
+    inside = ",".join(f'{label}="{_escape(known)}"' for label, known in labels)
+    return f"{name}{{{inside}}} {amount!r}"
+
+
+def _escape(known: str) -> str:
+    known = known.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return known if _is_unicode(known) else known.encode("utf-8", "replace").decode()
+
+
+def _countable(amount: Any) -> bool:
+    return isinstance(amount, int | float) and 0 <= amount < 2**63  # NaN and infinity are not
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _write(text: str, path: str | os.PathLike[str] | None) -> str:
+    if path is not None:
+        try:
+            Path(path).expanduser().write_text(text, encoding="utf-8", newline="\n")
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigurationError(
+                f"cannot write the metrics to {str(path)!r}: "
+                f"{reason}; give a file in a folder that exists and that you may write to"
+            ) from error
+    return text

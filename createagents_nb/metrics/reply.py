@@ -1,0 +1,85 @@
+"""What a provider's whole reply says about itself, whatever form it is handed over in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from createagents_nb.agent.events import Usage
+
+__all__ = ["Reply", "read_reply"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """None where the reply does not say."""
+
+    text: str | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Over the generation time that the server measured; None where it did not."""
+        tokens, seconds = self.usage.output_tokens, self.usage.eval_s
+        return tokens / seconds if tokens is not None and seconds is not None and seconds > 0 else None
+
+
+def read_reply(response: object) -> Reply:
+    """Read an OpenAI ``ChatCompletion`` (or a chunk of one), an Ollama ``ChatResponse``, or either as a dict.
+
+    A string is a reply of which only the text is known; anything else is one of which nothing is.
+    """
+    if isinstance(response, str):
+        return Reply(text=response)
+    openai_usage = _get(response, "usage")
+    choices = _get(response, "choices")
+    choice = choices[0] if isinstance(choices, Sequence) and choices and not isinstance(choices, str) else None
+    message = _get(choice, "message") or _get(choice, "delta") or _get(response, "message")
+    return Reply(
+        text=_text(_get(message, "content")),
+        model=_text(_get(response, "model")),
+        finish_reason=_text(_get(choice, "finish_reason")) or _text(_get(response, "done_reason")),
+        usage=_ollama_usage(response) if openai_usage is None else _openai_usage(openai_usage),
+    )
+
+
+def _openai_usage(usage: object) -> Usage:
+    return Usage(
+        input_tokens=_number(_get(usage, "prompt_tokens")),
+        output_tokens=_number(_get(usage, "completion_tokens")),
+        cached_tokens=_number(_get(_get(usage, "prompt_tokens_details"), "cached_tokens")),
+        reasoning_tokens=_number(_get(_get(usage, "completion_tokens_details"), "reasoning_tokens")),
+    )
+
+
+def _ollama_usage(response: object) -> Usage:
+    return Usage(
+        input_tokens=_number(_get(response, "prompt_eval_count")),
+        output_tokens=_number(_get(response, "eval_count")),
+        load_s=_seconds(_get(response, "load_duration")),
+        prompt_eval_s=_seconds(_get(response, "prompt_eval_duration")),
+        eval_s=_seconds(_get(response, "eval_duration")),
+    )
+
+
+def _get(holder: object, name: str) -> Any:
+    try:
+        return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
+    except Exception:  # another library's object: what it cannot say is unknown
+        return None
+
+
+def _text(known: object) -> str | None:
+    return known if isinstance(known, str) else None
+
+
+def _number(known: Any) -> Any:
+    return known if isinstance(known, int | float) and not isinstance(known, bool) else None
+
+
+def _seconds(nanoseconds: object) -> float | None:
+    known = _number(nanoseconds)
+    return None if known is None else known / 1e9

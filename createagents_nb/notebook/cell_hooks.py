@@ -1,0 +1,77 @@
+"""How a cell comes to wait for an answer: it is rewritten so that it awaits, and nothing blocks the loop.
+
+IPython does not await a magic. A blocked loop would hear neither Stop nor the page. So a top-level ``%%agent``
+becomes ``await …``, and the value of a last expression ``await …`` passes through `display.show`, which lets a
+response stream. Inside ``%%time``, ``%%capture`` or ``ip.run_cell`` the text is compiled as synchronous code:
+there the magic goes through the bridge.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import ClassVar
+
+from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
+
+from ..agent.call_record import CellRef, current_cell
+
+__all__ = ["install", "remove"]
+
+_MAGIC = "get_ipython().run_cell_magic('agent', "
+_DISPLAY = "createagents_nb.notebook.display"
+_AWAITED = "await get_ipython().find_cell_magic('agent').__self__.run("
+
+
+class _CellHooks:
+    installed: ClassVar[_CellHooks | None] = None
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self.shell = shell
+        self.running_cells = 0
+
+    def pre_run_cell(self, info: ExecutionInfo) -> None:
+        self.running_cells += 1
+        current_cell.set(CellRef(getattr(info, "cell_id", None), self.shell.execution_count))
+
+    def post_run_cell(self, result: ExecutionResult) -> None:
+        self.running_cells = max(0, self.running_cells - 1)
+
+    def await_magic(self, lines: list[str]) -> list[str]:
+        """``%%agent`` at the top of a cell, and not inside another cell's code."""
+        text = "".join(lines)
+        if self.running_cells or not self.shell.autoawait or not text.startswith(_MAGIC):
+            return lines
+        return (_AWAITED + text.removeprefix(_MAGIC)).splitlines(keepends=True)
+
+
+class _ShowLastAwait(ast.NodeTransformer):
+    def visit_Module(self, module: ast.Module) -> ast.Module:
+        last = module.body[-1] if module.body else None
+        if isinstance(last, ast.Expr) and isinstance(last.value, ast.Await):
+            show = ast.parse(f"__import__({_DISPLAY!r}, fromlist=['show']).show", mode="eval").body
+            for node in ast.walk(show):
+                ast.copy_location(node, last.value)
+            call = ast.copy_location(ast.Call(func=show, args=[last.value], keywords=[]), last.value)
+            last.value = ast.copy_location(ast.Await(value=call), call)
+        return module
+
+
+def install(shell: InteractiveShell) -> None:
+    hooks = _CellHooks(shell)
+    _CellHooks.installed = hooks
+    shell.events.register("pre_run_cell", hooks.pre_run_cell)
+    shell.events.register("post_run_cell", hooks.post_run_cell)
+    shell.input_transformers_post.append(hooks.await_magic)
+    shell.ast_transformers.append(_ShowLastAwait())
+
+
+def remove(shell: InteractiveShell) -> None:
+    hooks, _CellHooks.installed = _CellHooks.installed, None
+    if hooks is None or hooks.shell is not shell:
+        return
+    shell.events.unregister("pre_run_cell", hooks.pre_run_cell)
+    shell.events.unregister("post_run_cell", hooks.post_run_cell)
+    shell.input_transformers_post.remove(hooks.await_magic)
+    shell.ast_transformers[:] = [
+        known for known in shell.ast_transformers if not isinstance(known, _ShowLastAwait)
+    ]

@@ -1,0 +1,177 @@
+"""The subcommands of ``%agent``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from .. import bridge
+from ..agent.history import Message
+from ..builtin_tools import BUILTIN_TOOLS
+from ..create_agent import CreateAgent
+from ..errors import MagicUsageError
+from ..metrics import recorder
+from ..providers.choice import choose, session_default, set_session_default
+from . import display
+from .interpolation import interpolate
+from .options import new_options
+from .registry import AgentRegistry
+
+__all__ = ["LINE_MANUAL", "Commands"]
+
+
+class Commands:
+    """One method a subcommand; its docstring is its line in the manual."""
+
+    def __init__(self, shell: InteractiveShell, registry: AgentRegistry) -> None:
+        self._shell, self._registry = shell, registry
+        self._commands: dict[str, Callable[[str], Any]] = {
+            "help": self.help,
+            "history": self.history,
+            "list": self.list,
+            "metrics": self.metrics,
+            "models": self.models,
+            "new": self.new,
+            "preview": self.preview,
+            "reset": self.reset,
+            "show": self.show,
+            "status": self.status,
+            "tools": self.tools,
+            "use": self.use,
+        }
+
+    def run(self, line: str) -> Any:
+        """Run a ``%agent`` line.
+
+        Raises:
+            MagicUsageError: no such subcommand; the ones that exist are listed.
+        """
+        name, _, rest = line.strip().partition(" ")
+        command = self._commands.get(name or "status")
+        if command is None:
+            close = difflib.get_close_matches(name, self._commands, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise MagicUsageError(
+                f"%agent has no {name!r}{hint}. It has: {', '.join(self._commands)}. To ask an agent, use %%agent"
+            )
+        return command(rest.strip())
+
+    def help(self, rest: str) -> None:
+        """help — this text"""
+        print(LINE_MANUAL)
+
+    def status(self, rest: str) -> None:
+        """status — which provider and model a new agent gets, and what this notebook has"""
+        default = session_default()
+        chosen = default or choose(None, None)
+        how = "chosen with %agent use" if default else (chosen.why or "from CREATEAGENTS_NB_MODEL")
+        print(f"default: {chosen.provider}:{chosen.model} ({how})")
+        print(f"agents: {', '.join(self._registry.all()) or 'none yet besides the default'}")
+        print(repr(recorder))
+
+    def list(self, rest: str) -> None:
+        """list — the agents of this notebook"""
+        agents = self._registry.all()
+        if not agents:
+            print("No agents yet: `%agent new NAME`, or agent = CreateAgent(…)")
+        for name, agent in agents.items():
+            print(f"{name}: {agent!r}")
+
+    def use(self, rest: str) -> None:
+        """use PROVIDER:MODEL — what new agents get from now on (auto: as found)"""
+        if not rest:
+            raise MagicUsageError("%agent use: name a provider: `%agent use openai:gpt-4.1-mini`")
+        if rest == "auto":
+            set_session_default(None)
+        else:
+            provider, _, model = rest.partition(":")
+            choice = choose(provider, model or None)
+            CreateAgent(choice.provider, choice.model)  # a missing key is said now
+            set_session_default(choice)
+        self._registry.forget_default()
+        chosen = session_default() or choose(None, None)
+        print(f"New agents use {chosen.provider}:{chosen.model}")
+
+    def new(self, rest: str) -> None:
+        """new NAME [-p PROVIDER] [-m MODEL] [-t F,G] [-i INSTRUCTIONS] [--base-url URL] — for `%%agent NAME`"""
+        options = new_options(rest)
+        agent = CreateAgent(
+            options.provider,
+            options.model,
+            name=options.name,
+            instructions=options.instructions,
+            tools=self._registry.tools(options.tools),
+            base_url=options.base_url,
+        )
+        self._registry.add(options.name, agent)
+        print(f"{options.name}: {agent!r}")
+
+    def tools(self, rest: str) -> None:
+        """tools [NAME] — an agent's tools, and the built-ins"""
+        agent = self._registry.find(rest or None) if rest else None
+        built_in = {name: make().description for name, make in BUILTIN_TOOLS.items()}
+        shown = agent.get_all_available_tools() if agent else built_in
+        for name, description in shown.items():
+            kind = "built-in" if name in BUILTIN_TOOLS else "yours"
+            print(f"{name} ({kind}): {description.strip().partition(chr(10))[0]}")
+
+    def models(self, rest: str) -> None:
+        """models [PROVIDER] — what the provider offers"""
+        chosen = choose(rest or None, None)
+        agent = CreateAgent(chosen.provider, chosen.model)
+        print("\n".join(bridge.run(agent.models())))
+
+    def history(self, rest: str) -> None:
+        """history [NAME] — what the agent remembers"""
+        messages = self._registry.find(rest or None).history
+        print("\n".join(_line(message) for message in messages) or "nothing yet")
+
+    def reset(self, rest: str) -> None:
+        """reset [NAME] — forget the conversation"""
+        self._registry.find(rest or None).clear_history()
+        print("The conversation is forgotten")
+
+    def metrics(self, rest: str) -> Any:
+        """metrics [NAME] — the recorder's calls, as a DataFrame"""
+        return self._registry.find(rest).metrics if rest else recorder.calls
+
+    def show(self, rest: str) -> None:
+        """show [-1] — an earlier answer again; -1 is the last, -2 the one before"""
+        responses = self._registry.responses
+        if not responses:
+            raise MagicUsageError(
+                "%agent show: no %%agent cell has answered yet; a response in a variable shows itself"
+            )
+        try:
+            response = responses[int(rest or -1)]
+        except (ValueError, IndexError):
+            raise MagicUsageError(
+                f"%agent show: {rest!r} is not one of the last {len(responses)} answers; -1 is the last"
+            ) from None
+        display.show_again(response)
+
+    def preview(self, rest: str) -> None:
+        """preview TEXT — TEXT as it would be sent, with every {{…}} filled in (for a cell: %%agent --preview)"""
+        print(interpolate(rest, self._shell.user_ns))
+
+
+LINE_MANUAL = "\n".join(
+    ["%%agent [NAME] [options] — ask an agent; %%agent? is its manual"]
+    + [
+        f"%agent {method.__doc__}"
+        for method in vars(Commands).values()
+        if isinstance(method, FunctionType) and "—" in (method.__doc__ or "")
+    ]
+)
+
+
+def _line(message: Message) -> str:
+    text = " ".join(message.content.split())
+    text = text if len(text) <= 200 else text[:199] + "…"
+    calls = ", ".join(f"{call.name}({call.arguments})" for call in message.tool_calls)
+    state = f" [{message.status}]" if message.status != "ok" else ""
+    return f"{message.role}{state}: {text}{' → ' if text and calls else ''}{calls}"

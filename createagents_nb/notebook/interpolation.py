@@ -1,0 +1,118 @@
+"""``{{expr}}`` in a prompt: the value of a Python expression, in words a model can read."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import InterpolationError
+
+__all__ = ["describe", "interpolate"]
+
+MAX_VALUE_CHARS = 20_000
+_HEAD_ROWS = 5
+_MAX_COLUMNS = 60
+_OPEN = re.compile(r"\\?\{\{")
+
+
+def interpolate(text: str, namespace: Mapping[str, Any]) -> str:
+    """``text`` with every ``{{expression}}`` replaced by its value.
+
+    Single braces are never touched; ``\\{{`` stands for two braces. Text comes as it is, a DataFrame or Series
+    as its shape, dtypes and head in Markdown, everything else as ``str``; a value of more than 20,000 characters
+    is shortened, with a note.
+
+    Args:
+        namespace: where names are looked up.
+
+    Raises:
+        InterpolationError: an unknown name, or an expression that is none or fails.
+
+    Example:
+        >>> interpolate("Sum of {{ [1, 2] }}: {{ 1 + 2 }}", {})
+        'Sum of [1, 2]: 3'
+    """
+    pieces: list[str] = []
+    at = 0
+    while found := _OPEN.search(text, at):
+        pieces.append(text[at : found.start()])
+        if found[0].startswith("\\"):
+            pieces.append("{{")
+            at = found.end()
+            continue
+        code, source, at = _expression(text, found.end())
+        pieces.append(describe(_value(code, source, namespace)))
+    pieces.append(text[at:])
+    return "".join(pieces)
+
+
+def _expression(text: str, start: int) -> tuple[Any, str, int]:
+    """The expression that begins here; the first ``}}`` that leaves valid Python ends it: dicts have braces."""
+    end = text.find("}}", start)
+    first = end
+    while end >= 0:
+        source = text[start:end].strip()
+        # `{{ {"a": {}}}}`: the last braces of the run close the placeholder.
+        try:
+            return compile(ast.parse(source, mode="eval"), "{{…}}", "eval"), source, end + 2
+        except (SyntaxError, ValueError):
+            end = text.find("}}", end + 1)
+    if first < 0:
+        raise InterpolationError("A {{ has no }}: close it, or write \\{{ for two braces")
+    source = text[start:first].strip()
+    raise InterpolationError(
+        f"{{{{{source}}}}} is not a Python expression. Write \\{{{{ for two braces, or use --raw"
+    )
+
+
+def _value(code: Any, source: str, namespace: Mapping[str, Any]) -> Any:
+    try:
+        return eval(code, dict(namespace))  # the user's own cell, in the user's own namespace
+    except NameError as error:
+        name = getattr(error, "name", None) or source
+        raise InterpolationError(
+            f"{{{{{source}}}}}: the name {name!r} is not defined. Define it in a cell above, or send the cell as "
+            "it is: --raw"
+        ) from None
+    except Exception as error:
+        raise InterpolationError(f"{{{{{source}}}}} failed: {type(error).__name__}: {error}") from error
+
+
+def describe(value: Any) -> str:
+    """A value as it goes into a prompt.
+
+    Example:
+        >>> describe(3)
+        '3'
+    """
+    kind = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(value).__mro__}
+    if "pandas.DataFrame" in kind:
+        text = _frame(value)
+    elif "pandas.Series" in kind:
+        text = _series(value)
+    else:
+        text = str(value)
+    if len(text) > MAX_VALUE_CHARS:
+        cut = len(text) - MAX_VALUE_CHARS
+        text = f"{text[:MAX_VALUE_CHARS]}\n[… {cut:,} more characters left out]"
+    return text
+
+
+def _frame(frame: Any) -> str:
+    rows, columns = frame.shape
+    shown = frame.iloc[:_HEAD_ROWS, :_MAX_COLUMNS]
+    dtypes = ", ".join(f"{name}: {dtype}" for name, dtype in list(frame.dtypes.items())[:_MAX_COLUMNS])
+    if columns > _MAX_COLUMNS:
+        dtypes += f", … {columns - _MAX_COLUMNS} more"
+    head = f"first {len(shown)} rows" if rows > len(shown) else "all rows"
+    shape = f"DataFrame, {rows:,} rows × {columns} columns"
+    return f"{shape}\nDtypes: {dtypes}\n\n{head}:\n\n{shown.to_markdown()}\n"
+
+
+def _series(series: Any) -> str:
+    shown = series.iloc[:_HEAD_ROWS]
+    head = f"first {len(shown)} values" if len(series) > len(shown) else "all values"
+    name = f" {series.name!r}" if series.name is not None else ""
+    return f"Series{name}, {len(series):,} values, dtype {series.dtype}\n\n{head}:\n\n{shown.to_markdown()}\n"

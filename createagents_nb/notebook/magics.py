@@ -1,0 +1,96 @@
+"""``%%agent`` and ``%agent``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
+
+from .. import bridge
+from ..agent.stream import StreamingResponseDTO
+from ..create_agent import CreateAgent
+from ..errors import MagicUsageError
+from . import display
+from .commands import LINE_MANUAL, Commands
+from .interpolation import interpolate
+from .options import CELL_MANUAL, CellOptions, cell_options
+from .registry import AgentRegistry
+
+__all__ = ["AgentMagics"]
+
+
+_CELL_MANUAL = f"""Send the cell to an agent and stream its answer.
+
+{CELL_MANUAL}
+The cell's value is the response: `_.text`, `await _`. In the prompt, {{{{expr}}}} is replaced by the value of a
+Python expression; a DataFrame comes as its shape, dtypes and head.
+
+Example:
+    %%agent -t rows -o answer
+    Which columns of {{{{df}}}} have missing values?
+"""
+
+
+def _documented(manual: str) -> Any:
+    def document(function: Any) -> Any:
+        function.__doc__ = manual
+        return function
+
+    return document
+
+
+@magics_class
+class AgentMagics(Magics):
+    """The magics of ``%load_ext createagents_nb``."""
+
+    shell: InteractiveShell
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__(shell)
+        self.registry = AgentRegistry(shell.user_ns)
+        self.commands = Commands(shell, self.registry)
+
+    @cell_magic("agent")
+    @_documented(_CELL_MANUAL)
+    def agent_cell(self, line: str, cell: str) -> StreamingResponseDTO | None:
+        # Reached where the cell cannot await: inside %%time, %%capture or run_cell_magic.
+        return bridge.run(self.run(line, cell))
+
+    async def run(self, line: str, cell: str) -> StreamingResponseDTO | None:
+        """One ``%%agent`` cell: ask, show the answer while it streams, and return the response."""
+        options = cell_options(line)
+        if not cell.strip():
+            raise MagicUsageError("%%agent: the cell is empty. Write the prompt below the %%agent line")
+        prompt = cell.rstrip("\n")
+        if not options.raw:
+            prompt = interpolate(prompt, self.shell.user_ns)
+        if options.preview:
+            print(prompt)
+            return None
+        response = await self._agent(options).chat(prompt)
+        self.registry.responses.append(response)
+        try:
+            await display.watch(response)
+        finally:
+            if options.output is not None:
+                self.shell.user_ns[options.output] = response.text
+        return response
+
+    def _agent(self, options: CellOptions) -> CreateAgent:
+        agent = self.registry.find(options.name)
+        tools = self.registry.tools(options.tools)
+        if not (options.provider or options.model or tools or options.no_history or options.no_stream):
+            return agent
+        return agent.variant(
+            options.provider,
+            options.model,
+            tools=tools,
+            config={"stream": False} if options.no_stream else None,
+            keep_history=not options.no_history,
+        )
+
+    @line_magic("agent")
+    @_documented(f"Look after the agents of this notebook.\n\n{LINE_MANUAL}")
+    def agent_line(self, line: str) -> Any:
+        return self.commands.run(line)

@@ -1,0 +1,107 @@
+"""The options of ``%%agent`` and ``%agent``; their help texts are the manual."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from ..errors import MagicUsageError
+
+__all__ = ["CELL_MANUAL", "CellOptions", "NewOptions", "cell_options", "new_options"]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise MagicUsageError(
+            f"{self.prog}: {message}. {' '.join(self.format_usage().split())}; `{self.prog}?` is the manual"
+        )
+
+
+@dataclass
+class CellOptions:
+    name: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    tools: list[str] = field(default_factory=list)
+    output: str | None = None
+    no_history: bool = False
+    no_stream: bool = False
+    raw: bool = False
+    preview: bool = False
+
+
+@dataclass
+class NewOptions:
+    name: str = ""
+    provider: str | None = None
+    model: str | None = None
+    tools: list[str] = field(default_factory=list)
+    instructions: str | None = None
+    base_url: str | None = None
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in (part.strip() for part in text.split(",")) if name]
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-p", "--provider", help="openai, ollama or demo")
+    parser.add_argument("-m", "--model", help="the model; openai:gpt-4.1-mini names both")
+    parser.add_argument(
+        "-t",
+        "--tools",
+        type=_names,
+        default=[],
+        metavar="F,G",
+        help="functions of the notebook, or built-in tools",
+    )
+
+
+def _cell_parser() -> _Parser:
+    parser = _Parser(prog="%%agent", add_help=False, allow_abbrev=False)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="an agent; default: the notebook's own")
+    _add_common(parser)
+    parser.add_argument("-o", "--output", metavar="VAR", help="put the text of the answer into this variable")
+    parser.add_argument("--no-history", action="store_true", help="neither see nor enter the conversation so far")
+    parser.add_argument("--no-stream", action="store_true", help="ask for the answer in one piece")
+    parser.add_argument("--raw", action="store_true", help="send the cell as it is: {{…}} is not replaced")
+    parser.add_argument("--preview", action="store_true", help="show what would be sent, send nothing")
+    return parser
+
+
+def _new_parser() -> _Parser:
+    parser = _Parser(prog="%agent new", add_help=False, allow_abbrev=False)
+    parser.add_argument("name", metavar="NAME", help="how `%%%%agent NAME` finds it")
+    _add_common(parser)
+    parser.add_argument("-i", "--instructions", help="what the agent is told before every conversation")
+    parser.add_argument("--base-url", help="address of a compatible server")
+    return parser
+
+
+CELL_MANUAL = _cell_parser().format_help()
+
+
+def cell_options(line: str) -> CellOptions:
+    """Options of a ``%%agent`` line.
+
+    Raises:
+        MagicUsageError: an unknown option, a missing value, unbalanced quotes.
+    """
+    options = _cell_parser().parse_args(_split(line, "%%agent"), namespace=CellOptions())
+    if options.output is not None and not options.output.isidentifier():
+        raise MagicUsageError(f"%%agent: --output {options.output!r} is not a variable name")
+    return options
+
+
+def new_options(line: str) -> NewOptions:
+    """Options of a ``%agent new`` line; raises as `cell_options`."""
+    return _new_parser().parse_args(_split(line, "%agent new"), namespace=NewOptions())
+
+
+def _split(line: str, prog: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise MagicUsageError(f"{prog}: {error}: {line!r}") from None

@@ -1,0 +1,117 @@
+"""From the events of a response to what is shown of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from datetime import datetime
+from typing import Any
+
+from ..agent.events import Event, Reasoning, ToolCallFinished, ToolCallRequested, ToolCallStarted
+from ..agent.stream import StreamingResponseDTO
+from .snapshot import Block, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
+
+__all__ = ["TurnTracker"]
+
+
+class TurnTracker:
+    """Collects the blocks of one turn as its events come."""
+
+    def __init__(self, response: StreamingResponseDTO) -> None:
+        self._response = response
+        self._opened = time.perf_counter()
+        self._blocks: list[Block | list[str]] = []  # the last block of text grows as a list of pieces
+        self._kind: type[Block] | None = None
+        self._tools: dict[str, int] = {}
+        self._round = 1
+
+    def apply(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if type(event) is str:
+                self._grow(TextBlock, event)
+            elif isinstance(event, Reasoning):
+                self._grow(ReasoningBlock, event.text)
+            elif isinstance(event, ToolCallRequested):
+                self._tool(ToolLine(tool_call_id=event.tool_call_id, name=event.name, arguments=event.arguments))
+            elif isinstance(event, ToolCallStarted):
+                self._change(event.tool_call_id, round=event.round)
+            elif isinstance(event, ToolCallFinished):
+                self._change(
+                    event.tool_call_id, status=event.status, latency_s=event.latency_s, result=event.result
+                )
+
+    def blocks(self) -> tuple[Block, ...]:
+        self._end_of_text()
+        return tuple(block for block in self._blocks if not isinstance(block, list))
+
+    def tool(self, tool_call_id: str) -> ToolLine | None:
+        at = self._tools.get(tool_call_id)
+        block = self._blocks[at] if at is not None else None
+        return block if isinstance(block, ToolLine) else None
+
+    def snapshot(self, *, with_error: bool = True) -> TurnSnapshot:
+        """The turn as it stands.
+
+        Args:
+            with_error: False where the cell itself shows the error.
+        """
+        response, record = self._response, self._response.record
+        elapsed_s = record.latency_s if response.done else time.perf_counter() - self._opened
+        return TurnSnapshot(
+            call_id=record.call_id,
+            agent=record.agent,
+            provider=record.provider,
+            model=record.model,
+            status=record.status,
+            blocks=self.blocks(),
+            elapsed_s=elapsed_s,
+            ttft_s=record.ttft_s,
+            input_tokens=record.input_tokens,
+            output_tokens=record.output_tokens,
+            tokens_per_s=record.tokens_per_s if response.done else None,
+            error_text=record.error if with_error else None,
+            error_type=record.error_type if with_error else None,
+            demo=record.provider == "demo",
+            record=_record(response) if response.done else {},
+        )
+
+    def _grow(self, kind: type[TextBlock] | type[ReasoningBlock], text: str) -> None:
+        last = self._blocks[-1] if self._blocks else None
+        if kind is self._kind and isinstance(last, list):
+            last.append(text)
+            return
+        self._end_of_text()
+        last = self._blocks[-1] if self._blocks else None
+        if isinstance(last, kind):
+            self._blocks[-1] = [last.text, text]
+        else:
+            self._blocks.append([text])
+        self._kind = kind
+
+    def _end_of_text(self) -> None:
+        if self._blocks and isinstance(self._blocks[-1], list):
+            text = "".join(self._blocks[-1])
+            self._blocks[-1] = ReasoningBlock(text) if self._kind is ReasoningBlock else TextBlock(text)
+
+    def _tool(self, line: ToolLine) -> None:
+        self._end_of_text()
+        self._tools[line.tool_call_id] = len(self._blocks)
+        self._blocks.append(line)
+
+    def _change(self, tool_call_id: str, **changes: Any) -> None:
+        line = self.tool(tool_call_id)
+        if line is not None:
+            self._blocks[self._tools[tool_call_id]] = replace(line, **changes)
+
+
+def _record(response: StreamingResponseDTO) -> dict[str, Any]:
+    return {
+        "call": _plain(asdict(response.record)),
+        "requests": [_plain(asdict(request)) for request in response.requests],
+        "tools": [_plain(asdict(tool)) for tool in response.tools],
+    }
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in record.items()}

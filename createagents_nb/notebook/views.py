@@ -1,0 +1,150 @@
+"""The ways in which a cell can show a turn. Each is opened once, updated while it runs, and closed once."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from IPython.core.displaypub import CapturingDisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import display, update_display
+
+from ..agent.events import Event, ToolCallFinished, ToolCallRequested
+from ..agent.stream import StreamingResponseDTO
+from .snapshot import TurnSnapshot
+from .static_bundle import render_bundle
+from .tracker import TurnTracker
+from .words import TOOL_WORDS, call_of, seconds, status_parts
+
+__all__ = ["View", "open_view"]
+
+ENVIRONMENT = "CREATEAGENTS_NB_VIEW"
+
+
+class View(Protocol):
+    def open(self) -> None: ...
+
+    def update(self, events: Sequence[Event]) -> None:
+        """What is new; the tracker has seen it already."""
+
+    def close(self, snapshot: TurnSnapshot) -> None: ...
+
+
+def open_view(shell: InteractiveShell | None, response: StreamingResponseDTO, tracker: TurnTracker) -> View:
+    """The view that fits where the cell runs, opened.
+
+    The environment variable ``CREATEAGENTS_NB_VIEW`` (``widget``, ``static`` or ``text``) decides instead.
+    """
+    view: View
+    wanted = os.environ.get(ENVIRONMENT) or _fitting(shell)
+    if isinstance(getattr(shell, "display_pub", None), CapturingDisplayPublisher):
+        view = _FinalView()
+    elif wanted == "text":
+        view = _TextView(tracker)
+    elif wanted == "static":
+        view = _GrowingView(tracker)
+    else:
+        from .live_view import LiveView  # ipywidgets and anywidget, only where a page will show them
+
+        view = LiveView(response, tracker)
+    view.open()
+    return view
+
+
+def _fitting(shell: Any) -> str:
+    if getattr(shell, "kernel", None) is None:
+        return "text"
+    # A notebook page says which cell it runs; headless runners (nbclient, papermill, nbval) and consoles,
+    # which have no widget manager, do not.
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    metadata = parent.get("metadata") or {}
+    return "widget" if metadata.get("cellId") or "google.colab" in sys.modules else "static"
+
+
+class _FinalView:
+    """For captured output: the static bundle, once."""
+
+    def open(self) -> None: ...
+
+    def update(self, events: Sequence[Event]) -> None: ...
+
+    def close(self, snapshot: TurnSnapshot) -> None:
+        display(render_bundle(snapshot), raw=True)
+
+
+class _GrowingView:
+    """Static updates that grow, where there is no widget manager.
+
+    What is sent in all stays below a few times the answer: a repaint is paid for by text that came since.
+    """
+
+    _INTERVAL_S = 0.5
+    _FACTOR = 4
+    _FREE_CHARS = 64_000
+
+    def __init__(self, tracker: TurnTracker) -> None:
+        self._tracker = tracker
+        self._id = uuid.uuid4().hex
+        self._chars = self._sent = 0
+        self._last = time.perf_counter()
+
+    def open(self) -> None:
+        display(render_bundle(self._tracker.snapshot()), raw=True, display_id=self._id)
+
+    def update(self, events: Sequence[Event]) -> None:
+        self._chars += sum(_size(event) for event in events)
+        now = time.perf_counter()
+        affordable = self._sent + self._chars <= self._FACTOR * self._chars + self._FREE_CHARS
+        if now - self._last >= self._INTERVAL_S and affordable:
+            self._last = now
+            self._sent += self._chars
+            update_display(render_bundle(self._tracker.snapshot()), raw=True, display_id=self._id)
+
+    def close(self, snapshot: TurnSnapshot) -> None:
+        update_display(render_bundle(snapshot), raw=True, display_id=self._id)
+
+
+def _size(event: Event) -> int:
+    if isinstance(event, str):
+        return len(event)
+    return len(getattr(event, "text", "") or getattr(event, "result", "") or "")
+
+
+class _TextView:
+    """For a terminal: text as it comes."""
+
+    def __init__(self, tracker: TurnTracker) -> None:
+        self._tracker = tracker
+        self._at_line_start = True
+
+    def open(self) -> None: ...
+
+    def update(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, str):
+                self._write(event)
+            elif isinstance(event, ToolCallRequested | ToolCallFinished):
+                tool = self._tracker.tool(event.tool_call_id)
+                if tool is not None and isinstance(event, ToolCallFinished):
+                    self._line(f"[tool] {call_of(tool)} → {TOOL_WORDS[tool.status]} {seconds(event.latency_s)}")
+
+    def close(self, snapshot: TurnSnapshot) -> None:
+        if snapshot.error_text:
+            self._line(f"{snapshot.error_type}: {snapshot.error_text}")
+        self._line(" · ".join(status_parts(snapshot)))
+
+    def _line(self, text: str) -> None:
+        self._write(("" if self._at_line_start else "\n") + text + "\n")
+
+    def _write(self, text: str) -> None:
+        from .clean_text import clean_text
+
+        text = clean_text(text)
+        if text:
+            self._at_line_start = text.endswith("\n")
+            sys.stdout.write(text)
+            sys.stdout.flush()

@@ -1,0 +1,33 @@
+"""The street outside: a table of names. An adapter is imported when its provider is first used."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import UnknownProviderError
+
+__all__ = ["PROVIDERS", "adapter_class"]
+
+PROVIDERS: Mapping[str, str] = {
+    "demo": "demo:DemoChatAdapter",
+    "ollama": "ollama_adapter:OllamaChatAdapter",
+    "openai": "openai_adapter:OpenAIChatAdapter",
+}
+
+
+def adapter_class(provider: str) -> Any:
+    """The adapter of a provider.
+
+    Raises:
+        UnknownProviderError: no provider has this name; the known ones are listed.
+    """
+    try:
+        module, _, name = PROVIDERS[provider].partition(":")
+    except (KeyError, TypeError):
+        raise UnknownProviderError(
+            f"Unknown provider {provider!r}. Known: {', '.join(PROVIDERS)}; "
+            "for a compatible server use provider='openai' with base_url=…"
+        ) from None
+    return getattr(importlib.import_module(f".{module}", __name__), name)

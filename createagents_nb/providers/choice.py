@@ -1,0 +1,129 @@
+"""Which provider and model an agent gets when its maker does not say."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.request
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from ..errors import ConfigurationError, UnknownProviderError
+from . import PROVIDERS, adapter_class
+
+__all__ = ["Choice", "choose", "session_default", "set_session_default"]
+
+ENVIRONMENT = "CREATEAGENTS_NB_MODEL"
+_PROBE_TIMEOUT_S = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A provider and a model; ``why`` is a line for the user where neither was asked for."""
+
+    provider: str
+    model: str
+    why: str | None = None
+
+
+_session: Choice | None = None
+
+
+def session_default() -> Choice | None:
+    return _session
+
+
+def set_session_default(choice: Choice | None) -> None:
+    """What `choose` falls back to first; ``%agent use`` sets it."""
+    global _session
+    _session = choice
+
+
+def choose(provider: str | None, model: str | None, *, base_url: str | None = None) -> Choice:
+    """Provider and model, from the arguments or from what is there.
+
+    In this order: the arguments (``model="openai:gpt-4.1-mini"`` names both), what ``%agent use`` set, the
+    environment variable ``CREATEAGENTS_NB_MODEL``, OpenAI when its key is set, a local Ollama that answers, the
+    demo provider.
+
+    Raises:
+        UnknownProviderError: no provider has this name.
+        ConfigurationError: a model must be named, or is not a string.
+    """
+    for name, value in (("provider", provider), ("model", model)):
+        if value is not None and not (isinstance(value, str) and value.strip()):
+            kind = UnknownProviderError if name == "provider" else ConfigurationError
+            raise kind(f"{name} must be a name, not {value!r}. Providers: {', '.join(PROVIDERS)}")
+    if provider is None and model is not None:
+        prefix, colon, rest = model.partition(":")
+        if colon and prefix in PROVIDERS:
+            provider, model = prefix, rest or None
+    if provider is None and base_url is not None:
+        provider = "openai"
+    if provider is not None:
+        return Choice(provider, model or _default_model(provider))
+    if _session is not None:
+        return Choice(_session.provider, model or _session.model)
+    if os.environ.get(ENVIRONMENT):
+        return _from_environment(model)
+    return _from_what_is_there(model)
+
+
+def _default_model(provider: str) -> str:
+    if _session is not None and _session.provider == provider:
+        return _session.model
+    model: str | None = adapter_class(provider).default_model
+    if model is None and provider == "ollama":
+        names = _ollama_models()
+        model = names[0] if names else None
+    if model is None:
+        raise ConfigurationError(
+            f"Name a model: CreateAgent({provider!r}, 'llama3.2'). `ollama list` shows what is there; "
+            "if Ollama does not run, start it with `ollama serve`"
+        )
+    return model
+
+
+def _from_environment(model: str | None) -> Choice:
+    named = os.environ[ENVIRONMENT]
+    prefix, colon, rest = named.partition(":")
+    if not colon or prefix not in PROVIDERS:
+        raise UnknownProviderError(
+            f"{ENVIRONMENT}={named!r} must be PROVIDER:MODEL, with a provider of {', '.join(PROVIDERS)}"
+        )
+    return Choice(prefix, model or rest or _default_model(prefix))
+
+
+def _from_what_is_there(model: str | None) -> Choice:
+    how = "another: %agent use openai:gpt-4.1-mini, or CreateAgent(provider=…, model=…)"
+    if os.environ.get("OPENAI_API_KEY"):
+        model = model or _default_model("openai")
+        return Choice("openai", model, f"Using openai:{model} (OPENAI_API_KEY is set); {how}")
+    names = _ollama_models()
+    if names:
+        model = model or names[0]
+        return Choice("ollama", model, f"Using ollama:{model} (a local Ollama answers); {how}")
+    if model is not None:
+        raise ConfigurationError(
+            f"Nobody here can serve {model!r}: set OPENAI_API_KEY, start Ollama (`ollama serve`), or give "
+            "provider= and base_url="
+        )
+    model = _default_model("demo")
+    return Choice(
+        "demo", model, f"Using the built-in demo provider, canned text and no model (no key, no Ollama); {how}"
+    )
+
+
+def _ollama_models() -> list[str]:
+    """What a local Ollama offers; empty when none answers within a third of a second."""
+    host = os.environ.get("OLLAMA_HOST") or "127.0.0.1:11434"
+    url = host if "://" in host else f"http://{host}"
+    parts = urlsplit(url)
+    address = (parts.hostname or "127.0.0.1").replace("0.0.0.0", "127.0.0.1")
+    port = parts.port or (11434 if "://" not in host else {"https": 443}.get(parts.scheme, 80))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{parts.scheme}://{address}:{port}/api/tags", timeout=_PROBE_TIMEOUT_S) as reply:
+            return [str(entry["name"]) for entry in json.load(reply)["models"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

@@ -1,0 +1,71 @@
+"""One HTTP client, one TLS context and one connection pool a process, event loop and endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import importlib
+import ssl
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from functools import cache
+from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+__all__ = ["CONNECT_TIMEOUT_S", "KEEPALIVE_S", "load", "shared", "tls_context"]
+
+CONNECT_TIMEOUT_S = 10.0
+KEEPALIVE_S = 60.0
+
+T = TypeVar("T")
+_Pool = dict[Hashable, tuple[Any, AsyncGenerator[None, None]]]
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = WeakKeyDictionary()
+
+
+@cache
+def tls_context() -> ssl.SSLContext:
+    """Building one costs tens of milliseconds; all clients share it."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
+
+
+async def load(*modules: str) -> None:
+    """Import what takes a second or so away from the loop, so that other turns and Stop go on."""
+    if any(module not in sys.modules for module in modules):
+        await asyncio.to_thread(lambda: [importlib.import_module(module) for module in modules])
+
+
+async def shared(key: Hashable, build: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> T:
+    """The client of this key in the running loop, built when it is first asked for.
+
+    It is closed with the loop: `asyncio.run` shuts down async generators before it closes the loop, and
+    ours closes the client.
+    """
+    loop = asyncio.get_running_loop()
+    pool = _pools.setdefault(loop, {})
+    if key not in pool:
+        client = build()
+        keeper = _keep(client, close, pool, key)
+        pool[key] = client, keeper
+        await keeper.asend(None)
+    return cast(T, pool[key][0])
+
+
+async def _keep(
+    client: T, close: Callable[[T], Awaitable[None]], pool: _Pool, key: Hashable
+) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        pool.pop(key, None)
+        await close(client)
+
+
+@atexit.register
+def _close_left_over() -> None:
+    # A kernel stops its loop without shutting it down.
+    for loop, pool in list(_pools.items()):
+        if not loop.is_closed() and not loop.is_running():
+            for _, keeper in list(pool.values()):
+                loop.run_until_complete(keeper.aclose())

@@ -1,0 +1,33 @@
+"""The embedded default: the real OpenAI path, at the address of the server in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from .. import demo
+from .openai_adapter import OpenAIChatAdapter
+
+__all__ = ["DemoChatAdapter"]
+
+
+class DemoChatAdapter(OpenAIChatAdapter):
+    """Chat Completions against `createagents_nb.demo`; the server starts with the first request.
+
+    Args:
+        timeout_s: as in `OpenAIChatAdapter`.
+        max_retries: as in `OpenAIChatAdapter`.
+    """
+
+    provider = "demo"
+    default_model: ClassVar[str | None] = "demo"
+
+    def __init__(self, *, timeout_s: float = 120.0, max_retries: int = 2, **ignored: object) -> None:
+        super().__init__(
+            api_key="demo", base_url="http://127.0.0.1/v1", timeout_s=timeout_s, max_retries=max_retries
+        )
+
+    async def _endpoint(self) -> str:
+        # Its imports and its thread take some tenths of a second: not on the loop.
+        server = await asyncio.to_thread(demo.start)
+        return server.openai_url

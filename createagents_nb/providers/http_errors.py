@@ -1,0 +1,121 @@
+"""From what a server answered to one error of our tree that names the way out."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import (
+    AuthenticationError,
+    ContextLengthError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    ProviderError,
+    RateLimitError,
+    ServerError,
+)
+from ..logging_config import redact
+
+__all__ = ["model_not_found", "said", "status_error"]
+
+_CONTEXT = re.compile(
+    r"(?i)context_length_exceeded|exceed_context_size|context (?:length|size|window)|prompt is too long"
+)
+_HTML = re.compile(r"(?s)<[^>]*>")
+
+
+def said(body: Any) -> str:
+    """The sentence in an error body, in whatever shape servers send one.
+
+    ``{"error": {"message": …}}``, ``{"error": "…"}`` (whose text may be JSON again), ``{"detail": "…" | […]}``,
+    ``{"message": …}``, plain text or HTML.
+    """
+    if isinstance(body, bytes):
+        body = body.decode("utf-8", "replace")
+    if isinstance(body, str):
+        text = body.strip()
+        if text.startswith(("{", "[")):
+            try:
+                return said(json.loads(text))
+            except ValueError:
+                pass
+        return _short(_HTML.sub(" ", text))
+    if isinstance(body, dict):
+        for key in ("error", "message", "detail", "msg", "code"):
+            if body.get(key):
+                return said(body[key])
+        return _short(json.dumps(body))
+    if isinstance(body, list):
+        return _short("; ".join(said(item) for item in body))
+    return "" if body is None else _short(str(body))
+
+
+def status_error(
+    status: int | None,
+    body: Any,
+    *,
+    provider: str,
+    label: str,
+    url: str,
+    key_hint: str,
+    secret: str | None = None,
+) -> ProviderError:
+    """The error for an HTTP status and its body (or for an error object inside a stream: ``status`` None).
+
+    Args:
+        provider: as it stands in the record; ``label`` is how the text calls it.
+        key_hint: the way out where the key is refused.
+        secret: the key in use; it is never repeated.
+    """
+    message = redact(said(body), secret) or "no explanation"
+    raw = message if isinstance(body, str | bytes | None) else f"{message} {json.dumps(body, default=str)}"
+    kind: type[ProviderError]
+    if status in (401, 403):
+        kind, text = AuthenticationError, f"{label} refused the key ({status}: {message}). {key_hint}"
+    elif status == 429:
+        kind, text = (
+            RateLimitError,
+            f"{label} is refusing more for now (429: {message}). Wait, or check the quota",
+        )
+    elif (status is None or status < 500 or status == 500) and _CONTEXT.search(raw):
+        kind = ContextLengthError
+        text = (
+            f"The conversation is longer than the model's context ({message}). "
+            "Shorten the prompt, or agent.clear_history()"
+        )
+    elif status == 404:
+        kind, text = (
+            InvalidRequestError,
+            f"Nothing is served at {url} (404: {message}). Check base_url",
+        )
+    elif status is not None and 400 <= status < 500:
+        kind, text = InvalidRequestError, f"{label} refused the request ({status}: {message})"
+    elif status is not None and 300 <= status < 400:
+        kind, text = (
+            InvalidRequestError,
+            f"{url} redirects elsewhere ({status}). Give its final address as base_url",
+        )
+    else:
+        words = f"{status}: {message}" if status else message
+        kind, text = ServerError, f"{label} failed ({words}). Try again"
+    return kind(text, provider=provider, status_code=status)
+
+
+def model_not_found(
+    model: str, names: Sequence[str], *, provider: str, label: str, url: str, hint: str
+) -> ModelNotFoundError:
+    """404 for a model, with the names that exist, closest first; ``hint`` is the other way out."""
+    close = difflib.get_close_matches(model, names, n=3, cutoff=0.4)
+    listed = [*close, *(name for name in sorted(names) if name not in close)]
+    shown = ", ".join(listed[:12]) + (f", … ({len(listed)} in all)" if len(listed) > 12 else "")
+    way = f"Available: {shown}; {hint}" if listed else hint
+    where = "" if url in label else f" at {url}"
+    return ModelNotFoundError(f"{label} has no model {model!r}{where}. {way}", provider=provider, status_code=404)
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 300 else text[:299] + "…"

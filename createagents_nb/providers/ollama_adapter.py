@@ -1,0 +1,113 @@
+"""Ollama's own API."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+from ..agent.events import Event
+from ..agent.repository import ChatRepository, ChatRequest
+from ..errors import ProviderError
+from . import clients
+from .ollama_errors import list_models
+from .ollama_handlers import OllamaHandler, OllamaStreamHandler
+from .ollama_request import UNSUPPORTED, build_body
+
+__all__ = ["OllamaChatAdapter"]
+
+_TRY_AGAIN = frozenset({408, 409, 429, 502, 503, 504})
+
+
+class OllamaChatAdapter(ChatRepository):
+    """``POST /api/chat`` over the ollama SDK's client.
+
+    Args:
+        base_url: default ``OLLAMA_HOST``, else ``http://127.0.0.1:11434``.
+        api_key: for a server behind a key; default ``OLLAMA_API_KEY``.
+        timeout_s: how long no byte may arrive, in seconds. Loading a large model counts.
+        max_retries: how often a request is sent again after 408, 409, 429 or 502 to 504, before the first token.
+        client: an ``ollama.AsyncClient`` of your own, used as it is and never closed.
+
+    Example:
+        >>> adapter = OllamaChatAdapter(base_url="http://gpu-box:11434")
+    """
+
+    provider = "ollama"
+    default_model: ClassVar[str | None] = None
+    unsupported_config: ClassVar[Mapping[str, str]] = UNSUPPORTED
+
+    def __init__(
+        self,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        max_retries: int = 2,
+        client: Any = None,
+    ) -> None:
+        self._base_url, self._api_key = base_url, api_key
+        self._timeout_s, self._max_retries = timeout_s, max_retries
+        self._own_client = client
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+
+    async def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        client = await self._client()
+        body = build_body(request)
+        handler = OllamaStreamHandler() if body["stream"] else OllamaHandler()
+        for attempt in range(self._max_retries + 1):
+            begun = False
+            try:
+                async with aclosing(handler.events(client, body, retries=attempt)) as events:
+                    async for event in events:
+                        begun = True
+                        yield event
+                return
+            except ProviderError as error:
+                if begun or attempt == self._max_retries or error.status_code not in _TRY_AGAIN:
+                    raise
+                await asyncio.sleep(min(0.5 * 2**attempt, 8.0) * random.uniform(0.75, 1.0))
+
+    async def models(self) -> list[str]:
+        return await list_models(await self._client())
+
+    async def _client(self) -> Any:
+        if self._own_client is not None:
+            return self._own_client
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            await clients.load("ollama", "httpx_aiohttp", "httpx2")
+            import httpx
+            import httpx_aiohttp
+            import ollama
+
+            def build() -> Any:
+                # The default transport costs several times as much per token.
+                transport = httpx_aiohttp.AiohttpTransport(
+                    verify=clients.tls_context(),
+                    limits=httpx.Limits(max_connections=0, keepalive_expiry=clients.KEEPALIVE_S),
+                )
+                return ollama.AsyncClient(
+                    host=self._base_url,
+                    headers={"Authorization": f"Bearer {self._api_key}"} if self._api_key else None,
+                    timeout=httpx.Timeout(
+                        self._timeout_s, connect=min(self._timeout_s, clients.CONNECT_TIMEOUT_S)
+                    ),
+                    transport=transport,
+                )
+
+            key = ("ollama", self._base_url, self._api_key, self._timeout_s)
+            client = await clients.shared(key, build, _close)
+            self._clients[loop] = client
+        return client
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base_url={self._base_url!r})"
+
+
+async def _close(client: Any) -> None:
+    await client.close()

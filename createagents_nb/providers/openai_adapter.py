@@ -1,0 +1,128 @@
+"""OpenAI and every compatible server: vLLM, llama.cpp, LM Studio, OpenRouter, Azure's compatible endpoint…"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from ..agent.events import Event
+from ..agent.repository import ChatRepository, ChatRequest
+from ..errors import ConfigurationError, MissingKeyError
+from . import clients
+from .openai_errors import list_models
+from .openai_handlers import OpenAIHandler, OpenAIStreamHandler
+from .openai_request import UNSUPPORTED, build_arguments
+
+__all__ = ["OpenAIChatAdapter"]
+
+_OPENAI = "https://api.openai.com/v1"
+
+
+class OpenAIChatAdapter(ChatRepository):
+    """Chat Completions over the openai SDK.
+
+    Args:
+        api_key: default ``OPENAI_API_KEY``. A compatible server (``base_url``) may need none.
+        base_url: default ``OPENAI_BASE_URL``, else OpenAI itself. Ends in ``/v1`` as a rule.
+        timeout_s: how long no byte may arrive, in seconds.
+        max_retries: of a request that was not answered; never after the first token.
+        client: an ``openai.AsyncOpenAI`` of your own, used as it is and never closed.
+
+    Raises:
+        MissingKeyError: no key, and the endpoint is OpenAI itself.
+        ConfigurationError: ``base_url`` is not an http(s) address.
+
+    Example:
+        >>> adapter = OpenAIChatAdapter(base_url="http://127.0.0.1:8080/v1")
+    """
+
+    provider = "openai"
+    default_model: ClassVar[str | None] = "gpt-4.1-mini"
+    unsupported_config: ClassVar[Mapping[str, str]] = UNSUPPORTED
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        timeout_s: float = 120.0,
+        max_retries: int = 2,
+        client: Any = None,
+    ) -> None:
+        self._timeout_s, self._max_retries = timeout_s, max_retries
+        self._own_client = client
+        self._base_url = _checked(base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI)
+        self._api_key = api_key or os.environ.get("OPENAI_API_KEY")
+        if client is None and not self._api_key and self.is_openai_itself:
+            raise MissingKeyError(
+                "OpenAI needs a key: set OPENAI_API_KEY (in the environment, not in the notebook), or pass "
+                "api_key=…; without one, provider='demo' or a local provider='ollama' work"
+            )
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+
+    @property
+    def base_url(self) -> str:
+        return self._base_url
+
+    @property
+    def is_openai_itself(self) -> bool:
+        return urlsplit(self._base_url).hostname == "api.openai.com"
+
+    async def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        client = await self._client()
+        arguments = build_arguments(request, is_openai_itself=self.is_openai_itself)
+        handler = OpenAIStreamHandler() if arguments.get("stream") else OpenAIHandler()
+        async with aclosing(handler.events(client, arguments)) as events:
+            async for event in events:
+                yield event
+
+    async def models(self) -> list[str]:
+        return await list_models(await self._client())
+
+    async def _endpoint(self) -> str:
+        return self._base_url
+
+    async def _client(self) -> Any:
+        if self._own_client is not None:
+            return self._own_client
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            await clients.load("openai", "aiohttp")
+            import httpx2
+            import openai
+
+            base_url = await self._endpoint()
+            http = await clients.shared(
+                ("openai", base_url),
+                lambda: openai.DefaultAioHttpClient(
+                    verify=clients.tls_context(),
+                    # 0 is aiohttp's word for "as many as there are turns".
+                    limits=httpx2.Limits(max_connections=0, keepalive_expiry=clients.KEEPALIVE_S),
+                ),
+                lambda opened: opened.aclose(),
+            )
+            client = openai.AsyncOpenAI(
+                api_key=self._api_key or "none",
+                base_url=base_url,
+                timeout=httpx2.Timeout(self._timeout_s, connect=min(self._timeout_s, clients.CONNECT_TIMEOUT_S)),
+                max_retries=self._max_retries,
+                http_client=http,
+            )
+            self._clients[loop] = client
+        return client
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base_url={self._base_url!r})"
+
+
+def _checked(base_url: str) -> str:
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(f"base_url must be like http://127.0.0.1:8080/v1, not {base_url!r}")
+    return base_url.rstrip("/")

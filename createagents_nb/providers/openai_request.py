@@ -1,0 +1,79 @@
+"""From a `ChatRequest` to the arguments of ``client.chat.completions.create``. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..agent.history import Message
+from ..agent.repository import ChatRequest
+from ..agent.tools import BaseTool
+
+__all__ = ["UNSUPPORTED", "build_arguments", "wire_messages", "wire_tools"]
+
+UNSUPPORTED: Mapping[str, str] = {
+    "num_ctx": "its context is the server's; num_ctx is Ollama's",
+    "top_k": "not part of Chat Completions; a compatible server that has it takes extra={'top_k': …}",
+}
+
+
+def build_arguments(request: ChatRequest, *, is_openai_itself: bool) -> dict[str, Any]:
+    """Arguments for the SDK.
+
+    Args:
+        is_openai_itself: OpenAI calls the limit ``max_completion_tokens``; compatible servers know ``max_tokens``.
+    """
+    config = dict(request.config)
+    arguments: dict[str, Any] = {"model": request.model, "messages": wire_messages(request.messages)}
+    if request.tools:
+        arguments["tools"] = wire_tools(request.tools)
+    if config.get("stream", True):
+        arguments |= {"stream": True, "stream_options": {"include_usage": True}}
+    for key in ("temperature", "top_p", "seed", "stop"):
+        if key in config:
+            arguments[key] = config[key]
+    if "max_tokens" in config:
+        arguments["max_completion_tokens" if is_openai_itself else "max_tokens"] = config["max_tokens"]
+    if "think" in config:
+        arguments["reasoning_effort"] = _effort(config["think"])
+    if "extra" in config:
+        arguments["extra_body"] = dict(config["extra"])
+    return arguments
+
+
+def _effort(think: bool | str) -> str:
+    if isinstance(think, str):
+        return think
+    return "medium" if think else "none"
+
+
+def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    return [_wire_message(message) for message in messages]
+
+
+def _wire_message(message: Message) -> dict[str, Any]:
+    if message.role == "tool":
+        return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.content}
+    wire: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        wire["content"] = message.content or None
+        wire["tool_calls"] = [
+            {
+                "id": call.tool_call_id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments or "{}"},
+            }
+            for call in message.tool_calls
+        ]
+    return wire
+
+
+def wire_tools(tools: Sequence[BaseTool]) -> list[dict[str, Any]]:
+    """The same form for both providers."""
+    return [
+        {
+            "type": "function",
+            "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
+        }
+        for tool in tools
+    ]

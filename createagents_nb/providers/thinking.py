@@ -1,0 +1,64 @@
+"""Reasoning that a server leaves in the text, between ``<think>`` and ``</think>`` at its beginning."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ..agent.events import Event, Reasoning
+
+__all__ = ["ThinkingSplitter"]
+
+_OPEN, _CLOSE = "<think>", "</think>"
+
+
+class ThinkingSplitter:
+    """Takes text as it comes; gives text and `Reasoning`. `transparent` once nothing can be reasoning any more.
+
+    Only a tag at the very beginning counts: later ones are text about tags.
+    """
+
+    def __init__(self) -> None:
+        self.transparent = False
+        self._phase: Literal["before", "inside", "after"] = "before"
+        self._held = ""
+
+    def feed(self, text: str) -> list[Event]:
+        if self.transparent:
+            return [text]
+        self._held += text
+        if self._phase == "before":
+            start = self._held.lstrip()
+            if not start.startswith(_OPEN):
+                return [] if _OPEN.startswith(start) else self._rest()  # [] while not yet known
+            self._phase, self._held = "inside", start[len(_OPEN) :]
+        reasoning: list[Event] = []
+        if self._phase == "inside":
+            before, close, after = self._held.partition(_CLOSE)
+            if not close:
+                keep = _overlap(self._held)
+                piece, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+                return _reasoning(piece)
+            self._phase, self._held = "after", after
+            reasoning = _reasoning(before)
+        self._held = self._held.lstrip()
+        return [*reasoning, *self._rest()] if self._held else reasoning
+
+    def finish(self) -> list[Event]:
+        """What was held back when the text ends."""
+        if self._phase == "inside":
+            held, self._held = self._held, ""
+            return _reasoning(held)
+        return self._rest()
+
+    def _rest(self) -> list[Event]:
+        held, self._held, self.transparent = self._held, "", True
+        return [held] if held else []
+
+
+def _reasoning(text: str) -> list[Event]:
+    return [Reasoning(text)] if text else []
+
+
+def _overlap(text: str) -> int:
+    """How many characters at the end of ``text`` may be the beginning of the closing tag."""
+    return next((n for n in range(len(_CLOSE) - 1, 0, -1) if text.endswith(_CLOSE[:n])), 0)

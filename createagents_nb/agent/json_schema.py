@@ -1,0 +1,134 @@
+"""JSON Schema: checking arguments against one, and making generated ones shorter to read for a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+__all__ = ["compile_schema", "describe_parameters", "simplified"]
+
+# Keys whose values are data or maps of names, so a "title" in there is not an annotation.
+_DATA = frozenset({"const", "default", "enum", "examples", "required"})
+_NOISE = frozenset({"$defs", "discriminator", "title"})
+_NAMED = frozenset({"properties", "patternProperties", "dependentSchemas"})
+
+
+def compile_schema(schema: Mapping[str, Any]) -> Callable[[Any], list[str]]:
+    """A function that says what is wrong with a value: messages of the form ``"url: must be string"``.
+
+    Draft 7; 2020-12 agrees with it in what tools use. ``format`` is not checked, nothing is fetched.
+
+    Raises:
+        ValueError: the schema itself is wrong.
+
+    Example:
+        >>> compile_schema({"type": "object", "properties": {"n": {"type": "integer"}}})({"n": "x"})
+        ['n: must be integer']
+    """
+    try:
+        return _compiled(json.dumps(schema))
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"not a JSON Schema: {error}") from error
+
+
+@lru_cache(256)
+def _compiled(schema: str) -> Callable[[Any], list[str]]:
+    import fastjsonschema  # not jsonschema: with Jupyter's format checkers installed, that takes 1.8 s to import
+
+    try:
+        check = fastjsonschema.compile(
+            json.loads(schema),
+            handlers=dict.fromkeys(("file", "ftp", "http", "https"), _no_fetch),
+            use_default=False,
+            use_formats=False,
+        )
+    except Exception as error:  # it raises its own errors, and KeyError, TypeError, re.error… on odd schemas
+        raise ValueError(f"not a JSON Schema: {error}") from error
+
+    def problems(value: Any) -> list[str]:
+        try:
+            check(value)
+        except fastjsonschema.JsonSchemaValueException as error:
+            where = ".".join(str(step) for step in error.path[1:])
+            what = error.message.removeprefix(error.name or "").strip()
+            return [f"{where}: {what}" if where else f"arguments {what}"]
+        return []
+
+    return problems
+
+
+def _no_fetch(uri: str) -> Any:
+    raise ValueError(f"it refers to {uri}; copy that part below $defs")
+
+
+def describe_parameters(schema: Mapping[str, Any]) -> str:
+    """The parameters in one line: ``url (string, required), limit (integer)``."""
+    required = schema.get("required", ())
+    parts = []
+    for name, part in schema.get("properties", {}).items():
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        words = [" or ".join(kind) if isinstance(kind, list) else kind or "any", name in required and "required"]
+        parts.append(f"{name} ({', '.join(word for word in words if word)})")
+    return ", ".join(parts) or "none"
+
+
+def simplified(schema: dict[str, Any]) -> dict[str, Any]:
+    """A copy without ``title``s and with ``$defs`` put where they are referred to; recursive ones stay."""
+    definitions = schema.get("$defs", {})
+    kept: dict[str, Any] = {}
+
+    def walk(node: Any, inside: tuple[str, ...]) -> Any:
+        if isinstance(node, list):
+            return [walk(item, inside) for item in node]
+        if not isinstance(node, dict):
+            return node
+        reference = node.get("$ref")
+        if isinstance(reference, str) and reference.startswith("#/$defs/"):
+            name = reference.removeprefix("#/$defs/")
+            rest = {key: value for key, value in node.items() if key != "$ref"}
+            if not _recursive(name, definitions):
+                return walk(definitions[name] | rest, inside)
+            if name not in inside and name not in kept:
+                kept[name] = None  # keeps its place while it refers to itself
+                kept[name] = walk(definitions[name], (*inside, name))
+            return node
+        clean: dict[str, Any] = {}
+        for key, value in node.items():
+            if key in _NOISE:
+                continue
+            if key in _NAMED and isinstance(value, dict):
+                clean[key] = {name: walk(part, inside) for name, part in value.items()}
+            else:
+                clean[key] = value if key in _DATA else walk(value, inside)
+        return clean
+
+    clean: dict[str, Any] = walk(schema, ())
+    if kept:
+        clean["$defs"] = kept
+    return clean
+
+
+def _recursive(name: str, definitions: Mapping[str, Any]) -> bool:
+    """Whether a definition refers to itself, at whatever distance."""
+    seen: set[str] = set()
+    todo = [name]
+    while todo:
+        for target in _references(definitions.get(todo.pop())):
+            if target == name:
+                return True
+            if target not in seen:
+                seen.add(target)
+                todo.append(target)
+    return False
+
+
+def _references(node: Any) -> list[str]:
+    if isinstance(node, list):
+        return [name for item in node for name in _references(item)]
+    if not isinstance(node, dict):
+        return []
+    found = [name for value in node.values() for name in _references(value)]
+    reference = node.get("$ref")
+    return [*found, reference.removeprefix("#/$defs/")] if isinstance(reference, str) else found

@@ -1,0 +1,267 @@
+"""Runs one tool: arguments checked, off the event loop, with a timeout; a failure becomes text for the model."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import difflib
+import inspect
+import json
+import threading
+import time
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import InvalidToolError
+from ..logging_config import LoggingConfig, redact
+from .call_record import ToolStatus
+from .json_schema import describe_parameters
+from .tool_text import MAX_RESULT_CHARS, as_text, shortened
+from .tools import BaseTool
+
+__all__ = ["ToolExecutionResult", "ToolExecutor"]
+
+_MAX_ITEMS = 100_000
+"""What a generator may yield: one that never ends would fill the memory before its timeout."""
+
+_GRACE_S = 1.0
+"""How long an async tool may take to clean up after it was cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolExecutionResult:
+    """How an execution went.
+
+    Attributes:
+        success: whether there is a result.
+        result: what the tool returned; None after a failure.
+        error: what went wrong, as ``"ValueError: no such row"``; None after a success.
+        status: ``ok``, ``error`` (default of a failure), ``timeout``, ``unknown_tool``, ``invalid_arguments`` or
+            ``cancelled``.
+        latency_s: from the start of the execution to its end, None if it was not started.
+        text: what the model is told; made from ``result`` or ``error`` when not given.
+
+    Example:
+        >>> ToolExecutionResult(success=True, result={"rows": 3}).text
+        '{"rows": 3}'
+    """
+
+    success: bool
+    result: Any = field(default=None, compare=False)
+    error: str | None = None
+    status: ToolStatus = "ok"
+    latency_s: float | None = None
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.success and self.status == "ok":
+            object.__setattr__(self, "status", "error")
+        if not self.text:
+            text = as_text(self.result) if self.success else f"Error: {self.error or 'the tool failed'}"
+            object.__setattr__(self, "text", text)
+
+
+class ToolExecutor:
+    """Executes tools; one serves any number of turns at once.
+
+    An async ``execute`` runs in a task of its own. A synchronous one runs in a daemon thread of its own, with
+    the caller's context variables, so that it blocks neither the event loop nor the exit of the process.
+    Python cannot stop a thread: when its time is up, or the turn is stopped, the tool goes on in the
+    background until it returns by itself, and its result is thrown away. A tool with ``in_thread = False`` runs on
+    the loop, where no timeout can reach it.
+
+    Args:
+        timeout_s: seconds a tool may take unless it says otherwise itself; None for no limit.
+        max_result_chars: where the text for the model is cut.
+
+    Raises:
+        ValueError: a limit is not above 0.
+
+    Example:
+        >>> outcome = await ToolExecutor().execute(rows, {"limit": 3})
+        >>> outcome.success, outcome.text
+    """
+
+    def __init__(self, *, timeout_s: float | None = 60.0, max_result_chars: int = MAX_RESULT_CHARS) -> None:
+        if timeout_s is not None and not timeout_s > 0:
+            raise ValueError(f"timeout_s must be seconds above 0, or None for no limit, not {timeout_s!r}")
+        if not max_result_chars > 0:
+            raise ValueError(f"max_result_chars must be above 0, not {max_result_chars!r}")
+        self._timeout_s = timeout_s
+        self._max_result_chars = max_result_chars
+        self._left_behind: set[asyncio.Task[Any]] = set()
+        self._logger = LoggingConfig.get_logger(__name__)
+
+    async def execute(self, tool: BaseTool, arguments: Mapping[str, Any] | str) -> ToolExecutionResult:
+        """Run ``tool``; never raises for its failure, whatever that is.
+
+        Args:
+            tool: the tool.
+            arguments: as a dict, or the JSON text that a model wrote; empty text is no arguments.
+
+        Raises:
+            asyncio.CancelledError: the caller was cancelled; the tool's own cancellations are its failures.
+        """
+        self._logger.info("Executing tool: %s", tool.name)
+        try:
+            values = tool.parse_arguments(_decoded(arguments))
+        except InvalidToolError as error:
+            return self._failed("error", str(error))
+        except ValueError as error:
+            return self._failed("invalid_arguments", f"Invalid arguments for {tool.name}: {error}. {_usage(tool)}")
+        except Exception as error:  # a validator of the user's
+            return self._failed("error", _told(error))
+        timeout_s = self._timeout_s if tool.timeout_s is None else tool.timeout_s
+        started = time.perf_counter()
+        outcome = await self._run(tool, values, timeout_s)
+        latency_s = time.perf_counter() - started
+        if outcome is None:
+            return self._failed(
+                "timeout", f"{tool.name} did not finish within {timeout_s:g} s and was given up", latency_s
+            )
+        if outcome.error is not None:
+            return self._failed("error", _told(outcome.error), latency_s)
+        return ToolExecutionResult(True, outcome.value, latency_s=latency_s, text=outcome.text)
+
+    def unknown(self, name: str, available: Iterable[str]) -> ToolExecutionResult:
+        """What the model is told when it asks for a tool that does not exist: the names that do, closest first."""
+        names = sorted(
+            available,
+            key=lambda known: difflib.SequenceMatcher(a=name.lower(), b=known.lower()).ratio(),
+            reverse=True,
+        )
+        known = f"available: {', '.join(names)}" if names else "there are no tools, answer without"
+        return self._failed("unknown_tool", f"There is no tool {shortened(name, 100)!r}; {known}")
+
+    async def _run(self, tool: BaseTool, arguments: dict[str, Any], timeout_s: float | None) -> _Outcome | None:
+        """The outcome, or None when time was up."""
+        given_up = threading.Event()
+        task = asyncio.create_task(self._outcome(tool, arguments, given_up), name=f"tool {tool.name}")
+        try:
+            # Not wait_for: a tool that swallows its cancellation must not hold the turn.
+            done, _ = await asyncio.wait({task}, timeout=timeout_s)
+            return task.result() if done else None
+        finally:
+            given_up.set()
+            if not task.done():
+                self._left_behind.add(task)
+                task.add_done_callback(self._left_behind.discard)
+                task.cancel()
+                await asyncio.wait({task}, timeout=_GRACE_S)
+
+    async def _outcome(self, tool: BaseTool, arguments: dict[str, Any], given_up: threading.Event) -> _Outcome:
+        def call() -> _Outcome:
+            try:
+                value = tool.execute(**arguments)
+                if inspect.isgenerator(value):
+                    value = _collected(value, given_up)
+                if inspect.isawaitable(value) or inspect.isasyncgen(value):
+                    return _Outcome(value)
+                return _Outcome(value, as_text(value, self._max_result_chars))
+            except BaseException as error:  # sys.exit() in a tool is the tool's failure and not ours
+                return _Outcome(error=error)
+
+        try:
+            outcome = await _in_thread(call, tool.name) if _needs_thread(tool) else call()
+            value = outcome.value
+            if inspect.isawaitable(value):
+                value = await value
+            if inspect.isasyncgen(value):
+                value = await _acollected(value)
+        except BaseException as error:  # so is a CancelledError of something it waited for
+            return _Outcome(error=error)
+        return outcome if value is outcome.value else _Outcome(value, as_text(value, self._max_result_chars))
+
+    def _failed(self, status: ToolStatus, message: str, latency_s: float | None = None) -> ToolExecutionResult:
+        error = shortened(redact(message), self._max_result_chars)
+        self._logger.info("Tool failed (%s): %s", status, error)
+        return ToolExecutionResult(False, error=error, status=status, latency_s=latency_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    value: Any = None
+    text: str = ""
+    error: BaseException | None = None
+
+
+def _needs_thread(tool: BaseTool) -> bool:
+    asynchronous = inspect.iscoroutinefunction(tool.execute) or inspect.isasyncgenfunction(tool.execute)
+    return tool.in_thread and not asynchronous
+
+
+async def _in_thread(call: Callable[[], _Outcome], name: str) -> _Outcome:
+    # Not asyncio.to_thread: its pool has few threads, and the interpreter waits for them when it exits.
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Future[_Outcome] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def deliver(outcome: _Outcome) -> None:
+        if not arrived.done():
+            arrived.set_result(outcome)
+
+    def run() -> None:
+        outcome = context.run(call)
+        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody is waiting
+            loop.call_soon_threadsafe(deliver, outcome)
+
+    threading.Thread(target=run, name=f"tool {name}", daemon=True).start()
+    return await arrived
+
+
+def _collected(items: Iterable[Any], given_up: threading.Event) -> list[Any]:
+    found = []
+    for item in items:
+        if given_up.is_set():
+            break
+        found.append(item)
+        _check_length(found)
+    return found
+
+
+async def _acollected(items: AsyncIterable[Any]) -> list[Any]:
+    found = []
+    async for item in items:
+        found.append(item)
+        _check_length(found)
+    return found
+
+
+def _check_length(found: list[Any]) -> None:
+    if len(found) > _MAX_ITEMS:
+        raise ValueError(f"the tool yielded more than {_MAX_ITEMS:,} values")
+
+
+def _decoded(arguments: Mapping[str, Any] | str) -> dict[str, Any]:
+    """A model's arguments as a dict.
+
+    Raises:
+        ValueError: not JSON, or not an object.
+    """
+    value: Any = arguments
+    for _ in range(2):  # some servers encode them twice
+        if isinstance(value, str):
+            try:
+                value = json.loads(value, strict=False) if value.strip() else {}
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"not valid JSON ({error})") from None
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"expected a JSON object, got {type(value).__name__}")
+    return dict(value)
+
+
+def _usage(tool: BaseTool) -> str:
+    return f"Call it with a JSON object; parameters: {describe_parameters(tool.parameters)}"
+
+
+def _told(error: BaseException) -> str:
+    """``"ValueError: message"``."""
+    try:
+        message = str(error)
+    except Exception:  # an exception whose own __str__ fails
+        message = ""
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

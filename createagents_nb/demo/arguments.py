@@ -1,0 +1,273 @@
+"""The arguments of a tool call: from the tool's JSON schema and what the message contains."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .conversation import Tool
+from .evidence import Evidence, read_evidence
+from .schema import MAX_DEPTH, clamp, fit_text, kind_of, resolve, string_kind
+from .strings import Strings, default_string, stated
+from .words import content_words, fold, split_name, stem
+
+__all__ = ["fill_arguments", "fill_schema"]
+
+_MISSING: Any = object()
+_COUNTS = frozenset(
+    {"limit", "n", "count", "k", "top", "size", "max", "rows", "num", "number", "head", "linhas", "length"}
+)
+_AND = re.compile(r"\s*(?:,|;|&|\band\b|\be\b|\bor\b|\bou\b)\s*")
+_NEGATED = r"(?:not|no|without|don't|dont|nao|sem|disable)\s+(?:\w+\s+)?"
+MAX_FAN_OUT = 4
+
+
+def fill_arguments(
+    tool: Tool, text: str, whole: str | None = None, *, earlier: float | None = None
+) -> list[dict[str, Any]]:
+    """The arguments of the calls of ``tool`` that ``text`` asks for: one call, or one for each name listed.
+
+    Args:
+        text: the part of the message that asks for this tool.
+        whole: the whole message, for what ``text`` leaves out.
+        earlier: the number an earlier tool returned; it stands where the text says "it" or "the result".
+
+    >>> fill_arguments(Tool("rows", "", {"properties": {"limit": {"type": "integer"}}}), "the first 3 rows")
+    [{'limit': 3}]
+    """
+    wanted = _fan_out_parameter(tool)
+    filler = _Filler(tool, text, whole, earlier)
+    first = filler.object(tool.parameters, 0)
+    if wanted is None or wanted not in first:
+        return [first]
+    name, kind = wanted, string_kind(wanted, resolve(tool.parameters["properties"][wanted], tool.parameters))
+    values = filler.seen.zones if kind == "zone" else _listed_with(first[name], filler.seen)
+    if first[name] not in values:
+        return [first]
+    schema = resolve(tool.parameters["properties"][name], tool.parameters)
+    return [{**first, name: fit_text(value, schema, text)} for value in values[:MAX_FAN_OUT]]
+
+
+def _listed_with(value: str, seen: Evidence) -> list[str]:
+    """``value`` and what stands beside it in a list such as "Paris, Oslo and Rome"."""
+    at = seen.text.find(value)
+    values, end = [value], at + len(value)
+    for kind in (seen.quoted, seen.urls, seen.files, seen.names):
+        for other in kind if value in kind else ():
+            start = seen.text.find(other, end)
+            if start >= 0 and _AND.fullmatch(seen.text[end:start].strip("\"'`“”")):
+                values.append(other)
+                end = start + len(other)
+    return values
+
+
+def fill_schema(schema: Mapping[str, Any], text: str) -> Any:
+    """A value that is valid against ``schema``, with what ``text`` offers."""
+    filler = _Filler(Tool("", "", schema), text, None, None)
+    return filler.value("", schema, required=True, depth=0)
+
+
+def _fan_out_parameter(tool: Tool) -> str | None:
+    """The one required string of a tool, if it has exactly one and no list that could take several values."""
+    properties = tool.parameters.get("properties")
+    if not isinstance(properties, Mapping):
+        return None
+    schemas = {name: resolve(schema, tool.parameters) for name, schema in properties.items()}
+    if any(kind_of(schema) in ("array", "object") for schema in schemas.values()):
+        return None
+    required = tool.parameters.get("required") or ()
+    strings = [n for n, s in schemas.items() if kind_of(s) == "string" and n in required and not s.get("enum")]
+    zones = [n for n, s in schemas.items() if kind_of(s) == "string" and string_kind(n, s) == "zone"]
+    if len(strings or zones) != 1:
+        return None
+    name = (strings or zones)[0]
+    return None if string_kind(name, schemas[name]) in ("text", "code", "expression", "date") else name
+
+
+class _Filler:
+    """Fills one call; a number or a string that was used is not used again."""
+
+    def __init__(self, tool: Tool, text: str, whole: str | None, earlier: float | None) -> None:
+        self.tool = tool
+        self.root = tool.parameters
+        self.seen: Evidence = read_evidence(text)
+        self.whole: Evidence = read_evidence(whole) if whole and whole != text else self.seen
+        self.earlier = earlier if self._leans_on_earlier(text) else None
+        self.folded = fold(text)
+        self.strings = Strings(tool)
+        self.numeric_parameters = 0
+
+    def _leans_on_earlier(self, text: str) -> bool:
+        """Whether the text says "it" or "the result", or has fewer numbers than the tool needs."""
+        if re.search(r"(?i)\b(?:it|that|this|result|isso|resultado)\b", text):
+            return True
+        properties = self.root.get("properties")
+        schemas = properties if isinstance(properties, Mapping) else {}
+        kinds = [kind_of(resolve(schemas.get(name), self.root)) for name in self.root.get("required") or ()]
+        return sum(kind in ("integer", "number") for kind in kinds) > len(self.seen.numbers)
+
+    def object(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
+        properties = schema.get("properties")
+        required = [name for name in schema.get("required") or () if isinstance(name, str)]
+        if not isinstance(properties, Mapping):
+            properties = {}
+        resolved = {
+            name: resolve(properties.get(name), self.root) for name in {**properties, **dict.fromkeys(required)}
+        }
+        self.numeric_parameters = sum(kind_of(one) in ("integer", "number") for one in resolved.values())
+        found: dict[str, Any] = {}
+        # Required ones choose first; numbers that the message names by the parameter's name even before that.
+        named = [name for name in resolved if name in required and self._has_named_number(name)]
+        for name in dict.fromkeys([*named, *(n for n in resolved if n in required), *resolved]):
+            value = self.value(name, resolved[name], required=name in required, depth=depth + 1)
+            if value is not _MISSING:
+                found[name] = value
+        if not properties and isinstance(schema.get("additionalProperties"), Mapping) and depth:
+            for key, text in re.findall(r"(\w+)\s*=\s*([\w.-]+)", self.seen.text):
+                value = _Filler(self.tool, text, None, None).value(
+                    key, resolve(schema["additionalProperties"], self.root), required=True, depth=depth + 1
+                )
+                found[key] = value
+        return {name: found[name] for name in resolved if name in found} | found
+
+    def value(self, name: str, schema: Any, *, required: bool, depth: int) -> Any:
+        schema = resolve(schema, self.root)
+        kind = kind_of(schema)
+        if "const" in schema:
+            return schema["const"] if required else _MISSING
+        if schema.get("enum"):
+            return self._enum(schema, required)
+        if depth > MAX_DEPTH:
+            return self._fallback(schema, "demo") if required else _MISSING
+        if kind in ("integer", "number"):
+            return self._number(name, schema, required)
+        if kind == "boolean":
+            return self._boolean(name, schema, required)
+        if kind == "array":
+            return self._array(name, schema, required, depth)
+        if kind == "object":
+            return self.object(schema, depth) if required else self._optional_object(schema, depth)
+        if kind == "null":
+            return None if required else _MISSING
+        return self._string(name, schema, required)
+
+    def _fallback(self, schema: Mapping[str, Any], value: Any) -> Any:
+        if schema.get("default") is not None:
+            return schema["default"]
+        examples = schema.get("examples")
+        return examples[0] if isinstance(examples, list) and examples else value
+
+    def _enum(self, schema: Mapping[str, Any], required: bool) -> Any:
+        options = list(schema["enum"])
+        for option in sorted(options, key=lambda one: -len(str(one))):
+            pattern = rf"(?<!\w){re.escape(fold(str(option)).replace('_', ' '))}(?!\w)"
+            if option is not None and re.search(pattern, self.folded.replace("_", " ")):
+                return option
+        stems = set(content_words(self.seen.text))
+        for option in options:
+            words = content_words(str(option).replace("_", " "))
+            if words and stems.issuperset(words):
+                return option
+        if not required:
+            return _MISSING
+        default = schema.get("default")
+        return default if default in options else next((one for one in options if one is not None), None)
+
+    def _has_named_number(self, name: str) -> bool:
+        words = {stem(word) for word in split_name(name)}
+        return any(words & {number.before, number.after} for number in self.seen.numbers)
+
+    def _number(self, name: str, schema: Mapping[str, Any], required: bool) -> Any:
+        words = {stem(word) for word in split_name(name)} - {""}
+        unused = [number for number in self.seen.numbers if not number.used]
+        chosen = next((number for number in unused if words & {number.before, number.after}), None)
+        if chosen is None and required and self.earlier is not None:
+            value, self.earlier = self.earlier, None
+            return clamp(value, schema)
+        if chosen is None and (required or self.numeric_parameters == 1 or _COUNTS.intersection(split_name(name))):
+            chosen = next(iter(unused), None)
+        if chosen is None and required:
+            chosen = next((number for number in self.whole.numbers if not number.used), None)
+        if chosen is not None:
+            chosen.used = True
+            return clamp(chosen.value, schema)
+        if not required:
+            return _MISSING
+        default = self._fallback(schema, 1)
+        usable = isinstance(default, (int, float)) and not isinstance(default, bool)
+        return clamp(default if usable else 1, schema)
+
+    def _boolean(self, name: str, schema: Mapping[str, Any], required: bool) -> Any:
+        words = r"[\s_-]*".join(map(re.escape, split_name(name))) or re.escape(name)
+        if (
+            stated := re.search(rf"\b{words}\s*(?:=|:|is)?\s*(true|false|yes|no|on|off|sim|nao)\b", self.folded)
+        ) is not None:
+            return stated[1] in ("true", "yes", "on", "sim")
+        if re.search(rf"\b{_NEGATED}{words}\b", self.folded):
+            return False
+        if re.search(rf"\b{words}", self.folded):
+            return True
+        default = schema.get("default")
+        return (default if isinstance(default, bool) else True) if required else _MISSING
+
+    def _array(self, name: str, schema: Mapping[str, Any], required: bool, depth: int) -> Any:
+        item = resolve(schema.get("items"), self.root)
+        kind = kind_of(item)
+        least = schema.get("minItems") if isinstance(schema.get("minItems"), int) else 0
+        values: list[Any] = []
+        if item.get("enum"):
+            values = [
+                one for one in item["enum"] if re.search(rf"(?<!\w){re.escape(fold(str(one)))}(?!\w)", self.folded)
+            ]
+        elif kind in ("integer", "number"):
+            numbers = [number for number in self.seen.numbers if not number.used]
+            values = [clamp(number.value, item) for number in numbers]
+            for number in numbers:
+                number.used = True
+        elif kind in ("string", "any"):
+            values = [fit_text(one, item, self.seen.text) for one in self._listed(name, item)]
+        if not values and not required:
+            return _MISSING
+        while len(values) < max(least or 0, 1 if required and kind != "any" and not values else 0):
+            values.append(self.value(name, item, required=True, depth=depth + 1))
+        if schema.get("uniqueItems"):
+            values = [one for at, one in enumerate(values) if one not in values[:at]]
+        return values[: schema.get("maxItems")]
+
+    def _listed(self, name: str, item: Mapping[str, Any]) -> list[str]:
+        seen = self.seen
+        kinds = {
+            "zone": seen.zones,
+            "url": seen.urls,
+            "file": seen.files,
+            "email": seen.emails,
+            "date": seen.dates,
+        }
+        kind = string_kind(name, item)
+        if kind in kinds:
+            return list(kinds[kind])
+        if seen.quoted or seen.names:
+            return list(seen.quoted or seen.names)
+        if (after := re.search(r":\s*(.+)$", seen.text, re.DOTALL)) is not None:
+            return [part for part in _AND.split(after[1].strip().rstrip(".?!")) if part]
+        return []
+
+    def _optional_object(self, schema: Mapping[str, Any], depth: int) -> Any:
+        bare = {**schema, "required": []}
+        found = self.object(bare, depth)
+        if not found:
+            return _MISSING
+        return {**self.object(schema, depth), **found}
+
+    def _string(self, name: str, schema: Mapping[str, Any], required: bool) -> Any:
+        kind = string_kind(name, schema)
+        value = stated(name, self.seen.text) or self.strings.find(kind, self.seen, required=required)
+        if value is None and required and self.whole is not self.seen:
+            value = self.strings.find(kind, self.whole, required=True)
+        if value is None and not required:
+            return _MISSING
+        if value is None:
+            value = str(self._fallback(schema, default_string(kind, self.seen)))
+        self.strings.used.add(value)
+        return fit_text(value, schema, self.seen.text)

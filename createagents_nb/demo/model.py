@@ -1,0 +1,274 @@
+"""The "model": messages and tools in, a reply out. No I/O, no clock, no chance: same input, same reply."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import answers
+from .arguments import fill_arguments, fill_schema
+from .conversation import ChatMessage, Options, Reply, Tool, ToolCall
+from .matching import best_tool, clean, match_tools, split_steps
+from .words import fold, is_portuguese
+
+__all__ = ["answer"]
+
+_FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_MEMORY = re.compile(
+    r"\b(?:remember|(?:what )?did i (?:just )?(?:ask|say|tell|write)|i (?:just )?(?:asked|said|told)"
+    r"|(?:my|the) (?:previous|last|earlier|first) (?:question|message|prompt)"
+    r"|lembra\w*|o que (?:foi que )?eu (?:perguntei|disse|falei|escrevi)|eu (?:perguntei|disse)"
+    r"|(?:minha|a) (?:ultima|primeira) (?:pergunta|mensagem)|(?:pergunta|mensagem) anterior)\b"
+)
+_FAILED = re.compile(
+    r"(?i)\W{0,3}(?:error|erro|failed|failure|exception|traceback|unknown tool|no tool|there is no tool"
+    r"|invalid (?:json|arguments?)|timed? ?out|\w{1,60}(?:Error|Exception):"
+    r"|(?:the )?tool\b.{0,80}\b(?:failed|raised|does not exist|timed out|was (?:not|cancelled|rejected)))"
+)
+_TABLE_RULE = re.compile(r"\s*\|(?:\s*:?-+:?\s*\|)+\s*")
+_MAX_LINES = 30
+_MAX_CHARS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """The last question, and what has been called and returned since."""
+
+    question: str
+    earlier_questions: tuple[str, ...]
+    rounds: tuple[tuple[tuple[ToolCall, str | None], ...], ...]
+
+    @property
+    def results(self) -> list[tuple[ToolCall, str | None]]:
+        return [pair for one in self.rounds for pair in one]
+
+
+def answer(messages: Sequence[ChatMessage], tools: Sequence[Tool] = (), options: Options | None = None) -> Reply:
+    """What the demo says next.
+
+    Tools are called in the rounds that the question plans ("… then …" begins a new one); when these are done, or
+    no tool is meant, it answers with text. It never plans more rounds than the question has steps.
+
+    >>> answer([ChatMessage("user", "Show 3 rows")], [Tool("rows", "First rows of the table")]).tool_calls
+    (ToolCall(name='rows', arguments={}, id=None),)
+    """
+    options = options or Options()
+    turn = _read(messages)
+    calls = _next_calls(turn, tools, options)
+    language = "pt" if is_portuguese(turn.question) else "en"
+    if calls:
+        return Reply(
+            tool_calls=calls, reasoning=_reasoning(turn, calls, "tools", language) if options.think else ""
+        )
+    kind, content = _text(turn, options, language)
+    return Reply(content, reasoning=_reasoning(turn, (), kind, language) if options.think else "")
+
+
+def _read(messages: Sequence[ChatMessage]) -> _Turn:
+    asked = [at for at, message in enumerate(messages) if message.role == "user"]
+    last = asked[-1] if asked else -1
+    rounds: list[tuple[tuple[ToolCall, str | None], ...]] = []
+    for at in range(last + 1, len(messages)):
+        if messages[at].tool_calls:
+            end = next((n for n in range(at + 1, len(messages)) if messages[n].role != "tool"), len(messages))
+            rounds.append(_pair(messages[at].tool_calls, messages[at + 1 : end]))
+    return _Turn(
+        question=messages[last].content if asked else "",
+        earlier_questions=tuple(messages[at].content for at in asked[:-1]),
+        rounds=tuple(rounds),
+    )
+
+
+def _pair(calls: Sequence[ToolCall], results: Sequence[ChatMessage]) -> tuple[tuple[ToolCall, str | None], ...]:
+    """Each call with its result: by id, else by name, else by position."""
+    left = list(results)
+    pairs: list[tuple[ToolCall, str | None]] = []
+    for call in calls:
+        ways = (
+            lambda one, call=call: call.id is not None and one.tool_call_id == call.id,
+            lambda one, call=call: one.tool_call_id is None and one.name == call.name,
+            lambda one: one.tool_call_id is None and one.name is None,
+        )
+        found = next((one for way in ways for one in left if way(one)), None)
+        if found is not None:
+            left.remove(found)
+        pairs.append((call, found.content if found else None))
+    return tuple(pairs)
+
+
+def _next_calls(turn: _Turn, tools: Sequence[Tool], options: Options) -> tuple[ToolCall, ...]:
+    if not tools or options.tool_choice == "none":
+        return ()
+    text = clean(turn.question)
+    done = len(turn.rounds)
+    offered = [tool for tool in tools if options.forced_tool in (None, tool.name)]
+    steps = [(step, matched) for step in split_steps(text) if (matched := match_tools(offered, step))]
+    if not steps and (matched := match_tools(offered, text)):
+        steps = [(text, matched)]
+    if done == 0 and offered and (options.forced_tool or (options.tool_choice == "required" and not steps)):
+        steps = [(text, [best_tool(offered, text)])]
+    if done >= len(steps):
+        return ()
+    step, matched = steps[done]
+    earlier = _number(turn.rounds[-1]) if turn.rounds else None
+    return tuple(
+        ToolCall(tool.name, arguments)
+        for tool in matched
+        for arguments in fill_arguments(tool, step, text, earlier=earlier)
+    )
+
+
+def _number(results: Sequence[tuple[ToolCall, str | None]]) -> float | None:
+    """The number that the last round returned, for "then multiply it by 2"."""
+    found = [re.fullmatch(r"\s*(-?\d{1,15}(?:\.\d+)?)\s*", result or "") for _, result in results]
+    values = [float(match[1]) if "." in match[1] else int(match[1]) for match in found if match]
+    return values[-1] if values else None
+
+
+def _text(turn: _Turn, options: Options, language: str) -> tuple[str, str]:
+    question = " ".join(_FENCED.sub(" ", clean(turn.question)).split()) or turn.question
+    if options.json_schema is not None:
+        return "JSON", _json(options.json_schema, question, language)
+    parts = [answers.INTRO[language]]
+    if turn.results:
+        heading = {"en": "Your tools really ran:", "pt": "As suas tools rodaram de verdade:"}[language]
+        parts += [answers.quote(question), heading, _results(turn.results, language)]
+        return "results", "\n\n".join(parts) + "\n"
+    if _MEMORY.search(fold(question)):
+        return "memory", "\n\n".join([*parts, answers.quote(question), *_memory(turn, language)]) + "\n"
+    kind, text = answers.pick(question, language)
+    parts += [answers.quote(question)] if question else []
+    return kind, "\n\n".join([*parts, text.strip()]) + "\n"
+
+
+def _memory(turn: _Turn, language: str) -> list[str]:
+    if not turn.earlier_questions:
+        return [
+            {"en": "This is the first message I was sent.", "pt": "Esta é a primeira mensagem que recebi."}[
+                language
+            ]
+        ]
+    count = len(turn.earlier_questions)
+    number = {
+        "en": f"Messages of yours before this one, as they were sent along: {count}. The last was:",
+        "pt": f"Mensagens suas antes desta, como vieram junto: {count}. A última foi:",
+    }[language]
+    return [number, answers.quote(turn.earlier_questions[-1], 300)]
+
+
+def _json(schema: Any, question: str, language: str) -> str:
+    if schema.get("properties") or schema.get("type") not in (None, "object"):
+        return json.dumps(fill_schema(schema, question), ensure_ascii=False)
+    return json.dumps({"demo": answers.INTRO[language].strip("*"), "question": question[:300]}, ensure_ascii=False)
+
+
+def _results(results: Sequence[tuple[ToolCall, str | None]], language: str) -> str:
+    """Short results as one list, the others as blocks of their own."""
+    said = [_result(call, text, language) for call, text in results]
+    groups = itertools.groupby(said, key=lambda one: one.startswith("- "))
+    return "\n\n".join(("\n" if is_list else "\n\n").join(group) for is_list, group in groups)
+
+
+def _result(call: ToolCall, text: str | None, language: str) -> str:
+    arguments = ", ".join(
+        f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items()
+    )
+    signature = _code(answers.shorten(f"{call.name}({arguments})", 120))
+    if text is None:
+        return (
+            f"- {signature}: {'no result was sent back' if language == 'en' else 'nenhum resultado veio de volta'}"
+        )
+    if failed := _is_failure(text):
+        words = {"en": "failed, it said", "pt": "falhou e disse"}
+    else:
+        words = {"en": "returned", "pt": "devolveu"}
+    said = words[language]
+    if not text.strip():
+        return f"- {signature} {said} {'nothing' if language == 'en' else 'nada'}"
+    shown, note = _limit(text.strip("\n"), language)
+    lines = shown.splitlines()
+    if len(lines) == 1 and len(shown) <= 160:
+        return f"- {signature} {'**' + said + '**' if failed else said} {_code(shown)}"
+    return f"{signature} {'**' + said + '**' if failed else said}:\n\n{_blocks(shown)}{note}"
+
+
+def _is_failure(text: str) -> bool:
+    if text.lstrip().startswith("{"):
+        try:
+            said = json.loads(text)
+        except (ValueError, RecursionError):
+            return False
+        return isinstance(said, dict) and bool(said.get("error"))
+    return _FAILED.match(text) is not None
+
+
+def _limit(text: str, language: str) -> tuple[str, str]:
+    lines = text.splitlines()
+    kept: list[str] = []
+    size = 0
+    for line in lines[:_MAX_LINES]:
+        line = line if len(line) <= _MAX_CHARS else line[:_MAX_CHARS] + "…"
+        size += len(line)
+        if kept and size > _MAX_CHARS:
+            break
+        kept.append(line)
+    left = len(lines) - len(kept)
+    if not left:
+        return "\n".join(kept), ""
+    return "\n".join(kept), f"\n\n*({left} more lines)*" if language == "en" else f"\n\n*(mais {left} linhas)*"
+
+
+def _blocks(text: str) -> str:
+    """Markdown tables as they are, everything else in fences."""
+    lines = text.splitlines()
+    table_lines: set[int] = set()
+    for at, line in enumerate(lines):
+        if at and _TABLE_RULE.fullmatch(line) and lines[at - 1].lstrip().startswith("|"):
+            end = next((n for n in range(at, len(lines)) if not lines[n].lstrip().startswith("|")), len(lines))
+            table_lines.update(range(at - 1, end))
+    groups = itertools.groupby(range(len(lines)), key=table_lines.__contains__)
+    blocks = ((is_table, "\n".join(lines[at] for at in group)) for is_table, group in groups)
+    return "\n\n".join(
+        block if is_table else _fence(block.strip("\n")) for is_table, block in blocks if block.strip()
+    )
+
+
+def _ticks(text: str, least: int) -> str:
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    return "`" * max(least, longest + 1)
+
+
+def _code(text: str) -> str:
+    ticks = _ticks(text, 1)
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{ticks}{pad}{text}{pad}{ticks}"
+
+
+def _fence(text: str) -> str:
+    ticks = _ticks(text, 3)
+    try:
+        kind = "json" if isinstance(json.loads(text), (dict, list)) else "text"
+    except (ValueError, RecursionError):
+        kind = "text"
+    return f"{ticks}{kind}\n{text}\n{ticks}"
+
+
+def _reasoning(turn: _Turn, calls: Sequence[ToolCall], kind: str, language: str) -> str:
+    asked = answers.shorten(turn.question, 60)
+    if language == "pt":
+        doing = (
+            f"As palavras pedem {', '.join(call.name for call in calls)}."
+            if calls
+            else f"Resposta pronta: {kind}."
+        )
+        return f"A pergunta é “{asked}”. Não penso: procuro palavras. {doing}\n"
+    doing = (
+        f"Its words ask for {', '.join(call.name for call in calls)}."
+        if calls
+        else f"The canned answer for it: {kind}."
+    )
+    return f"The question is “{asked}”. I do not think, I look for words. {doing}\n"

@@ -1,0 +1,190 @@
+"""A generation in the words of Ollama: lines of JSON, or one object; and its model lists. No I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from .conversation import MODELS, THINKING_MODEL, ChatCall, Reply, canonical_model
+from .tokens import Generation, Piece
+
+__all__ = ["VERSION", "OllamaReply", "arguments_text", "loaded", "running", "show", "tags"]
+
+VERSION = "0.0.0"
+_CONTEXT = 8192
+_STARTED = datetime.now(UTC)
+
+
+def _now() -> str:
+    return _stamp(datetime.now(UTC))
+
+
+def _stamp(when: datetime) -> str:
+    return when.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def arguments_text(reply: Reply) -> list[str]:
+    """What is counted as the tokens of each call."""
+    return [
+        json.dumps(dict(call.arguments), ensure_ascii=False, separators=(",", ":")) for call in reply.tool_calls
+    ]
+
+
+class OllamaReply:
+    """Writes one answer; ``loaded_ns`` is when its generation began, by ``time.perf_counter_ns``."""
+
+    def __init__(self, call: ChatCall, reply: Reply, generation: Generation, received_ns: int) -> None:
+        self._call, self._reply, self._generation = call, reply, generation
+        self._texts = arguments_text(reply)
+        self._received_ns = received_ns
+        self._loaded_ns = time.perf_counter_ns()
+        self._first_ns: int | None = None
+
+    def _line(self, message: dict[str, Any]) -> bytes:
+        line = {
+            "model": self._call.model,
+            "created_at": _now(),
+            "message": {"role": "assistant", **message},
+            "done": False,
+        }
+        return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+    def mark_first(self) -> None:
+        """The first token is there: the prompt has been evaluated."""
+        self._first_ns = self._first_ns or time.perf_counter_ns()
+
+    def piece(self, piece: Piece, *, ends_call: bool) -> bytes:
+        """The line for one token; a tool call is one line, when its last token is there."""
+        self.mark_first()
+        if piece.kind == "reasoning":
+            return self._line({"content": "", "thinking": piece.text})
+        if piece.kind == "content":
+            return self._line({"content": piece.text})
+        if ends_call and self._is_whole(piece.call):
+            return self._line({"content": "", "tool_calls": [self._tool_call(piece.call)]})
+        return b""
+
+    def _is_whole(self, call: int) -> bool:
+        return self._generation.arguments(call) == self._texts[call]
+
+    def _tool_call(self, at: int) -> dict[str, Any]:
+        call = self._reply.tool_calls[at]
+        function = {"index": at, "name": call.name, "arguments": dict(call.arguments)}
+        return {"id": f"call_{secrets.token_hex(4)}", "function": function}
+
+    def last(self) -> bytes:
+        """The line that ends the stream, with counts and durations."""
+        return json.dumps(self._done({"content": ""}), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+    def whole(self) -> dict[str, Any]:
+        """The buffered answer."""
+        self.mark_first()
+        message: dict[str, Any] = {"content": self._generation.text("content")}
+        if thinking := self._generation.text("reasoning"):
+            message["thinking"] = thinking
+        if calls := [self._tool_call(at) for at in self._generation.calls if self._is_whole(at)]:
+            message["tool_calls"] = calls
+        return self._done(message)
+
+    def _done(self, message: dict[str, Any]) -> dict[str, Any]:
+        ended = time.perf_counter_ns()
+        first = self._first_ns or ended
+        reason = self._generation.finish_reason
+        return {
+            "model": self._call.model,
+            "created_at": _now(),
+            "message": {"role": "assistant", **message},
+            "done": True,
+            "done_reason": "length" if reason == "length" else "stop",  # "stop" for tool calls too
+            "total_duration": max(1, ended - self._received_ns),
+            "load_duration": max(1, self._loaded_ns - self._received_ns),
+            "prompt_eval_count": self._call.prompt_tokens,
+            "prompt_eval_duration": max(1, first - self._loaded_ns),
+            "eval_count": len(self._generation.pieces),
+            "eval_duration": max(1, ended - first),
+        }
+
+
+def loaded(model: str, reason: str) -> dict[str, Any]:
+    """The answer to no messages at all: ``reason`` is ``load`` or ``unload``."""
+    message = {"role": "assistant", "content": ""}
+    return {"model": model, "created_at": _now(), "message": message, "done": True, "done_reason": reason}
+
+
+def _details() -> dict[str, Any]:
+    return {
+        "parent_model": "",
+        "format": "canned",
+        "family": "demo",
+        "families": ["demo"],
+        "parameter_size": "0",
+        "quantization_level": "none",
+    }
+
+
+def _capabilities(name: str) -> list[str]:
+    return ["completion", "tools", *(["thinking"] if canonical_model(name) == THINKING_MODEL else [])]
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def tags() -> dict[str, Any]:
+    """``GET /api/tags``."""
+    return {
+        "models": [
+            {
+                "name": f"{name}:latest",
+                "model": f"{name}:latest",
+                "modified_at": _stamp(_STARTED),
+                "size": 0,
+                "digest": _digest(name),
+                "details": {**_details(), "context_length": _CONTEXT, "embedding_length": 0},
+                "capabilities": _capabilities(name),
+            }
+            for name in MODELS
+        ]
+    }
+
+
+def running() -> dict[str, Any]:
+    """``GET /api/ps``: canned text is always loaded."""
+    expires = _stamp(datetime.now(UTC) + timedelta(minutes=5))
+    return {
+        "models": [
+            {
+                "name": f"{name}:latest",
+                "model": f"{name}:latest",
+                "size": 0,
+                "digest": _digest(name),
+                "details": _details(),
+                "expires_at": expires,
+                "size_vram": 0,
+                "context_length": _CONTEXT,
+            }
+            for name in MODELS
+        ]
+    }
+
+
+def show(name: str) -> dict[str, Any]:
+    """``POST /api/show``."""
+    return {
+        "modelfile": f"# Canned text of createagents-nb: there is no model.\nFROM {canonical_model(name)}\n",
+        "parameters": "",
+        "template": "{{ .Prompt }}",
+        "details": _details(),
+        "model_info": {
+            "general.architecture": "demo",
+            "general.parameter_count": 0,
+            "demo.context_length": _CONTEXT,
+            "demo.embedding_length": 0,
+        },
+        "capabilities": _capabilities(name),
+        "modified_at": _stamp(_STARTED),
+    }

@@ -1,0 +1,167 @@
+"""``POST /api/chat``: what the body says, or the error that Ollama would answer with. No I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from .conversation import THINKING_MODEL, ChatCall, ChatMessage, Options, Tool, ToolCall, canonical_model
+from .tokens import count_tokens
+
+__all__ = ["OllamaError", "read_model", "read_request"]
+
+_OPTIONS: dict[str, tuple[type, ...]] = {
+    "temperature": (int, float),
+    "top_p": (int, float),
+    "min_p": (int, float),
+    "repeat_penalty": (int, float),
+    "top_k": (int,),
+    "num_ctx": (int,),
+    "num_predict": (int,),
+    "seed": (int,),
+    "stop": (list,),
+}
+_GO_TYPES: dict[tuple[type, ...], str] = {(int, float): "float32", (int,): "integer", (list,): "array"}
+
+
+class OllamaError(Exception):
+    """An error body in Ollama's shape."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {"error": message}
+
+
+def _expect(right: bool, value: Any, field: str, go_type: str) -> None:
+    if not right:
+        names = {dict: "object", list: "array", str: "string", bool: "bool", int: "number", float: "number"}
+        kind = names.get(type(value), "null")
+        message = f"json: cannot unmarshal {kind} into Go struct field ChatRequest.{field} of type {go_type}"
+        raise OllamaError(400, message)
+
+
+def read_model(body: Any, field: str = "model") -> str:
+    """The model's name as the client wrote it.
+
+    Raises:
+        OllamaError: none, not a string, or not one of ours.
+    """
+    if not isinstance(body, dict):
+        raise OllamaError(400, "json: cannot unmarshal the body into Go value of type api.ChatRequest")
+    name = body.get(field)
+    _expect(name is None or isinstance(name, str), name, field, "string")
+    if not name:
+        raise OllamaError(400, "model is required")
+    if canonical_model(name) is None:
+        raise OllamaError(404, f"model '{name}' not found")
+    return str(name)
+
+
+def read_request(body: Any) -> ChatCall:
+    """A checked request; one without messages only loads the model.
+
+    Raises:
+        OllamaError: what Ollama answers to such a body.
+    """
+    name = read_model(body)
+    stream, messages, tools = body.get("stream"), body.get("messages"), body.get("tools")
+    _expect(stream is None or isinstance(stream, bool), stream, "stream", "bool")
+    _expect(messages is None or isinstance(messages, list), messages, "messages", "[]api.Message")
+    _expect(tools is None or isinstance(tools, list), tools, "tools", "api.Tools")
+    options = _options(body)
+    read = tuple(_message(message) for message in messages or ())
+    prompt = sum(4 + count_tokens(message.content) for message in read)
+    prompt += count_tokens(json.dumps(tools)) if tools else 0
+    limit = options.get("num_predict", -1)
+    return ChatCall(
+        model=name,
+        messages=read,
+        tools=tuple(_tool(tool) for tool in tools or ()),
+        options=Options(
+            think=_thinks(body, name),
+            max_tokens=limit if limit > 0 else None,
+            stop=tuple(str(stop) for stop in options.get("stop", ())),
+            json_schema=_schema(body),
+        ),
+        stream=stream is not False,
+        prompt_tokens=prompt,
+    )
+
+
+def _options(body: Mapping[str, Any]) -> dict[str, Any]:
+    options = body.get("options")
+    _expect(options is None or isinstance(options, dict), options, "options", "map[string]interface {}")
+    for name, value in (options or {}).items():
+        kinds = _OPTIONS.get(name)
+        whole = kinds == (int,) and isinstance(value, float) and value.is_integer()
+        if kinds and value is not None and not whole and (not isinstance(value, kinds) or isinstance(value, bool)):
+            raise OllamaError(500, f'option "{name}" must be of type {_GO_TYPES[kinds]}')
+    return {
+        name: int(value) if _OPTIONS.get(name) == (int,) else value
+        for name, value in (options or {}).items()
+        if value is not None
+    }
+
+
+def _thinks(body: Mapping[str, Any], name: str) -> bool:
+    think = body.get("think")
+    if think is not None and not isinstance(think, bool) and think not in ("low", "medium", "high", "max"):
+        raise OllamaError(400, f'invalid think value: "{think}" (must be "high", "medium", "low", true, or false)')
+    able = canonical_model(name) == THINKING_MODEL
+    if think and not able:
+        raise OllamaError(400, f'"{name}" does not support thinking')
+    return able and think is not False
+
+
+def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    wanted = body.get("format")
+    if wanted is None or wanted == "":
+        return None
+    if wanted == "json":
+        return {}
+    if not isinstance(wanted, dict):
+        raise OllamaError(
+            400, f'invalid format: {json.dumps(wanted)}; expected "json" or a valid JSON Schema object'
+        )
+    return wanted
+
+
+def _message(message: Any) -> ChatMessage:
+    _expect(isinstance(message, dict), message, "messages", "api.Message")
+    content, calls = message.get("content"), message.get("tool_calls")
+    _expect(content is None or isinstance(content, str), content, "messages.content", "string")
+    _expect(calls is None or isinstance(calls, list), calls, "messages.tool_calls", "[]api.ToolCall")
+    return ChatMessage(
+        role=str(message.get("role") or "user"),
+        content=content or "",
+        tool_calls=tuple(_call(call) for call in calls or ()),
+        tool_call_id=message.get("tool_call_id") or None,
+        name=message.get("tool_name") or message.get("name") or None,
+    )
+
+
+def _call(call: Any) -> ToolCall:
+    function = call.get("function") if isinstance(call, dict) else None
+    _expect(isinstance(function, dict), call, "messages.tool_calls", "api.ToolCall")
+    assert isinstance(function, dict)
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):  # OpenAI's form, which Ollama refuses in these words
+        raise OllamaError(400, "Value looks like object, but can't find closing '}' symbol")
+    _expect(
+        arguments is None or isinstance(arguments, dict),
+        arguments,
+        "messages.tool_calls.function.arguments",
+        "map",
+    )
+    return ToolCall(str(function.get("name") or ""), arguments or {}, call.get("id") or None)
+
+
+def _tool(tool: Any) -> Tool:
+    function = tool.get("function") if isinstance(tool, dict) else None
+    _expect(isinstance(function, dict), tool, "tools", "api.Tool")
+    assert isinstance(function, dict)
+    parameters = function.get("parameters")
+    _expect(parameters is None or isinstance(parameters, dict), parameters, "tools.function.parameters", "map")
+    return Tool(str(function.get("name") or ""), str(function.get("description") or ""), parameters or {})

@@ -1,0 +1,62 @@
+"""Errors in OpenAI's shape and words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .conversation import MODELS
+
+__all__ = ["OpenAIError", "empty", "expect", "missing", "model_not_found"]
+
+
+class OpenAIError(Exception):
+    """An error body in OpenAI's shape."""
+
+    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {
+            "error": {"message": message, "type": "invalid_request_error", "param": param, "code": code},
+        }
+
+
+def model_not_found(model: object) -> OpenAIError:
+    """The 404 for a model that is not here."""
+    known = ", ".join(MODELS)
+    message = f"The model '{model}' does not exist or you do not have access to it. Available here: {known}."
+    return OpenAIError(404, message, code="model_not_found")
+
+
+def _kind(value: Any) -> str:
+    names = {
+        dict: "an object",
+        list: "an array",
+        str: "a string",
+        bool: "a boolean",
+        int: "an integer",
+        float: "a decimal",
+    }
+    return names.get(type(value), "null")
+
+
+def expect(right: bool, param: str, expected: str, value: Any) -> None:
+    """Check a type.
+
+    Raises:
+        OpenAIError: not ``right``: ``value`` is not what ``param`` must be.
+    """
+    if not right:
+        message = f"Invalid type for '{param}': expected {expected}, but got {_kind(value)} instead."
+        raise OpenAIError(400, message, param=param, code="invalid_type")
+
+
+def missing(param: str) -> OpenAIError:
+    message = f"Missing required parameter: '{param}'."
+    return OpenAIError(400, message, param=param, code="missing_required_parameter")
+
+
+def empty(param: str) -> OpenAIError:
+    message = (
+        f"Invalid '{param}': empty array. Expected an array with minimum length 1, but got an empty array instead."
+    )
+    return OpenAIError(400, message, param=param, code="empty_array")

@@ -1,0 +1,116 @@
+"""A generation in the words of Chat Completions: chunks of an event stream, or one object. No I/O."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from typing import Any
+
+from .conversation import MODELS, ChatCall, Reply
+from .tokens import Generation, Piece
+
+__all__ = ["DONE", "OpenAIReply", "arguments_text", "model_card", "model_list"]
+
+DONE = b"data: [DONE]\n\n"
+_STARTED = int(time.time())
+
+
+def arguments_text(reply: Reply) -> list[str]:
+    """The arguments of each call as this format has them: JSON in a string."""
+    return [json.dumps(dict(call.arguments), ensure_ascii=False) for call in reply.tool_calls]
+
+
+class OpenAIReply:
+    """Writes one answer."""
+
+    def __init__(self, call: ChatCall, reply: Reply, generation: Generation) -> None:
+        self._call, self._reply, self._generation = call, reply, generation
+        self._common = {
+            "id": f"chatcmpl-{secrets.token_hex(12)}",
+            "created": int(time.time()),
+            "model": call.model,
+        }
+        self._ids = [f"call_{secrets.token_hex(12)}" for _ in reply.tool_calls]
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        prompt, completion = self._call.prompt_tokens, len(self._generation.pieces)
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": self._generation.reasoning_tokens},
+        }
+
+    def _event(self, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> bytes:
+        chunk = {
+            **self._common,
+            "object": "chat.completion.chunk",
+            "system_fingerprint": "fp_demo",
+            "choices": choices,
+        }
+        if self._call.include_usage:
+            chunk["usage"] = usage
+        return b"data: " + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+    def _delta(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+        return self._event([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}])
+
+    def first(self) -> bytes:
+        """The chunk that says who speaks."""
+        return self._delta(
+            {"role": "assistant", "content": None if self._reply.tool_calls else "", "refusal": None}
+        )
+
+    def piece(self, piece: Piece) -> bytes:
+        """The chunk for one token."""
+        if piece.kind == "reasoning":
+            return self._delta({"reasoning_content": piece.text})
+        if piece.kind == "content":
+            return self._delta({"content": piece.text})
+        if piece.text:
+            return self._delta({"tool_calls": [{"index": piece.call, "function": {"arguments": piece.text}}]})
+        function = {"name": self._reply.tool_calls[piece.call].name, "arguments": ""}
+        opened = {"index": piece.call, "id": self._ids[piece.call], "type": "function", "function": function}
+        return self._delta({"tool_calls": [opened]})
+
+    def last(self) -> bytes:
+        """The finish reason, the usage where it was asked for, and the end mark."""
+        end = self._delta({}, self._generation.finish_reason)
+        return end + (self._event([], self.usage) if self._call.include_usage else b"") + DONE
+
+    def whole(self) -> dict[str, Any]:
+        """The buffered answer."""
+        generation = self._generation
+        calls = [
+            {
+                "id": self._ids[at],
+                "type": "function",
+                "function": {"name": self._reply.tool_calls[at].name, "arguments": generation.arguments(at)},
+            }
+            for at in generation.calls
+        ]
+        content = generation.text("content")
+        message: dict[str, Any] = {"role": "assistant", "content": None if calls else content, "refusal": None}
+        if reasoning := generation.text("reasoning"):
+            message["reasoning_content"] = reasoning
+        if calls:
+            message["tool_calls"] = calls
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": generation.finish_reason}
+        return {
+            **self._common,
+            "object": "chat.completion",
+            "system_fingerprint": "fp_demo",
+            "choices": [choice],
+            "usage": self.usage,
+        }
+
+
+def model_card(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": _STARTED, "owned_by": "createagents-nb"}
+
+
+def model_list() -> dict[str, Any]:
+    return {"object": "list", "data": [model_card(name) for name in MODELS]}

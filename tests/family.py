@@ -5,19 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from createagents_nb.agent.events import Event, RoundEnded
+from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
+from createagents_nb.agent.events import Event, Reasoning, RoundEnded, ToolCallRequested
+from createagents_nb.agent.history import Message
 from createagents_nb.agent.repository import ChatRepository, ChatRequest
 
 
 class ScriptedProvider(ChatRepository):
-    """Plays the rounds that were enqueued. A step is an event, an exception to raise, or an `asyncio.Event` to wait for."""
+    """Plays the rounds that were enqueued. A step is an event, an exception to raise, or an `asyncio.Event`.
+
+    A function among the steps is called when its turn comes: ``reached.set`` tells that the reply got so far.
+    """
 
     provider = "scripted"
 
@@ -42,12 +51,57 @@ class ScriptedProvider(ChatRepository):
                     await step.wait()
                 elif isinstance(step, BaseException):
                     raise step
+                elif callable(step):
+                    step()
                 else:
                     yield step
             if not any(isinstance(step, RoundEnded) for step in steps):
                 yield RoundEnded(finish_reason="stop")
         finally:
             self.closed += 1
+
+
+class Ledger:
+    """A `RecordSink` that keeps every entry, so that a test can count them."""
+
+    def __init__(self) -> None:
+        self.opened: list[CallRecord] = []
+        self.settled: list[CallRecord] = []
+        self.requests: list[RequestRecord] = []
+        self.tools: list[ToolRecord] = []
+
+    def call_opened(self, record: CallRecord) -> None:
+        self.opened.append(record)
+
+    def call_settled(self, record: CallRecord) -> None:
+        self.settled.append(record)
+
+    def request_settled(self, record: RequestRecord) -> None:
+        self.requests.append(record)
+
+    def tool_settled(self, record: ToolRecord) -> None:
+        self.tools.append(record)
+
+
+def run_script(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A program of its own: for what must not touch the test's process (nest-asyncio, ``print`` at the exit…)."""
+    return subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", "-c", textwrap.dedent(script)],
+        env=os.environ | {"PYTHONUTF8": "1"} | environment,
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Until what another thread does is seen; TimeoutError after ten seconds."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - it has no event of this loop's
+            await asyncio.sleep(0.002)
 
 
 @dataclass
@@ -80,7 +134,9 @@ def sse(*payloads: Any, done: bool = True) -> list[bytes]:
 
 
 def ndjson(*payloads: Any) -> list[bytes]:
-    return [(payload if isinstance(payload, str) else json.dumps(payload)).encode() + b"\n" for payload in payloads]
+    return [
+        (payload if isinstance(payload, str) else json.dumps(payload)).encode() + b"\n" for payload in payloads
+    ]
 
 
 def delta(content: str | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
@@ -159,12 +215,16 @@ class ScriptedServer:
             request = await self._read(reader)
             self.requests.append(request)
             reply = self._always.get(request.path) or self._replies.popleft()
-            lines = [f"HTTP/1.1 {reply.status}", *(f"{k}: {v}" for k, v in reply.headers.items()), "connection: close"]
+            lines = [
+                f"HTTP/1.1 {reply.status}",
+                *(f"{k}: {v}" for k, v in reply.headers.items()),
+                "connection: close",
+            ]
             writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
             for piece in reply.pieces:
                 if isinstance(piece, threading.Event):
                     await writer.drain()
-                    while not piece.is_set():  # noqa: ASYNC110 - set from the test's thread
+                    while not piece.is_set():
                         if reader.at_eof():
                             raise ConnectionResetError("the client left")
                         await asyncio.sleep(0.005)
@@ -187,3 +247,50 @@ class ScriptedServer:
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         return Request(method, path, headers, body)
+
+
+@dataclass
+class Trip:
+    """What one round trip gave, up to its end or its error."""
+
+    events: list[Event] = field(default_factory=list)
+    error: Exception | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(event for event in self.events if isinstance(event, str))
+
+    @property
+    def reasoning(self) -> str:
+        return "".join(event.text for event in self.events if isinstance(event, Reasoning))
+
+    @property
+    def calls(self) -> list[ToolCallRequested]:
+        return [event for event in self.events if isinstance(event, ToolCallRequested)]
+
+    @property
+    def end(self) -> RoundEnded:
+        assert self.error is None, repr(self.error)
+        assert [type(event) for event in self.events].count(RoundEnded) == 1
+        last = self.events[-1]
+        assert isinstance(last, RoundEnded)
+        return last
+
+    @property
+    def failure(self) -> Exception:
+        assert self.error is not None, f"no error, but {self.events}"
+        return self.error
+
+
+async def round_trip(
+    adapter: ChatRepository, *messages: Message, model: str = "m", tools: Sequence[Any] = (), **config: Any
+) -> Trip:
+    """One request to ``adapter``; default message: a user's "Hello"."""
+    trip = Trip()
+    request = ChatRequest(model, messages or (Message("user", "Hello"),), tools, config)
+    try:
+        async for event in adapter.round_trip(request):
+            trip.events.append(event)
+    except Exception as error:
+        trip.error = error
+    return trip

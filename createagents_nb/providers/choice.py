@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import urllib.request
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -60,6 +59,10 @@ def choose(provider: str | None, model: str | None, *, base_url: str | None = No
             provider, model = prefix, rest or None
     if provider is None and base_url is not None:
         provider = "openai"
+    if provider == "demo" and base_url is not None:
+        raise ConfigurationError(
+            "The demo provider has its own address: leave base_url out, or use provider='openai' with it"
+        )
     if provider is not None:
         return Choice(provider, model or _default_model(provider))
     if _session is not None:
@@ -118,12 +121,16 @@ def _ollama_models() -> list[str]:
     """What a local Ollama offers; empty when none answers within a third of a second."""
     host = os.environ.get("OLLAMA_HOST") or "127.0.0.1:11434"
     url = host if "://" in host else f"http://{host}"
-    parts = urlsplit(url)
-    address = (parts.hostname or "127.0.0.1").replace("0.0.0.0", "127.0.0.1")
-    port = parts.port or (11434 if "://" not in host else {"https": 443}.get(parts.scheme, 80))
+    import http.client  # needed only where nothing else was chosen
+    import urllib.request
+
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
+        parts = urlsplit(url)
+        address = (parts.hostname or "127.0.0.1").replace("0.0.0.0", "127.0.0.1")
+        address = f"[{address}]" if ":" in address else address
+        port = parts.port or (11434 if "://" not in host else {"https": 443}.get(parts.scheme, 80))
         with opener.open(f"{parts.scheme}://{address}:{port}/api/tags", timeout=_PROBE_TIMEOUT_S) as reply:
             return [str(entry["name"]) for entry in json.load(reply)["models"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+        return []  # nobody answers, or somebody else

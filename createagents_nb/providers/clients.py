@@ -12,7 +12,9 @@ from functools import cache
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-__all__ = ["CONNECT_TIMEOUT_S", "KEEPALIVE_S", "load", "shared", "tls_context"]
+from ..errors import ConfigurationError
+
+__all__ = ["CONNECT_TIMEOUT_S", "KEEPALIVE_S", "checked_key", "load", "shared", "tls_context"]
 
 CONNECT_TIMEOUT_S = 10.0
 KEEPALIVE_S = 60.0
@@ -20,6 +22,22 @@ KEEPALIVE_S = 60.0
 T = TypeVar("T")
 _Pool = dict[Hashable, tuple[Any, AsyncGenerator[None, None]]]
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = WeakKeyDictionary()
+
+
+def checked_key(key: str | None) -> str | None:
+    """The key as it can travel in a header, without the line end that a copied key often brings.
+
+    Raises:
+        ConfigurationError: it has characters that no key has.
+    """
+    if key is None:
+        return None
+    if not isinstance(key, str):
+        raise ConfigurationError(f"api_key must be a string, not {type(key).__name__}")
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigurationError("api_key has characters that no key has; copy it again, without quotes or spaces")
+    return key or None
 
 
 @cache
@@ -33,7 +51,13 @@ def tls_context() -> ssl.SSLContext:
 async def load(*modules: str) -> None:
     """Import what takes a second or so away from the loop, so that other turns and Stop go on."""
     if any(module not in sys.modules for module in modules):
-        await asyncio.to_thread(lambda: [importlib.import_module(module) for module in modules])
+        await asyncio.to_thread(_load, modules)
+
+
+def _load(modules: tuple[str, ...]) -> None:
+    for module in modules:
+        importlib.import_module(module)
+    tls_context()
 
 
 async def shared(key: Hashable, build: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> T:

@@ -19,10 +19,14 @@ from ..errors import (
 )
 from ..logging_config import redact
 
-__all__ = ["model_not_found", "said", "status_error"]
+__all__ = ["is_unknown_model", "model_not_found", "said", "status_error"]
 
 _CONTEXT = re.compile(
     r"(?i)context_length_exceeded|exceed_context_size|context (?:length|size|window)|prompt is too long"
+)
+_UNKNOWN_MODEL = re.compile(
+    r"(?i)model_not_found|\b(?:invalid|unknown|no such) model\b|not a valid model"
+    r"|\b(?:model|deployment)\b.{0,200}?\b(?:not found|not exist)"
 )
 _HTML = re.compile(r"(?s)<[^>]*>")
 
@@ -36,7 +40,7 @@ def said(body: Any) -> str:
     if isinstance(body, bytes):
         body = body.decode("utf-8", "replace")
     if isinstance(body, str):
-        text = body.strip()
+        text = body.strip().removeprefix("null")
         if text.startswith(("{", "[")):
             try:
                 return said(json.loads(text))
@@ -44,6 +48,8 @@ def said(body: Any) -> str:
                 pass
         return _short(_HTML.sub(" ", text))
     if isinstance(body, dict):
+        if isinstance(body.get("loc"), list) and body.get("msg"):  # FastAPI's 422: where, and what
+            return _short(f"{'.'.join(map(str, body['loc']))}: {body['msg']}")
         for key in ("error", "message", "detail", "msg", "code"):
             if body.get(key):
                 return said(body[key])
@@ -71,7 +77,9 @@ def status_error(
         secret: the key in use; it is never repeated.
     """
     message = redact(said(body), secret) or "no explanation"
-    raw = message if isinstance(body, str | bytes | None) else f"{message} {json.dumps(body, default=str)}"
+    if isinstance(body, bytes):
+        body = body.decode("utf-8", "replace")
+    raw = f"{message} {body if isinstance(body, str) else json.dumps(body, default=str)}"
     kind: type[ProviderError]
     if status in (401, 403):
         kind, text = AuthenticationError, f"{label} refused the key ({status}: {message}). {key_hint}"
@@ -104,16 +112,24 @@ def status_error(
     return kind(text, provider=provider, status_code=status)
 
 
+def is_unknown_model(body: Any) -> bool:
+    """Whether an error body says that the server has no such model: some do with 404, some with 400."""
+    code = body.get("code") if isinstance(body, dict) else None
+    return bool(_UNKNOWN_MODEL.search(f"{code} {said(body)}"))
+
+
 def model_not_found(
-    model: str, names: Sequence[str], *, provider: str, label: str, url: str, hint: str
+    model: str, names: Sequence[str], *, provider: str, label: str, url: str, hint: str, status: int = 404
 ) -> ModelNotFoundError:
-    """404 for a model, with the names that exist, closest first; ``hint`` is the other way out."""
+    """The error for an unknown model, with the names that exist, closest first; ``hint`` is the other way out."""
     close = difflib.get_close_matches(model, names, n=3, cutoff=0.4)
     listed = [*close, *(name for name in sorted(names) if name not in close)]
     shown = ", ".join(listed[:12]) + (f", … ({len(listed)} in all)" if len(listed) > 12 else "")
     way = f"Available: {shown}; {hint}" if listed else hint
     where = "" if url in label else f" at {url}"
-    return ModelNotFoundError(f"{label} has no model {model!r}{where}. {way}", provider=provider, status_code=404)
+    return ModelNotFoundError(
+        f"{label} has no model {model!r}{where}. {way}", provider=provider, status_code=status
+    )
 
 
 def _short(text: str) -> str:

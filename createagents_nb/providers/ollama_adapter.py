@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from ..agent.events import Event
 from ..agent.repository import ChatRepository, ChatRequest
-from ..errors import ProviderError
+from ..errors import ConfigurationError, ProviderError
 from . import clients
 from .ollama_errors import list_models
 from .ollama_handlers import OllamaHandler, OllamaStreamHandler
@@ -32,6 +34,9 @@ class OllamaChatAdapter(ChatRepository):
         max_retries: how often a request is sent again after 408, 409, 429 or 502 to 504, before the first token.
         client: an ``ollama.AsyncClient`` of your own, used as it is and never closed.
 
+    Raises:
+        ConfigurationError: the address or the key cannot be one.
+
     Example:
         >>> adapter = OllamaChatAdapter(base_url="http://gpu-box:11434")
     """
@@ -49,7 +54,8 @@ class OllamaChatAdapter(ChatRepository):
         max_retries: int = 2,
         client: Any = None,
     ) -> None:
-        self._base_url, self._api_key = base_url, api_key
+        self._base_url = _checked(base_url or os.environ.get("OLLAMA_HOST") or "http://127.0.0.1:11434")
+        self._api_key = clients.checked_key(api_key or os.environ.get("OLLAMA_API_KEY"))
         self._timeout_s, self._max_retries = timeout_s, max_retries
         self._own_client = client
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
@@ -85,23 +91,21 @@ class OllamaChatAdapter(ChatRepository):
             import httpx_aiohttp
             import ollama
 
-            def build() -> Any:
-                # The default transport costs several times as much per token.
-                transport = httpx_aiohttp.AiohttpTransport(
+            # The default transport costs several times as much per token.
+            transport = await clients.shared(
+                ("ollama", self._base_url),
+                lambda: httpx_aiohttp.AiohttpTransport(
                     verify=clients.tls_context(),
                     limits=httpx.Limits(max_connections=0, keepalive_expiry=clients.KEEPALIVE_S),
-                )
-                return ollama.AsyncClient(
-                    host=self._base_url,
-                    headers={"Authorization": f"Bearer {self._api_key}"} if self._api_key else None,
-                    timeout=httpx.Timeout(
-                        self._timeout_s, connect=min(self._timeout_s, clients.CONNECT_TIMEOUT_S)
-                    ),
-                    transport=transport,
-                )
-
-            key = ("ollama", self._base_url, self._api_key, self._timeout_s)
-            client = await clients.shared(key, build, _close)
+                ),
+                lambda opened: opened.aclose(),
+            )
+            client = ollama.AsyncClient(
+                host=self._base_url,
+                headers={"Authorization": f"Bearer {self._api_key}"} if self._api_key else None,
+                timeout=httpx.Timeout(self._timeout_s, connect=min(self._timeout_s, clients.CONNECT_TIMEOUT_S)),
+                transport=transport,
+            )
             self._clients[loop] = client
         return client
 
@@ -109,5 +113,16 @@ class OllamaChatAdapter(ChatRepository):
         return f"{type(self).__name__}(base_url={self._base_url!r})"
 
 
-async def _close(client: Any) -> None:
-    await client.close()
+def _checked(host: str) -> str:
+    """A host as Ollama takes it: ``box``, ``box:11434``, ``:11434``, ``https://box/path``."""
+    try:
+        parts = urlsplit(host if "://" in host else f"http://{host}")
+        parts.port  # noqa: B018 - reading it is the check
+        fine = parts.scheme in ("http", "https") and not any(sign.isspace() for sign in host)
+    except (TypeError, ValueError):
+        fine = False
+    if not fine:
+        raise ConfigurationError(
+            f"Ollama's address (base_url, or OLLAMA_HOST) must be like http://127.0.0.1:11434, not {host!r}"
+        )
+    return host

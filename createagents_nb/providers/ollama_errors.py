@@ -17,7 +17,7 @@ from ..errors import (
     ProviderError,
     ProviderTimeoutError,
 )
-from .http_errors import model_not_found, said, status_error
+from .http_errors import is_unknown_model, model_not_found, status_error
 from .transport import what_broke
 
 __all__ = ["http_client", "list_models", "translated"]
@@ -57,12 +57,15 @@ def http_client(client: Any) -> Any:
 @asynccontextmanager
 async def translated(client: Any, model: str | None) -> AsyncGenerator[_OnError, None]:
     """Errors raised inside come out as ours, the original chained. Gives a maker for errors in an answer."""
+    import aiohttp
     import httpx
 
-    url = str(http_client(client).base_url).rstrip("/")
+    http = http_client(client)
+    url = str(http.base_url).rstrip("/")
+    secret = http.headers.get("authorization", "").removeprefix("Bearer ")
 
     def from_body(body: Any, status: int | None = None) -> ProviderError:
-        if status == 404 and model is not None and "not found" in said(body) and "page" not in said(body):
+        if status == 404 and model is not None and is_unknown_model(body):
             return _no_model(model, [], url)
         return status_error(
             status,
@@ -70,6 +73,7 @@ async def translated(client: Any, model: str | None) -> AsyncGenerator[_OnError,
             provider="ollama",
             label="Ollama",
             url=url,
+            secret=secret,
             key_hint="Set OLLAMA_API_KEY, or pass api_key=…",
         )
 
@@ -79,12 +83,15 @@ async def translated(client: Any, model: str | None) -> AsyncGenerator[_OnError,
         if model is None:
             raise
         raise _no_model(model, await _names(client), url) from error
+    except ProviderError as error:
+        error.provider = error.provider or "ollama"
+        raise
     except CreateAgentsError:
         raise
     except httpx.TransportError as error:
         kind, text = _CONNECTION[what_broke(error)]
         raise kind(text.format(url=url), provider="ollama") from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError) as error:
         raise ProtocolError(f"Ollama: {error}", provider="ollama") from error
 
 
@@ -101,7 +108,7 @@ async def list_models(client: Any) -> list[str]:
             raise on_error(reply.content, reply.status_code)
         try:
             return sorted(tag.name for tag in msgspec.json.decode(reply.content, type=_Tags).models)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ProtocolError(f"This does not look like Ollama: {error}", provider="ollama") from error
 
 

@@ -6,6 +6,7 @@ the request goes through the HTTP client inside it, and the bytes are ours (see 
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -35,7 +36,7 @@ class _Handler:
         Raises:
             ProviderError: translated from what the network or the server raised.
         """
-        content = msgspec.json.encode({**body, "stream": self.streamed})
+        content = _encoded({**body, "stream": self.streamed})
         async with (
             translated(client, str(body.get("model"))) as on_error,
             http_client(client).stream("POST", "/api/chat", content=content) as reply,
@@ -48,6 +49,13 @@ class _Handler:
                     yield event
             for event in decoder.finish():
                 yield event
+
+
+def _encoded(body: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError:  # half a surrogate pair, as in a file's name that is not UTF-8: sent as an escape
+        return json.dumps(body).encode()
 
 
 class OllamaStreamHandler(_Handler):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
 from ..agent.events import Event, Reasoning, RoundEnded, ToolCallRequested, Usage
-from ..errors import EmptyReplyError, IncompleteReplyError, ProtocolError, ProviderError
+from ..errors import EmptyReplyError, ProtocolError, ProviderError
+from .broken_reply import broken, incomplete, is_cut, then_raise
 from .thinking import ThinkingSplitter
 from .wire import LineSplitter
 
@@ -71,19 +72,23 @@ class OllamaReplyDecoder:
         self._end: _Chunk | None = None
         self._first_output_at: float | None = None
 
-    def feed(self, block: bytes) -> list[Event]:
+    def feed(self, block: bytes) -> Iterable[Event]:
+        """The events in a block. An error in it is raised when the events before it have been taken."""
         return self._events(self._splitter.feed(block))
 
-    def finish(self) -> list[Event]:
+    def finish(self) -> Iterator[Event]:
         """The end of the body: what was held back, and `RoundEnded`."""
-        events = self._events(self._splitter.finish())
+        for payload in self._splitter.finish():
+            yield from self._last_line(payload)
         if not self._seen:
             raise EmptyReplyError("Ollama answered without a single word. Look at `ollama ps` and its log")
+        for event in self._thinking.finish():
+            if self._first_output_at is None and type(event) is str:
+                self._first_output_at = time.perf_counter()
+            yield event
         end = self._end
         if end is None:
-            raise IncompleteReplyError(
-                "The connection ended before the answer did; the text so far is kept. Send the message again"
-            )
+            raise incomplete()
         usage = Usage(
             input_tokens=end.prompt_eval_count,
             output_tokens=end.eval_count,
@@ -91,18 +96,36 @@ class OllamaReplyDecoder:
             prompt_eval_s=_seconds(end.prompt_eval_duration),
             eval_s=_seconds(end.eval_duration),
         )
-        events += self._thinking.finish()
-        events.append(RoundEnded(end.done_reason, usage, self._first_output_at, end.model, self._retries))
-        return events
+        yield RoundEnded(end.done_reason, usage, self._first_output_at, end.model, self._retries)
 
-    def _events(self, payloads: list[bytes]) -> list[Event]:
+    def _last_line(self, payload: bytes) -> Iterable[Event]:
+        """A line without its end: whole, or cut with the connection."""
+        try:
+            return list(self._events([payload]))
+        except ProtocolError:
+            if not is_cut(payload):
+                raise
+            self._seen = True
+            return ()
+
+    def _events(self, payloads: list[bytes]) -> Iterable[Event]:
         events: list[Event] = []
+        failure: ProviderError | None = None
+        try:
+            self._read(payloads, events)
+        except ProviderError as error:
+            failure = error
+        if self._first_output_at is None and any(not isinstance(event, Reasoning) for event in events):
+            self._first_output_at = time.perf_counter()
+        return events if failure is None else then_raise(events, failure)
+
+    def _read(self, payloads: list[bytes], events: list[Event]) -> None:
         transparent = self._thinking.transparent
         for payload in payloads:
             try:
                 chunk = _decode(payload)
-            except msgspec.DecodeError as error:
-                raise ProtocolError(f"Ollama sent broken data ({error}): {payload[:120]!r}…") from error
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise broken(payload, error) from error
             self._seen = True
             if chunk.error:
                 raise self._on_error(chunk.error)
@@ -120,9 +143,6 @@ class OllamaReplyDecoder:
                     events += [_requested(call) for call in message.tool_calls]
             if chunk.done:
                 self._end = chunk
-        if self._first_output_at is None and any(not isinstance(event, Reasoning) for event in events):
-            self._first_output_at = time.perf_counter()
-        return events
 
 
 def _requested(call: _ToolCall) -> ToolCallRequested:

@@ -35,7 +35,7 @@ class OpenAIChatAdapter(ChatRepository):
 
     Raises:
         MissingKeyError: no key, and the endpoint is OpenAI itself.
-        ConfigurationError: ``base_url`` is not an http(s) address.
+        ConfigurationError: ``base_url`` is not an http(s) address, or the key cannot be one.
 
     Example:
         >>> adapter = OpenAIChatAdapter(base_url="http://127.0.0.1:8080/v1")
@@ -56,8 +56,9 @@ class OpenAIChatAdapter(ChatRepository):
     ) -> None:
         self._timeout_s, self._max_retries = timeout_s, max_retries
         self._own_client = client
-        self._base_url = _checked(base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI)
-        self._api_key = api_key or os.environ.get("OPENAI_API_KEY")
+        own_url = None if client is None else str(client.base_url)
+        self._base_url = _checked(own_url or base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI)
+        self._api_key = clients.checked_key(api_key or os.environ.get("OPENAI_API_KEY"))
         if client is None and not self._api_key and self.is_openai_itself:
             raise MissingKeyError(
                 "OpenAI needs a key: set OPENAI_API_KEY (in the environment, not in the notebook), or pass "
@@ -93,7 +94,7 @@ class OpenAIChatAdapter(ChatRepository):
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            await clients.load("openai", "aiohttp")
+            await clients.load("openai", "openai.resources.chat.completions", "aiohttp")
             import httpx2
             import openai
 

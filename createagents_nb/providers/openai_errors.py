@@ -7,17 +7,28 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
+
 from ..errors import CreateAgentsError, ProtocolError, ProviderConnectionError, ProviderError, ProviderTimeoutError
 from ..logging_config import redact
-from .http_errors import model_not_found, status_error
+from .http_errors import is_unknown_model, model_not_found, status_error
 from .transport import what_broke
 
 __all__ = ["list_models", "translated"]
 
 
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
 @asynccontextmanager
 async def translated(client: Any, model: str | None) -> AsyncGenerator[Callable[[Any], ProviderError], None]:
     """Errors raised inside come out as ours, the original chained. Gives a maker for errors inside a stream."""
+    import aiohttp
     import httpx2
     import openai
 
@@ -26,8 +37,8 @@ async def translated(client: Any, model: str | None) -> AsyncGenerator[Callable[
     secret = client.api_key
 
     def from_body(body: Any, status: int | None = None) -> ProviderError:
-        if status is None and isinstance(body, dict) and isinstance(body.get("code"), int):
-            status = body["code"]
+        if status is None:
+            status = _status_in(body)
         return status_error(
             status,
             body,
@@ -40,20 +51,29 @@ async def translated(client: Any, model: str | None) -> AsyncGenerator[Callable[
 
     try:
         yield from_body
+    except ProviderError as error:
+        error.provider = error.provider or "openai"
+        raise
     except CreateAgentsError:
         raise
-    except openai.NotFoundError as error:
-        if model is not None and _is_about_model(error):
-            names = await _names(client)
-            hint = "Choose another model with model=…"
-            raise model_not_found(model, names, provider="openai", label=name, url=url, hint=hint) from error
-        raise from_body(_body(error), 404) from error
     except openai.APIStatusError as error:
+        # A server may repeat the key it refuses, and a chained error is printed with ours.
+        error.args = tuple(redact(str(argument), secret) for argument in error.args)
+        if model is not None and error.status_code in (400, 404) and is_unknown_model(_body(error)):
+            raise model_not_found(
+                model,
+                await _names(client),
+                provider="openai",
+                label=name,
+                url=url,
+                hint="Choose another model with model=…",
+                status=error.status_code,
+            ) from error
         raise from_body(_body(error), error.status_code) from error
     except (openai.APIConnectionError, httpx2.TransportError) as error:
         kind, text = _connection_error(error, name)
         raise kind(redact(text, secret), provider="openai") from error
-    except (openai.APIResponseValidationError, httpx2.HTTPError, httpx2.InvalidURL) as error:
+    except (openai.APIResponseValidationError, httpx2.HTTPError, httpx2.InvalidURL, aiohttp.ClientError) as error:
         raise ProtocolError(redact(f"{name}: {error}", secret), provider="openai") from error
     except openai.OpenAIError as error:
         raise ProviderError(redact(f"{name}: {error}", secret), provider="openai") from error
@@ -62,7 +82,12 @@ async def translated(client: Any, model: str | None) -> AsyncGenerator[Callable[
 async def list_models(client: Any) -> list[str]:
     """Names of the models the server lists, sorted; errors translated."""
     async with translated(client, None):
-        return sorted([model.id async for model in client.models.list()])
+        # The SDK's own page object breaks on servers that answer in another form.
+        reply = await client.models.with_raw_response.list()
+        try:
+            return sorted(model.id for model in msgspec.json.decode(reply.content, type=_Models).data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ProtocolError(f"{client.base_url}models lists no models: {error}. Check base_url") from error
 
 
 async def _names(client: Any) -> list[str]:
@@ -80,9 +105,10 @@ def _body(error: Any) -> Any:
     return error.response.text  # the SDK has read it before it raises
 
 
-def _is_about_model(error: Any) -> bool:
-    body = _body(error)
-    return "model" in str(body).lower() and not (isinstance(body, str) and body.lstrip().startswith("<"))
+def _status_in(body: Any) -> int | None:
+    """The HTTP status that an error object inside a stream names as its code."""
+    code = str(body.get("code")) if isinstance(body, dict) else ""
+    return int(code) if len(code) == 3 and code.isdecimal() and code[0] in "45" else None
 
 
 def _connection_error(error: Exception, name: str) -> tuple[type[ProviderConnectionError], str]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
 from ..agent.events import Event, Reasoning, RoundEnded, ToolCallRequested, Usage
-from ..errors import EmptyReplyError, IncompleteReplyError, ProtocolError, ProviderError
+from ..errors import EmptyReplyError, ProtocolError, ProviderError
+from .broken_reply import broken, incomplete, is_cut, then_raise
 from .thinking import ThinkingSplitter
 from .wire import SSESplitter
 
@@ -79,8 +80,9 @@ class _Call:
 
     __slots__ = ("arguments", "id", "index", "name")
 
-    def __init__(self, index: int | None, id_: str | None) -> None:
-        self.index, self.id = index, id_
+    def __init__(self, index: int | None) -> None:
+        self.index = index
+        self.id: str | None = None
         self.name, self.arguments = "", ""
 
 
@@ -111,49 +113,74 @@ class OpenAIReplyDecoder:
         self._model: str | None = None
         self._first_output_at: float | None = None
 
-    def feed(self, block: bytes) -> list[Event]:
+    def feed(self, block: bytes) -> Iterable[Event]:
+        """The events in a block. An error in it is raised when the events before it have been taken."""
         if self._splitter is None:
             self._body += block
-            return []
+            return ()
         payloads = self._splitter.feed(block)
         if not self._seen:
             self._body += block
         return self._events(payloads)
 
-    def finish(self) -> list[Event]:
+    def finish(self) -> Iterator[Event]:
         """The end of the body: what was held back, the tool calls, and `RoundEnded`."""
-        events = self._events(self._splitter.finish()) if self._splitter is not None else []
+        for payload in self._splitter.finish() if self._splitter is not None else ():
+            yield from self._last_event(payload)
         if not self._seen:
-            events += self._buffered()
+            yield from self._buffered()
+        for event in self._thinking.finish():
+            if self._first_output_at is None and type(event) is str:
+                self._first_output_at = time.perf_counter()
+            yield event
         if not self._finished:
-            raise IncompleteReplyError(
-                "The connection ended before the answer did; the text so far is kept. Send the message again"
-            )
-        events += self._thinking.finish()
-        events += [
-            ToolCallRequested(call.id or f"call_{uuid.uuid4().hex[:12]}", call.name, call.arguments)
-            for call in self._calls
-        ]
-        events.append(
-            RoundEnded(self._finish_reason, self._usage, self._first_output_at, self._model, self._retries)
-        )
-        return events
+            raise incomplete()
+        for call in self._calls:
+            if call.name or call.arguments:
+                yield ToolCallRequested(call.id or f"call_{uuid.uuid4().hex[:12]}", call.name, call.arguments)
+        yield RoundEnded(self._finish_reason, self._usage, self._first_output_at, self._model, self._retries)
 
-    def _buffered(self) -> list[Event]:
+    def _last_event(self, payload: bytes) -> Iterable[Event]:
+        """An event without its blank line: whole, or cut with the connection."""
+        try:
+            return list(self._events([payload]))
+        except ProtocolError:
+            if not is_cut(payload):
+                raise
+            self._seen = True
+            return ()
+
+    def _buffered(self) -> Iterable[Event]:
         body = bytes(self._body).strip()
-        if not body or self._finished:
+        if not body or self._finished or (self._splitter is not None and _is_silent(body)):
             raise EmptyReplyError(
                 "The server answered without a single word. Often the prompt is longer than the model's context: "
                 "shorten it, or agent.clear_history()"
             )
         if not body.startswith(b"{"):
             raise ProtocolError(f"The server did not answer in JSON: {body[:120]!r}…. Check base_url")
+        try:
+            chunk = _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise (incomplete() if "truncated" in str(error) else broken(body, error)) from error
+        if not (chunk.choices or chunk.error):
+            raise ProtocolError(f"The server's answer has no choices: {body[:120]!r}…. Check base_url")
         events = self._events([body])
         self._finished = True
         return events
 
-    def _events(self, payloads: list[bytes]) -> list[Event]:
+    def _events(self, payloads: list[bytes]) -> Iterable[Event]:
         events: list[Event] = []
+        failure: ProviderError | None = None
+        try:
+            self._read(payloads, events)
+        except ProviderError as error:
+            failure = error
+        if self._first_output_at is None and any(type(event) is str for event in events):
+            self._first_output_at = time.perf_counter()
+        return events if failure is None else then_raise(events, failure)
+
+    def _read(self, payloads: list[bytes], events: list[Event]) -> None:
         transparent = self._thinking.transparent
         for payload in payloads:
             if payload == b"[DONE]":
@@ -161,8 +188,11 @@ class OpenAIReplyDecoder:
                 continue
             try:
                 chunk = _decode(payload)
-            except msgspec.DecodeError as error:
-                raise ProtocolError(f"The server sent broken data ({error}): {payload[:120]!r}…") from error
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                if payload.strip() == b"[DONE]":
+                    self._finished = True
+                    continue
+                raise broken(payload, error) from error
             if not self._seen:
                 self._seen = True
                 self._body.clear()
@@ -187,9 +217,6 @@ class OpenAIReplyDecoder:
                 self._model = chunk.model
             if chunk.usage is not None:
                 self._usage = _usage(chunk.usage)
-        if self._first_output_at is None and any(type(event) is str for event in events):
-            self._first_output_at = time.perf_counter()
-        return events
 
     def _delta(self, delta: _Delta, events: list[Event]) -> None:
         reasoning = delta.reasoning_content or delta.reasoning or delta.thinking
@@ -197,7 +224,8 @@ class OpenAIReplyDecoder:
             events.append(Reasoning(reasoning))
         text = delta.content or delta.refusal
         if isinstance(text, list):
-            text = "".join(part.get("text") or "" for part in text if isinstance(part, dict))
+            parts = [part.get("text") for part in text if isinstance(part, dict)]
+            text = "".join([part for part in parts if isinstance(part, str)])
         if text:
             events += self._thinking.feed(text)
         for piece in delta.tool_calls or ():
@@ -209,32 +237,43 @@ class OpenAIReplyDecoder:
         function = piece.function or _Function()
         arguments = function.arguments or ""
         if isinstance(arguments, dict):
-            arguments = json.dumps(arguments)
+            arguments = json.dumps(arguments, ensure_ascii=False)
         call = self._call_of(piece, function.name, arguments)
-        if function.name and not call.name:
-            call.name = function.name
+        if call.id is None and piece.id and all(other.id != piece.id for other in self._calls):
+            call.id = piece.id
+        call.name = call.name or function.name or ""
         call.arguments += arguments
 
     def _call_of(self, piece: _ToolCall, name: str | None, arguments: str) -> _Call:
-        """The call a piece belongs to: an id decides; without one, the index; without either, the last call."""
+        """The call a piece belongs to: that of its id, else of its index, else the last.
+
+        A name under an unknown id starts a call, whatever its index. An unknown id without a name does not: some
+        servers make up an id for every piece.
+        """
         known = None
         if piece.id:
             known = next((call for call in self._calls if call.id == piece.id), None)
-        elif piece.index is not None:
-            known = next((call for call in reversed(self._calls) if call.index == piece.index), None)
-        elif self._calls:
-            known = self._calls[-1]
-        # Whole calls without ids: a second name after complete arguments is a second call.
-        if known is not None and not piece.id and name and arguments and _is_complete(known.arguments):
+        if known is None and not (piece.id and name):
+            same_index = [call for call in self._calls if piece.index is None or call.index == piece.index]
+            known = same_index[-1] if same_index else None
+            if known is not None and name and known.name and name != known.name:
+                known = None
+        # Whole calls that nothing tells apart: a name after complete arguments is a second call.
+        if known is not None and name and arguments.strip() and _is_complete(known.arguments):
             known = None
         if known is None:
-            known = _Call(piece.index, piece.id)
+            known = _Call(piece.index)
             self._calls.append(known)
         return known
 
 
 def _is_plain(delta: _Delta) -> bool:
     return not (delta.tool_calls or delta.reasoning_content or delta.reasoning or delta.thinking or delta.refusal)
+
+
+def _is_silent(body: bytes) -> bool:
+    """Comments (keep-alives) and fields without data only."""
+    return all(line.startswith((b":", b"event:", b"id:", b"retry:")) for line in body.splitlines() if line.strip())
 
 
 def _is_complete(arguments: str) -> bool:

@@ -53,19 +53,28 @@ def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 def _wire_message(message: Message) -> dict[str, Any]:
     if message.role == "tool":
-        return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.content}
-    wire: dict[str, Any] = {"role": message.role, "content": message.content}
+        return {"role": "tool", "tool_call_id": message.tool_call_id, "content": _well_formed(message.content)}
+    wire: dict[str, Any] = {"role": message.role, "content": _well_formed(message.content)}
     if message.tool_calls:
-        wire["content"] = message.content or None
+        wire["content"] = wire["content"] or None
         wire["tool_calls"] = [
             {
                 "id": call.tool_call_id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments or "{}"},
+                "function": {"name": call.name, "arguments": _well_formed(call.arguments) or "{}"},
             }
             for call in message.tool_calls
         ]
     return wire
+
+
+def _well_formed(text: str) -> str:
+    """Without half surrogate pairs, as in a file's name that is not UTF-8: the SDK cannot send them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
 
 
 def wire_tools(tools: Sequence[BaseTool]) -> list[dict[str, Any]]:

@@ -85,7 +85,8 @@ class CreateAgent:
         max_tool_rounds: int = 20,
         recorder: MetricsRecorder | None = None,
     ) -> None:
-        for argument, value in (("name", name), ("instructions", instructions)):
+        strings = {"name": name, "instructions": instructions, "base_url": base_url, "api_key": api_key}
+        for argument, value in strings.items():
             if value is not None and not isinstance(value, str):
                 raise ConfigurationError(f"{argument} must be a string, not {type(value).__name__}")
         _check_number("timeout_s", timeout_s, above=0)
@@ -93,9 +94,8 @@ class CreateAgent:
         _check_number("max_tool_rounds", max_tool_rounds, whole=True)
         choice = choose(provider, model, base_url=base_url)
         adapter = adapter_class(choice.provider)
-        self._repository: ChatRepository = adapter(
-            api_key=api_key, base_url=base_url, timeout_s=timeout_s, max_retries=max_retries
-        )
+        self._limits: dict[str, Any] = {"timeout_s": timeout_s, "max_retries": max_retries}
+        self._repository: ChatRepository = adapter(api_key=api_key, base_url=base_url, **self._limits)
         try:
             history = History(history_max_size)
         except ValueError as error:
@@ -104,7 +104,7 @@ class CreateAgent:
             name=name or f"agent-{next(_names)}",
             model=choice.model,
             instructions=instructions,
-            tools=resolve_tools(tools or (), BUILTIN_TOOLS),
+            tools=resolve_tools(tools, BUILTIN_TOOLS),
             config=validate_config(config, provider=choice.provider, unsupported=adapter.unsupported_config),
             history=history,
             max_tool_rounds=max_tool_rounds,
@@ -128,16 +128,20 @@ class CreateAgent:
             InvalidMessageError: the message is empty or not a string; nothing was sent.
         """
         use_case = ChatWithAgentUseCase(self._repository, executor=self._executor, sink=self._recorder)
-        response = await use_case.execute(self._agent, message)
+        response = use_case.start(self._agent, message)
         self._call_ids.append(response.record.call_id)
-        self._responses = [*(known for known in self._responses if not known.done), response]
+        # In place: variants share the list.
+        self._responses[:] = [*(known for known in self._responses if not known.done), response]
+        await response.begin()
         return response
 
     async def aclose(self) -> None:
         """Stop the turns that are still running. The agent can be used again."""
-        for response in self._responses:
-            await response.aclose()
-        self._responses = []
+        running = [response for response in self._responses if not response.done]
+        for response in running:
+            response.cancel()
+        for response in running:
+            await response.wait()
 
     async def __aenter__(self) -> CreateAgent:
         return self
@@ -232,8 +236,8 @@ class CreateAgent:
             same = provider in (None, self.provider) and not (model and model.partition(":")[0] in _providers())
             choice = choose(self.provider if same else provider, model)
             adapter, chosen = adapter_class(choice.provider), choice.model
-            repository = self._repository if choice.provider == self.provider else adapter()
-        extra = resolve_tools(tools or (), BUILTIN_TOOLS)
+            repository = self._repository if choice.provider == self.provider else adapter(**self._limits)
+        extra = resolve_tools(tools, BUILTIN_TOOLS)
         taken = {tool.name for tool in extra}
         agent = Agent(
             name=self._agent.name,

@@ -30,12 +30,20 @@ def redact(text: str, *secrets: str | None) -> str:
     return _SECRETS.sub(lambda found: f"{found[1] or found[2] or ''}***", text)
 
 
+_plain = logging.Formatter()
+
+
 class _Redact(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
+        try:
+            message = record.getMessage()
+        except Exception:  # arguments that do not fit the format: logging itself reports that
+            return True
         clean = redact(message)
         if clean != message:
             record.msg, record.args = clean, ()
+        if record.exc_info and not record.exc_text:
+            record.exc_text = redact(_plain.formatException(record.exc_info))
         return True
 
 

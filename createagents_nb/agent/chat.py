@@ -62,6 +62,17 @@ class ChatWithAgentUseCase:
         Raises:
             InvalidMessageError: the message is empty or not a string; nothing was sent.
         """
+        response = self.start(agent, message)
+        await response.begin()
+        return response
+
+    def start(self, agent: Agent, message: str) -> StreamingResponseDTO:
+        """As `execute`, but the turn does not begin before the caller awaits something.
+
+        Raises:
+            InvalidMessageError: as `execute`.
+            RuntimeError: no event loop is running.
+        """
         if not isinstance(message, str):
             raise InvalidMessageError(
                 f"The message must be a string, not {type(message).__name__}: chat(str(…)) or an f-string"
@@ -70,7 +81,6 @@ class ChatWithAgentUseCase:
             raise InvalidMessageError("The message is empty: write what the agent should answer")
         turn = _Turn(self._repository, self._executor, self._sink, agent, message)
         turn.response.start(turn.run(), turn.settle)
-        await asyncio.sleep(0)  # the request leaves now, even if the caller computes for a while first
         return turn.response
 
 
@@ -278,9 +288,11 @@ class _Turn:
             response=self.response.text,
         )
         self._remember()
-        if self.sink is not None:
-            self.sink.call_settled(self.record)
-        self.response.settle(self.record, error)
+        try:
+            if self.sink is not None:
+                self.sink.call_settled(self.record)
+        finally:
+            self.response.settle(self.record, error)
 
     def _remember(self) -> None:
         text = self._round_text()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, ClassVar
 
 from .. import bridge
+from ..errors import CreateAgentsError
 from .call_record import CallRecord, CallStatus, RequestRecord, ToolRecord
 from .events import Event, RoundEnded, TurnDone, Usage
 
@@ -46,6 +48,7 @@ class StreamingResponseDTO:
         self._events: list[Event] = []
         self._readers: list[asyncio.Future[None]] = []
         self._waiters: list[asyncio.Future[None]] = []
+        self._consumers: set[object] = set()
         self._done = False
         self._error: BaseException | None = None
         self._error_traceback: TracebackType | None = None
@@ -111,27 +114,29 @@ class StreamingResponseDTO:
 
     async def __aiter__(self) -> AsyncGenerator[str, None]:
         events, at = self._events, 0
-        while True:
-            while at < len(events):
-                event = events[at]
-                at += 1
-                if type(event) is str:
-                    yield event
-            if self._done:
-                break
-            await self._wait(self._readers, at)
+        with self._consuming():
+            while True:
+                while at < len(events):
+                    event = events[at]
+                    at += 1
+                    if type(event) is str:
+                        yield event
+                if self._is_read(at):
+                    break
+                await self._wait(self._readers, at)
         self._raise_error()
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """All events from the beginning: ``str`` for text, and the records of `createagents_nb.agent.events`."""
         events, at = self._events, 0
-        while True:
-            while at < len(events):
-                yield events[at]
-                at += 1
-            if self._done:
-                break
-            await self._wait(self._readers, at)
+        with self._consuming():
+            while True:
+                while at < len(events):
+                    yield events[at]
+                    at += 1
+                if self._is_read(at):
+                    break
+                await self._wait(self._readers, at)
         self._raise_error()
 
     def events_so_far(self) -> tuple[Event, ...]:
@@ -141,23 +146,31 @@ class StreamingResponseDTO:
     async def batches(self, interval_s: float) -> AsyncGenerator[list[Event], None]:
         """All events, in lists that come at most once in ``interval_s`` seconds: what a view needs.
 
-        Raises nothing of the turn's own; `TurnDone` is the last event.
+        Raises nothing of the turn's own; `TurnDone` is the last event. A view does not count as
+        somebody who waits.
         """
         events, at = self._events, 0
-        while True:
-            if len(events) > at:
+        with self._consuming(counts=False):
+            while not self._is_read(at):
+                await self._wait(self._readers, at)
                 batch = events[at:]
                 at += len(batch)
                 yield batch
-                if self._done and len(events) == at:
-                    return
                 if not self._done:
                     await asyncio.sleep(interval_s)
-            await self._wait(self._readers, at)
 
     async def wait(self) -> None:
         """Wait for the end, whatever it is; raises nothing of the turn's own."""
-        await self._wait(self._waiters, None)
+        with self._consuming():
+            await self._wait(self._waiters, None)
+
+    async def begin(self) -> None:
+        """Let the request leave now, even if the caller computes for a while before it awaits again."""
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self.cancel()  # nobody has the response, so nobody could stop it later
+            raise
 
     def cancel(self) -> None:
         """Stop the turn. The text so far is kept, and the status becomes ``cancelled``. Safe from any thread."""
@@ -181,13 +194,15 @@ class StreamingResponseDTO:
 
     def __str__(self) -> str:
         if not self._done:
-            if not self._loop.is_running():
-                self._loop.run_until_complete(self.wait())
-            else:
+            if self._loop.is_running():
                 try:
                     bridge.run(self.wait())
                 except bridge.BridgeError:
                     return self.text  # what there is; `await response` is the way to the rest
+            elif self._loop.is_closed() or _running_loop() is not None:
+                return self.text  # nobody drives the turn any more
+            else:
+                self._loop.run_until_complete(self.wait())
         self._raise_error()
         return self.text
 
@@ -212,22 +227,43 @@ class StreamingResponseDTO:
     async def _wait(self, waiting: list[asyncio.Future[None]], seen: int | None) -> None:
         """Until there are more than ``seen`` events (None: no number of them will do), or the end."""
         while not self._is_ready(seen):
+            if self._loop.is_closed():
+                raise CreateAgentsError(
+                    "The event loop in which this turn ran was closed before the turn ended: `response.text` has "
+                    "what arrived. Await responses inside the function that asyncio.run() is given"
+                )
             future = asyncio.get_running_loop().create_future()
             waiting.append(future)
             try:
                 # Asked again: a consumer on another thread's loop may have missed the wake-up just now.
                 if not self._is_ready(seen):
                     await future
-            except asyncio.CancelledError:
-                if not any(other for other in (*self._readers, *self._waiters) if other is not future):
-                    self.cancel()
-                raise
             finally:
-                if future in waiting:
+                with suppress(ValueError):  # it was woken
                     waiting.remove(future)
+
+    @contextmanager
+    def _consuming(self, *, counts: bool = True) -> Iterator[None]:
+        """Around the life of a consumer: cancelled while it waits, it stops the turn unless there are others."""
+        consumer = object()
+        if counts:
+            self._consumers.add(consumer)
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            if not self._consumers - {consumer}:
+                self.cancel()
+                bridge.shown_as_stopped(error)
+            raise
+        finally:
+            self._consumers.discard(consumer)
 
     def _is_ready(self, seen: int | None) -> bool:
         return self._done or (seen is not None and len(self._events) > seen)
+
+    def _is_read(self, at: int) -> bool:
+        # In this order: a producer on another thread appends first, and is done then.
+        return self._done and at >= len(self._events)
 
     def _raise_error(self) -> None:
         if self._error is not None:

@@ -17,7 +17,9 @@ SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No key, no Ollama, nothing chosen: what is set on a developer's machine does not reach a test."""
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OLLAMA_API_KEY", "CREATEAGENTS_NB_MODEL", "CREATEAGENTS_NB_VIEW"):
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OLLAMA_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("CREATEAGENTS_NB_MODEL", "CREATEAGENTS_NB_VIEW"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "*")

@@ -33,7 +33,7 @@ class CellRef:
     execution_count: int | None = None
 
 
-current_cell: ContextVar[CellRef] = ContextVar("createagents_nb_current_cell", default=CellRef())
+current_cell: ContextVar[CellRef] = ContextVar("createagents_nb_current_cell", default=CellRef())  # noqa: B039 - frozen
 """Set by the notebook before each cell; tasks started in a cell inherit it."""
 
 

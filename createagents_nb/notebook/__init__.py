@@ -37,5 +37,7 @@ def unload(shell: InteractiveShell) -> None:
 
 
 def _warm_up() -> None:
-    for module in ("openai", "aiohttp", "markdown_it", "mdformat.renderer", "pygments.lexers", "ipywidgets"):
+    ours = ("commands", "views", "live_view")
+    theirs = ("openai", "aiohttp", "markdown_it", "mdformat.renderer", "pygments.lexers")
+    for module in (*(f"{__name__}.{name}" for name in ours), *theirs):
         importlib.import_module(module)

@@ -9,6 +9,8 @@ there the magic goes through the bridge.
 from __future__ import annotations
 
 import ast
+import asyncio
+from contextlib import suppress
 from typing import ClassVar
 
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
@@ -20,6 +22,7 @@ __all__ = ["install", "remove"]
 _MAGIC = "get_ipython().run_cell_magic('agent', "
 _DISPLAY = "createagents_nb.notebook.display"
 _AWAITED = "await get_ipython().find_cell_magic('agent').__self__.run("
+_HEARTBEAT_S = 0.1
 
 
 class _CellHooks:
@@ -27,14 +30,25 @@ class _CellHooks:
 
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
-        self.running_cells = 0
+        self.running_cells: list[object] = []
 
     def pre_run_cell(self, info: ExecutionInfo) -> None:
-        self.running_cells += 1
-        current_cell.set(CellRef(getattr(info, "cell_id", None), self.shell.execution_count))
+        cell = object()
+        self.running_cells.append(cell)
+        self.keep_awake(cell)
+        if len(self.running_cells) == 1:  # and not a cell that a cell runs, as %%capture does
+            current_cell.set(CellRef(getattr(info, "cell_id", None), _execution_count(self.shell)))
 
     def post_run_cell(self, result: ExecutionResult) -> None:
-        self.running_cells = max(0, self.running_cells - 1)
+        if self.running_cells:
+            self.running_cells.pop()
+
+    def keep_awake(self, cell: object) -> None:
+        """A kernel delivers an interrupt with its loop's next event; before the first token there is none."""
+        if cell not in self.running_cells:
+            return
+        with suppress(RuntimeError):  # no loop: a synchronous cell in a terminal
+            asyncio.get_running_loop().call_later(_HEARTBEAT_S, self.keep_awake, cell)
 
     def await_magic(self, lines: list[str]) -> list[str]:
         """``%%agent`` at the top of a cell, and not inside another cell's code."""
@@ -42,6 +56,12 @@ class _CellHooks:
         if self.running_cells or not self.shell.autoawait or not text.startswith(_MAGIC):
             return lines
         return (_AWAITED + text.removeprefix(_MAGIC)).splitlines(keepends=True)
+
+
+def _execution_count(shell: InteractiveShell) -> int:
+    # `In[n]` is the input of cell n, and is not there yet. Some IPythons have counted on by now, some have not.
+    history = shell.history_manager
+    return len(history.input_hist_parsed) if history is not None else shell.execution_count
 
 
 class _ShowLastAwait(ast.NodeTransformer):

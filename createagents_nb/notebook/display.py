@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from IPython.core.getipython import get_ipython
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
+from .. import bridge
+from ..agent.call_record import CellRef, current_cell
 from ..agent.stream import StreamingResponseDTO
 from ..errors import TurnStopped
-from .static_bundle import render_bundle
-from .tracker import TurnTracker
-from .views import open_view
+
+if TYPE_CHECKING:
+    from .tracker import TurnTracker
 
 __all__ = ["display_response", "install", "remove", "show", "show_again", "watch"]
 
 _UPDATE_S = 0.04
-_HEARTBEAT_S = 0.1
 
-_shown_in: WeakKeyDictionary[StreamingResponseDTO, int | None] = WeakKeyDictionary()
+_shown_in: WeakKeyDictionary[StreamingResponseDTO, CellRef] = WeakKeyDictionary()
 _background: set[asyncio.Task[None]] = set()
 
 
@@ -54,7 +55,7 @@ async def watch(*responses: StreamingResponseDTO) -> None:
     """
     if not responses:
         return
-    async with _heartbeat():
+    with _interruptible():
         following = [asyncio.create_task(_follow(response, with_error=False)) for response in responses]
         try:
             await asyncio.wait(following)
@@ -76,12 +77,22 @@ def display_response(response: StreamingResponseDTO) -> None:
 
 def show_again(response: StreamingResponseDTO) -> None:
     """Show a response in this cell, wherever it was shown before; a running one is followed in the background."""
-    if response.done:
-        display(render_bundle(_whole(response).snapshot()), raw=True)
+    if not response.done and _has_kernel():
+        _follow_in_background(response)
         return
+    if not response.done:
+        # In a terminal no loop runs between cells, and what nobody waits for stands still.
+        with suppress(Exception):  # it is shown with the rest
+            str(response)
+    from .static_bundle import render_bundle
+
+    display(render_bundle(_whole(response).snapshot()), raw=True)
+
+
+def _follow_in_background(response: StreamingResponseDTO) -> None:
     try:
         loop = asyncio.get_running_loop()
-    except RuntimeError:
+    except RuntimeError:  # another thread than the kernel's
         print(repr(response))
         return
     task = loop.create_task(_follow(response, with_error=True))
@@ -104,7 +115,10 @@ def _responses(value: Any) -> list[StreamingResponseDTO]:
 
 
 async def _follow(response: StreamingResponseDTO, *, with_error: bool) -> None:
-    _shown_in[response] = _execution_count()
+    from .tracker import TurnTracker  # rendering is loaded when something is shown: %load_ext stays quick
+    from .views import open_view
+
+    _shown_in[response] = current_cell.get()
     tracker = TurnTracker(response)
     view = open_view(get_ipython(), response, tracker)
     try:
@@ -128,32 +142,27 @@ async def _stop(responses: Sequence[StreamingResponseDTO], following: list[async
 
 
 def _whole(response: StreamingResponseDTO) -> TurnTracker:
+    from .tracker import TurnTracker
+
     tracker = TurnTracker(response)
     tracker.apply(response.events_so_far())
     return tracker
 
 
-@asynccontextmanager
-async def _heartbeat() -> AsyncGenerator[None, None]:
-    """Keeps an idle loop turning: a kernel delivers an interrupt with the next event of its loop, not before."""
-    loop = asyncio.get_running_loop()
-
-    timers: list[asyncio.TimerHandle] = []
-
-    def beat() -> None:
-        timers[:] = [loop.call_later(_HEARTBEAT_S, beat)]
-
-    beat()
-    try:
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """A kernel makes an interrupt a cancellation; in a terminal it would be raised somewhere in the loop."""
+    task = asyncio.current_task()
+    if task is None or _has_kernel():
         yield
-    finally:
-        timers[0].cancel()
+        return
+    with bridge.interrupt_cancels(task):
+        yield
+
+
+def _has_kernel() -> bool:
+    return getattr(get_ipython(), "kernel", None) is not None
 
 
 def _is_shown_here(response: StreamingResponseDTO) -> bool:
-    return response in _shown_in and _shown_in[response] == _execution_count()
-
-
-def _execution_count() -> int | None:
-    shell = get_ipython()
-    return shell.execution_count if shell is not None else None
+    return _shown_in.get(response) is current_cell.get()

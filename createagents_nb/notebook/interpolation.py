@@ -7,13 +7,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import InterpolationError
+from ..errors import CreateAgentsError, InterpolationError
 
 __all__ = ["describe", "interpolate"]
 
 MAX_VALUE_CHARS = 20_000
 _HEAD_ROWS = 5
 _MAX_COLUMNS = 60
+_MAX_SHOWN_CHARS = 120
 _OPEN = re.compile(r"\\?\{\{")
 
 
@@ -43,7 +44,7 @@ def interpolate(text: str, namespace: Mapping[str, Any]) -> str:
             at = found.end()
             continue
         code, source, at = _expression(text, found.end())
-        pieces.append(describe(_value(code, source, namespace)))
+        pieces.append(_filled_in(code, source, namespace))
     pieces.append(text[at:])
     return "".join(pieces)
 
@@ -61,23 +62,34 @@ def _expression(text: str, start: int) -> tuple[Any, str, int]:
             end = text.find("}}", end + 1)
     if first < 0:
         raise InterpolationError("A {{ has no }}: close it, or write \\{{ for two braces")
-    source = text[start:first].strip()
     raise InterpolationError(
-        f"{{{{{source}}}}} is not a Python expression. Write \\{{{{ for two braces, or use --raw"
+        f"{_named(text[start:first])} is not a Python expression. Write \\{{{{ for two braces, or use --raw"
     )
 
 
-def _value(code: Any, source: str, namespace: Mapping[str, Any]) -> Any:
+def _filled_in(code: Any, source: str, namespace: Mapping[str, Any]) -> str:
     try:
-        return eval(code, dict(namespace))  # the user's own cell, in the user's own namespace
+        return describe(eval(code, dict(namespace)))  # the user's own cell, in the user's own namespace
     except NameError as error:
-        name = getattr(error, "name", None) or source
         raise InterpolationError(
-            f"{{{{{source}}}}}: the name {name!r} is not defined. Define it in a cell above, or send the cell as "
-            "it is: --raw"
+            f"{_named(source)}: the name {error.name or source!r} is not defined. Define it in a cell above, or "
+            "send the cell as it is: --raw"
         ) from None
+    except CreateAgentsError:
+        raise
     except Exception as error:
-        raise InterpolationError(f"{{{{{source}}}}} failed: {type(error).__name__}: {error}") from error
+        raise InterpolationError(
+            f"{_named(source)} failed: {type(error).__name__}: {_short(str(error))}"
+        ) from error
+
+
+def _named(source: str) -> str:
+    return f"{{{{{_short(source)}}}}}"
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _MAX_SHOWN_CHARS else text[: _MAX_SHOWN_CHARS - 1] + "…"
 
 
 def describe(value: Any) -> str:

@@ -14,6 +14,7 @@ import ipykernel
 import traitlets
 from IPython.display import display, update_display
 
+from .. import bridge
 from ..agent.events import Event, Reasoning, ToolCallFinished, ToolCallRequested
 from ..agent.stream import StreamingResponseDTO
 from .snapshot import ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
@@ -42,7 +43,7 @@ class TurnWidget(anywidget.AnyWidget):
     about = traitlets.Dict().tag(sync=True)
     """What the status line says of the turn: agent, provider, model, demo."""
     snapshot = traitlets.Dict().tag(sync=True)
-    """``{"seq": n, "pieces": […]}``: where a view begins that was not there from the start."""
+    """``{"seq": n, "elapsed_s": s, "pieces": […]}``: where a view begins that was not there from the start."""
     interrupt = traitlets.Unicode("").tag(sync=True)
     """Id of the kernel that Stop must interrupt, where the kernel hears no messages while a cell runs."""
 
@@ -98,7 +99,9 @@ class LiveView:
             self.widget.snapshot = self._snapshot()
 
     def _snapshot(self) -> dict[str, Any]:
-        return {"seq": self._seq, "pieces": [_piece(block) for block in self._tracker.blocks()]}
+        elapsed_s = round(time.perf_counter() - self._opened_at, 1)
+        pieces = [_piece(block) for block in self._tracker.blocks()]
+        return {"seq": self._seq, "elapsed_s": elapsed_s, "pieces": pieces}
 
     def _on_message(self, widget: Any, content: dict[str, Any], buffers: Any) -> None:
         # On some kernels this is another thread.
@@ -129,14 +132,17 @@ def _pieces(events: Sequence[Event], tracker: TurnTracker) -> list[Piece]:
 
 def _piece(block: TextBlock | ReasoningBlock | ToolLine) -> Piece:
     if isinstance(block, ToolLine):
-        took = f" — {seconds(block.latency_s)}" if block.latency_s is not None else ""
+        took = f" · {seconds(block.latency_s)}" if block.latency_s is not None else ""
         return "tool", block.tool_call_id, f"{call_of(block)} — {TOOL_WORDS[block.status]}{took}"
     return ("reasoning" if isinstance(block, ReasoningBlock) else "text"), block.text
 
 
 def _kernel_to_interrupt() -> str:
-    """ipykernel 6 hears no message from the page while a cell runs; the server can interrupt it."""
-    if int(version("ipykernel").partition(".")[0]) >= 7:
+    """Where the kernel hears no message from the page while a cell runs, the server can interrupt it.
+
+    That is ipykernel 6, and every ipykernel while the cell waits in the bridge.
+    """
+    if int(version("ipykernel").partition(".")[0]) >= 7 and not bridge.blocks_the_loop.get():
         return ""
     try:
         return Path(ipykernel.get_connection_file()).stem.removeprefix("kernel-")

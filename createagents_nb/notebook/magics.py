@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
 from .. import bridge
 from ..agent.stream import StreamingResponseDTO
-from ..create_agent import CreateAgent
 from ..errors import MagicUsageError
 from . import display
-from .commands import LINE_MANUAL, Commands
-from .interpolation import interpolate
 from .options import CELL_MANUAL, CellOptions, cell_options
-from .registry import AgentRegistry
+
+if TYPE_CHECKING:
+    from ..create_agent import CreateAgent
+    from .commands import Commands
+    from .registry import AgentRegistry
 
 __all__ = ["AgentMagics"]
 
@@ -46,11 +48,23 @@ class AgentMagics(Magics):
 
     shell: InteractiveShell
 
-    def __init__(self, shell: InteractiveShell) -> None:
-        super().__init__(shell)
-        self.registry = AgentRegistry(shell.user_ns)
-        self.commands = Commands(shell, self.registry)
+    # The rooms behind the porch are entered when they are first needed: %load_ext stays quick.
 
+    @cached_property
+    def registry(self) -> AgentRegistry:
+        from .registry import AgentRegistry
+
+        return AgentRegistry(self.shell.user_ns)
+
+    @cached_property
+    def commands(self) -> Commands:
+        from .commands import Commands
+
+        return Commands(self.shell, self.registry)
+
+    # IPython would take {braces} and $names for its own variables.
+
+    @no_var_expand
     @cell_magic("agent")
     @_documented(_CELL_MANUAL)
     def agent_cell(self, line: str, cell: str) -> StreamingResponseDTO | None:
@@ -64,6 +78,8 @@ class AgentMagics(Magics):
             raise MagicUsageError("%%agent: the cell is empty. Write the prompt below the %%agent line")
         prompt = cell.rstrip("\n")
         if not options.raw:
+            from .interpolation import interpolate
+
             prompt = interpolate(prompt, self.shell.user_ns)
         if options.preview:
             print(prompt)
@@ -90,7 +106,8 @@ class AgentMagics(Magics):
             keep_history=not options.no_history,
         )
 
+    @no_var_expand
     @line_magic("agent")
-    @_documented(f"Look after the agents of this notebook.\n\n{LINE_MANUAL}")
+    @_documented("Look after the agents of this notebook; `%agent help` lists what it can do.")
     def agent_line(self, line: str) -> Any:
         return self.commands.run(line)

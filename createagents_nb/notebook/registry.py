@@ -14,6 +14,7 @@ from ..errors import AgentNotFoundError, MagicUsageError, UnknownToolError
 __all__ = ["AgentRegistry"]
 
 _KEPT_RESPONSES = 100
+_LISTED = 10
 
 
 class AgentRegistry:
@@ -48,7 +49,8 @@ class AgentRegistry:
         what = f"{name!r} is a {type(found).__name__}, not an agent" if found is not None else f"No agent {name!r}"
         close = difflib.get_close_matches(name, names, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        known = f"Agents here: {', '.join(names)}" if names else "There are no agents here yet"
+        listed = ", ".join(names[:_LISTED]) + (f", … ({len(names)} in all)" if len(names) > _LISTED else "")
+        known = f"Agents here: {listed}" if names else "There are no agents here yet"
         raise AgentNotFoundError(
             f"{what}{hint}. {known}. `%agent new {name}` makes one; the prompt goes below the %%agent line"
         )

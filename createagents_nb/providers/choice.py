@@ -113,7 +113,7 @@ def _from_what_is_there(model: str | None) -> Choice:
         )
     model = _default_model("demo")
     return Choice(
-        "demo", model, f"Using the built-in demo provider, canned text and no model (no key, no Ollama with a model); {how}"
+        "demo", model, f"Using the built-in demo provider, canned text and no model (no key, no Ollama); {how}"
     )
 
 

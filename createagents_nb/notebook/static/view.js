@@ -3,45 +3,55 @@
 
 const STYLE = `
 .createagents-live { font-family: var(--jp-content-font-family, system-ui, sans-serif);
-  font-size: var(--jp-content-font-size1, 14px); line-height: 1.5; color: var(--jp-content-font-color1, inherit); }
-.createagents-live .text { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0.3em 0; }
-.createagents-live .reasoning { white-space: pre-wrap; overflow-wrap: anywhere; opacity: 0.75; font-style: italic;
-  border-left: 3px solid var(--jp-border-color1, #bbb); padding-left: 0.7em; margin: 0.3em 0; }
-.createagents-live .tool { font-family: var(--jp-code-font-family, monospace); font-size: 0.92em; margin: 0.3em 0;
-  padding: 0.25em 0.6em; border: 1px solid var(--jp-border-color2, #ccc); border-radius: 4px; overflow-wrap: anywhere; }
-.createagents-live .bar { display: flex; flex-wrap: wrap; gap: 0.3em 0.8em; align-items: center; font-size: 0.88em;
-  color: var(--jp-content-font-color2, inherit); margin-top: 0.4em; }
-.createagents-live button { font: inherit; cursor: pointer; padding: 0.1em 0.9em; border-radius: 4px;
+  font-size: var(--jp-content-font-size1, 14px); line-height: 1.5; color: var(--jp-content-font-color1, inherit);
+  padding: 0.2em 20px 0.9em 0; }
+.createagents-live .text { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0.5em 0; }
+.createagents-live .reasoning { white-space: pre-wrap; overflow-wrap: anywhere; font-style: italic; margin: 0.5em 0;
+  color: var(--jp-content-font-color2, inherit); border-left: 3px solid var(--jp-border-color1, #bbb);
+  padding-left: 0.7em; }
+.createagents-live .tool { font-family: var(--jp-code-font-family, monospace); font-size: 0.93em; margin: 0.5em 0;
+  padding: 0.3em 0.7em; border: 1px solid var(--jp-border-color2, #ccc); border-radius: 4px;
+  overflow-wrap: anywhere; }
+.createagents-live .bar { display: flex; gap: 0.8em; align-items: baseline; margin-top: 0.6em; font-size: 0.85em;
+  color: var(--jp-ui-font-color2, inherit); font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+.createagents-live button { flex: none; font: inherit; cursor: pointer; padding: 0.1em 0.9em; border-radius: 4px;
   color: var(--jp-ui-font-color1, #222); background: var(--jp-layout-color2, #eee);
   border: 1px solid var(--jp-border-color1, #bbb); }
-.createagents-live button:focus-visible { outline: 2px solid var(--jp-brand-color1, #1976d2); }
+.createagents-live button:disabled { cursor: default; color: var(--jp-ui-font-color2, #666); }
+.createagents-live button:focus-visible { outline: 2px solid var(--jp-brand-color1, #1976d2); outline-offset: 1px; }
 `;
 
 /** @param {{ model: any, el: HTMLElement }} context */
 function render({ model, el }) {
   const root = document.createElement("div");
   root.className = "createagents-live";
+  // While Stop has the focus, a letter must not run one of JupyterLab's commands.
+  root.dataset.lmSuppressShortcuts = "true";
   const style = document.createElement("style");
   style.textContent = STYLE;
   const body = document.createElement("div");
+  body.dir = "auto";
   const bar = document.createElement("div");
   bar.className = "bar";
+  const line = document.createElement("span");
   const status = document.createElement("span");
   status.setAttribute("role", "status");
   const clock = document.createElement("span");
   clock.setAttribute("aria-hidden", "true");
+  line.append(status, clock);
   const stop = document.createElement("button");
   stop.type = "button";
   stop.textContent = "Stop";
   stop.title = "Stop this answer; what has arrived is kept";
-  bar.append(stop, status, clock);
+  bar.append(stop, line);
   root.append(style, body, bar);
   el.append(root);
 
   const about = model.get("about");
-  const opened = performance.now();
-  status.textContent = [about.agent, `${about.provider}/${about.model}`, "streaming…"]
+  let opened = performance.now();
+  status.textContent = [about.agent, `${about.provider}/${about.model}`]
     .concat(about.demo ? ["demo provider: canned text"] : [])
+    .concat("streaming…")
     .join(" · ");
 
   let seq = 0;
@@ -55,15 +65,15 @@ function render({ model, el }) {
   function add(piece) {
     const [kind] = piece;
     if (kind === "tool") {
-      let line = tools.get(piece[1]);
-      if (!line) {
-        line = document.createElement("div");
-        line.className = "tool";
-        tools.set(piece[1], line);
-        body.append(line);
+      let tool = tools.get(piece[1]);
+      if (!tool) {
+        tool = document.createElement("div");
+        tool.className = "tool";
+        tools.set(piece[1], tool);
+        body.append(tool);
         open = null;
       }
-      line.textContent = `⚙ ${piece[2]}`;
+      tool.textContent = `⚙ ${piece[2]}`;
       return;
     }
     if (!open || open.className !== kind) {
@@ -74,7 +84,7 @@ function render({ model, el }) {
     open.append(piece[1]);
   }
 
-  /** @param {{ seq: number, pieces: string[][] }} snapshot */
+  /** @param {{ seq: number, pieces: string[][], elapsed_s?: number }} snapshot */
   function restart(snapshot) {
     if (snapshot.seq < seq) return;
     body.replaceChildren();
@@ -82,6 +92,7 @@ function render({ model, el }) {
     open = null;
     seq = snapshot.seq;
     asked = false;
+    if (snapshot.elapsed_s) opened = performance.now() - 1000 * snapshot.elapsed_s;
     snapshot.pieces.forEach(add);
   }
 
@@ -112,7 +123,7 @@ function render({ model, el }) {
     if (kernel) interrupt(kernel, stop);
   });
   const timer = setInterval(() => {
-    clock.textContent = `${((performance.now() - opened) / 1000).toFixed(0)} s`;
+    clock.textContent = ` ${((performance.now() - opened) / 1000).toFixed(0)} s`;
   }, 1000);
 
   model.on("msg:custom", onMessage);

@@ -1,0 +1,57 @@
+"""Hostile text made harmless to the eye: no terminal escapes, no control or direction-overriding characters."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["clean_text", "code_fence", "hide_invisible", "one_line", "shorten"]
+
+_LINE_ENDS = re.compile("\r\n?|[\u2028\u2029]")
+_TERMINAL_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|(?:\x1b[\]PX^_]|[\x90\x9d])[^\x07\x1b\x9c\n]{0,4096}(?:\x07|\x1b\\|\x9c)"  # OSC, DCS: titles, links
+    r"|\x1b[ -/]*[0-~]?"
+)
+# Overrides and isolates let text read as something it is not; zero-width characters and the tag block
+# hide text from the reader. Right-to-left marks and joiners stay: Persian, Hindi and emoji need them.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def hide_invisible(text: str) -> str:
+    """``text`` without control, zero-width and direction-overriding characters; tabs and newlines stay."""
+    return _SURROGATES.sub("\ufffd", _INVISIBLE.sub("", text))
+
+
+def clean_text(text: str) -> str:
+    r"""``text`` as it is safe to show: newlines as ``\n``, terminal escapes and invisible characters gone.
+
+    >>> clean_text("\x1b[31mred\x1b[0m\r\n")
+    'red\n'
+    """
+    return hide_invisible(_TERMINAL_ESCAPES.sub("", _LINE_ENDS.sub("\n", text)))
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    """Clean ``text`` on one line of at most ``limit`` characters."""
+    line = " ".join(clean_text(text[: 8 * limit]).split())
+    return line if len(line) <= limit and len(text) <= 8 * limit else line[: limit - 1] + "…"
+
+
+def shorten(text: str, limit: int, lines: int = 200) -> tuple[str, int]:
+    """Clean ``text`` cut to ``limit`` characters and ``lines`` lines, and how many characters are left out."""
+    cleaned = clean_text(text)
+    head = cleaned[:limit]
+    if head.count("\n") > lines:
+        head = "\n".join(head.split("\n", lines)[:lines])
+    return head, len(cleaned) - len(head)
+
+
+def code_fence(code: str, language: str = "") -> str:
+    """``code`` as a fenced Markdown block which nothing inside can close."""
+    longest = max(map(len, re.findall("`+", code)), default=0)
+    marker = "`" * max(3, longest + 1)
+    body = code if code.endswith("\n") or not code else code + "\n"
+    return f"{marker}{language}\n{body}{marker}"

@@ -1,0 +1,195 @@
+"""The one renderer of everything that a notebook keeps of a turn.
+
+What it makes needs no kernel, no widget, no script and no stylesheet, and lets nothing of what a model or a
+tool said become one: text is escaped, tags and attributes are ours alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from . import styles
+from .clean_text import clean_text, code_fence, hide_invisible, one_line, shorten
+from .markdown_safe import VettedText, render_markdown_html
+from .markdown_tokens import UnsafeMarkdownError, code_span, escape_markdown
+from .snapshot import Block, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
+from .words import TOOL_WORDS, call_of, pretty_arguments, seconds, status_parts
+
+__all__ = [
+    "BUNDLE_MIME",
+    "Block",
+    "ReasoningBlock",
+    "TextBlock",
+    "ToolLine",
+    "TurnSnapshot",
+    "render_bundle",
+    "render_markdown_html",
+]
+
+BUNDLE_MIME = "application/vnd.createagents-nb+json"
+BUNDLE_VERSION = 1
+
+MAX_VALUE_CHARS = 10_000
+MAX_ERROR_CHARS = 2_000
+
+
+def render_bundle(snapshot: TurnSnapshot) -> dict[str, Any]:
+    """The MIME bundle of a turn, running or ended, safe in any trust state.
+
+    Returns:
+        ``text/html``, ``text/markdown`` and ``text/plain``; for a turn that has ended also
+        ``application/vnd.createagents-nb+json``: the record and ``"version": 1``.
+
+    Example:
+        >>> hi = (TextBlock("hi"),)
+        >>> turn = TurnSnapshot(call_id="1", agent="a", provider="demo", model="m", status="ok", blocks=hi)
+        >>> render_bundle(turn)["text/plain"]
+        'hi\\n\\na · demo/m · done'
+    """
+    plain = _plain(snapshot)
+    texts = {block.text: VettedText.of(block.text) for block in snapshot.blocks if not isinstance(block, ToolLine)}
+    bundle: dict[str, Any] = {
+        "text/html": _html(snapshot, texts),
+        "text/markdown": _markdown(snapshot, texts, plain),
+        "text/plain": plain,
+    }
+    if snapshot.status != "running":
+        bundle[BUNDLE_MIME] = {**_json_safe(snapshot.record), "version": BUNDLE_VERSION}
+    return bundle
+
+
+# HTML
+
+
+def _html(snapshot: TurnSnapshot, texts: Mapping[str, VettedText]) -> str:
+    show_rounds = any(block.round > 1 for block in snapshot.blocks if isinstance(block, ToolLine))
+    parts = []
+    for block in snapshot.blocks:
+        match block:
+            case TextBlock(text):
+                if text.strip():
+                    answer = texts[text].html()
+                    parts.append(f'<div class="createagents-answer" dir="auto">\n{answer}</div>\n')
+            case ReasoningBlock(text):
+                if text.strip():
+                    parts.append(_reasoning_html(texts[text].html()))
+            case ToolLine():
+                parts.append(_tool_html(block, show_rounds))
+    if snapshot.error_text or snapshot.error_type:
+        kind, text = _error(snapshot)
+        parts.append(
+            f'<div class="createagents-error" style="{styles.ERROR}">'
+            f"<strong>{escape(kind)}</strong>: {escape(text)}</div>\n"
+        )
+    status = " · ".join(escape(part) for part in status_parts(snapshot))
+    parts.append(f'<div class="createagents-status" style="{styles.STATUS}">{status}</div>\n')
+    # Without these classes JupyterLab would typeset every dollar sign in the page; formulas that may be
+    # typeset carry the opposite ones.
+    return f'<div class="createagents-turn mathjax_ignore tex2jax_ignore">\n{"".join(parts)}</div>'
+
+
+def _reasoning_html(html: str) -> str:
+    return (
+        f'<details class="createagents-reasoning" style="{styles.BOX}">'
+        f'<summary style="{styles.SUMMARY}"><em>Reasoning</em></summary>\n'
+        f'<div dir="auto">\n{html}</div></details>\n'
+    )
+
+
+def _tool_html(tool: ToolLine, show_round: bool) -> str:
+    state = " · ".join(_tool_state(tool, show_round))
+    html = (
+        f'<details class="createagents-tool" style="{styles.BOX}"><summary style="{styles.SUMMARY}">'
+        f"<code>{escape(call_of(tool))}</code> "
+        f'<span style="{styles.STATE}">— {escape(state)}</span></summary>\n'
+        + _value_html("Arguments", pretty_arguments(tool.arguments))
+    )
+    if tool.result is not None:
+        html += _value_html("Result" if tool.status == "ok" else "Error", tool.result)
+    return html + "</details>\n"
+
+
+def _value_html(label: str, value: str) -> str:
+    head, left_out = shorten(value, MAX_VALUE_CHARS)
+    note = f'<div style="{styles.LABEL}">… {left_out:,} more characters, not shown</div>\n' if left_out else ""
+    return (
+        f'<div style="{styles.LABEL}">{label}</div>\n'
+        f'<pre dir="auto" style="{styles.VALUE}"><code>{escape(head, quote=False) or "(empty)"}</code></pre>\n{note}'
+    )
+
+
+def _tool_state(tool: ToolLine, show_round: bool) -> list[str]:
+    state = [TOOL_WORDS.get(tool.status, "unknown state")]
+    if tool.latency_s is not None:
+        state.append(seconds(tool.latency_s))
+    if show_round:
+        state.append(f"round {int(tool.round)}")
+    return state
+
+
+def _error(snapshot: TurnSnapshot) -> tuple[str, str]:
+    text, left_out = shorten(snapshot.error_text or "no message", MAX_ERROR_CHARS)
+    return one_line(snapshot.error_type or "Error", 80), text + "…" * bool(left_out)
+
+
+# Markdown
+
+
+def _markdown(snapshot: TurnSnapshot, texts: Mapping[str, VettedText], plain: str) -> str:
+    """Vetted Markdown; where that cannot be had, the plain text in one fence."""
+    parts = []
+    try:
+        for block in snapshot.blocks:
+            if isinstance(block, ToolLine):
+                state = ", ".join(_tool_state(block, show_round=False))
+                parts.append(f"> **tool** {code_span(call_of(block))} → {escape_markdown(state)}")
+                continue
+            if not block.text.strip():
+                continue
+            if isinstance(block, ReasoningBlock):
+                parts.append("> *Reasoning*\n>\n" + texts[block.text].markdown(quoted=True))
+            else:
+                parts.append(texts[block.text].markdown())
+        if snapshot.error_text or snapshot.error_type:
+            kind, text = _error(snapshot)
+            parts.append(f"**{escape_markdown(kind)}**: {escape_markdown(text)}")
+    except UnsafeMarkdownError:
+        return code_fence(plain)
+    parts.append(f"*{escape_markdown(' · '.join(status_parts(snapshot)))}*")
+    return "\n\n".join(parts)
+
+
+# Plain text
+
+
+def _plain(snapshot: TurnSnapshot) -> str:
+    parts: list[str] = []
+    for block in snapshot.blocks:
+        match block:
+            case TextBlock(text):
+                parts.append(clean_text(text).strip("\n"))
+            case ReasoningBlock(text):
+                parts.append(f"[reasoning] {one_line(text)}")
+            case ToolLine():
+                state = " ".join(_tool_state(block, show_round=False))
+                parts.append(f"[tool] {call_of(block)} -> {state}")
+    if snapshot.error_text or snapshot.error_type:
+        kind, text = _error(snapshot)
+        parts.append(f"{kind}: {text}")
+    parts.append(" · ".join(status_parts(snapshot)))
+    return "\n\n".join(part for part in parts if part.strip())
+
+
+def _json_safe(value: Any, depth: int = 0) -> Any:
+    """``value`` as JSON that every reader takes: no NaN, no lone surrogates, nothing foreign."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if abs(value) != float("inf") and value == value else None
+    if depth < 50 and isinstance(value, Mapping):
+        return {hide_invisible(str(key)): _json_safe(item, depth + 1) for key, item in value.items()}
+    if depth < 50 and isinstance(value, list | tuple):
+        return [_json_safe(item, depth + 1) for item in value]
+    return str(value).encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,86 @@
+"""A turn's states and numbers in words: never told by colour alone."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from .clean_text import clean_text, one_line
+from .snapshot import ToolLine, TurnSnapshot
+
+__all__ = ["CALL_WORDS", "TOOL_WORDS", "call_of", "pretty_arguments", "seconds", "status_parts"]
+
+CALL_WORDS = {
+    "running": "streaming…",
+    "ok": "done",
+    "cancelled": "stopped",
+    "error": "failed",
+    "limit": "tool limit reached",
+}
+TOOL_WORDS = {
+    "running": "running…",
+    "ok": "done",
+    "error": "failed",
+    "timeout": "timed out",
+    "unknown_tool": "rejected: unknown tool",
+    "invalid_arguments": "rejected: invalid arguments",
+    "cancelled": "stopped",
+}
+
+_MAX_ARGUMENTS_CHARS = 20_000
+
+
+def seconds(value: float) -> str:
+    """A duration for people: ``0.02 s``, ``3.2 s``, ``2 min 5 s``."""
+    if not math.isfinite(value):
+        return "? s"
+    if value < 1:
+        return f"{value:.2f} s"
+    if value < 60:
+        return f"{value:.1f} s"
+    return f"{int(value) // 60} min {int(value) % 60} s"
+
+
+def _arguments(text: str) -> object:
+    if len(text) > _MAX_ARGUMENTS_CHARS:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def call_of(tool: ToolLine) -> str:
+    """The call on one short line, as one would write it: ``rows(limit=3)``."""
+    found = _arguments(tool.arguments)
+    if isinstance(found, dict):
+        inner = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in found.items())
+    else:
+        inner = tool.arguments
+    return f"{one_line(tool.name, 60)}({one_line(inner, 80)})"
+
+
+def pretty_arguments(text: str) -> str:
+    """Arguments as indented JSON where they are JSON, else as the model wrote them."""
+    found = _arguments(text)
+    return clean_text(text) if found is None else json.dumps(found, indent=2, ensure_ascii=False)
+
+
+def status_parts(turn: TurnSnapshot) -> list[str]:
+    """The status line in parts, unknown ones left out."""
+    parts = [one_line(turn.agent, 60), one_line(f"{turn.provider}/{turn.model}", 120), CALL_WORDS[turn.status]]
+    if turn.elapsed_s is not None:
+        parts.append(seconds(turn.elapsed_s))
+    if turn.ttft_s is not None:
+        parts.append(f"first token {seconds(turn.ttft_s)}")
+    if turn.input_tokens is not None and turn.output_tokens is not None:
+        parts.append(f"{turn.input_tokens:,} → {turn.output_tokens:,} tokens")
+    elif turn.output_tokens is not None:
+        parts.append(f"{turn.output_tokens:,} tokens out")
+    elif turn.input_tokens is not None:
+        parts.append(f"{turn.input_tokens:,} tokens in")
+    if turn.tokens_per_s is not None and math.isfinite(turn.tokens_per_s):
+        parts.append(f"{turn.tokens_per_s:.0f} tokens/s")
+    if turn.demo:
+        parts.append("demo provider: canned text")
+    return [part for part in parts if part]

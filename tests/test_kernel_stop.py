@@ -1,0 +1,229 @@
+"""Stop in the view ends the answer and not the notebook; ■ ends the cell, at once, whatever it waits for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from family import ScriptedServer, delta, sse
+from kernel_client import (
+    BUNDLE_MIME,
+    IPYKERNEL,
+    PAGE,
+    WIDGET_MIME,
+    Kernel,
+    Widget,
+    answer,
+    make_agent,
+    shared_kernel,
+    wait_until,
+)
+
+pytestmark = pytest.mark.kernel
+
+HEARS_STOP = IPYKERNEL >= 7
+"""ipykernel 6 hears no message while a cell runs: there the view interrupts the kernel, and so the cell."""
+LAST_STATUS = "recorder.call_records[-1].status"
+IDLE_TASKS = "sorted(task.get_coro().__qualname__ for task in __import__('asyncio').all_tasks())"
+
+
+@pytest.fixture
+def kernel(server: ScriptedServer) -> Kernel:
+    """The kernel, with an agent `a` whose provider is the scripted server."""
+    kernel = shared_kernel()
+    make_agent(kernel, server)
+    return kernel
+
+
+@pytest.fixture
+def hold() -> Iterator[threading.Event]:
+    """What the server holds back until this is set, which is never while a test runs unless it says so."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def assert_healthy(kernel: Kernel, server: ScriptedServer) -> None:
+    server.enqueue(answer("healthy"))
+    assert "healthy" in kernel.ok("%%agent a\nstill there?").saved[0]["text/plain"]
+
+
+def press_stop(widget: Widget) -> None:
+    """What the page does when Stop is pressed; a message that is not heard comes when the cell is over."""
+    widget.send({"type": "stop"})
+    if widget.state["interrupt"]:
+        assert widget.state["interrupt"] == widget.execution.kernel.kernel_id
+        widget.execution.kernel.interrupt()
+
+
+# Stop in the view
+
+
+@pytest.mark.parametrize("code", ["%%agent a\nhi", "await a.chat('hi')"])
+def test_stop_ends_the_answer_and_keeps_its_text(
+    kernel: Kernel, server: ScriptedServer, hold: threading.Event, code: str
+) -> None:
+    server.enqueue(answer("Hello **you", hold, "never"))
+    cells = [kernel.send(code, PAGE), kernel.send("print('next')")]
+    cells[0].until(lambda: cells[0].widgets and cells[0].widgets[0].text, "the first token")
+    (widget,) = cells[0].widgets
+    assert bool(widget.state["interrupt"]) is not HEARS_STOP
+    press_stop(widget)
+    expected = ["ok", "ok"] if HEARS_STOP else ["error", "aborted"]
+    assert [cell.end().status for cell in cells] == expected
+    (bundle,) = cells[0].saved
+    assert WIDGET_MIME not in bundle
+    assert "Hello **you" in bundle["text/plain"]
+    assert "stopped" in bundle["text/html"]
+    assert bundle[BUNDLE_MIME]["call"]["status"] == "cancelled"
+    assert kernel.value(LAST_STATUS) == "cancelled"
+    last = kernel.value("[a.history[-1].role, a.history[-1].status, a.history[-1].content]")
+    assert last[:2] == ["assistant", "cancelled"]
+    assert last[2].startswith("Hello **you")
+    wait_until(lambda: server.open_connections == 0, "the connection is closed")
+    assert_healthy(kernel, server)
+
+
+def test_stop_before_the_first_token(kernel: Kernel, server: ScriptedServer, hold: threading.Event) -> None:
+    server.enqueue(answer(hold, "never"))
+    cell = kernel.send("await a.chat('hi')", PAGE)
+    cell.until(lambda: cell.widgets and server.requests, "the view and the request")
+    press_stop(cell.widgets[0])
+    assert cell.end().status == ("ok" if HEARS_STOP else "error")
+    assert kernel.value(LAST_STATUS) == "cancelled"
+
+
+def test_stop_pressed_twice_or_too_late_is_harmless(
+    kernel: Kernel, server: ScriptedServer, hold: threading.Event
+) -> None:
+    server.enqueue(answer("Hello ", hold, "never"))
+    cell = kernel.send("await a.chat('hi')", PAGE)
+    cell.until(lambda: cell.widgets and cell.widgets[0].text, "the first token")
+    for _ in range(3):
+        cell.widgets[0].send({"type": "stop"})
+    if not HEARS_STOP:
+        kernel.interrupt()
+    cell.end()
+    cell.widgets[0].send({"type": "stop"})
+    assert_healthy(kernel, server)
+
+
+def test_each_view_has_its_own_stop_where_the_kernel_hears_it(
+    kernel: Kernel, server: ScriptedServer, hold: threading.Event
+) -> None:
+    make_agent(kernel, server, "b")
+    for _ in range(2):
+        server.enqueue(answer("part ", hold, "rest"))
+    cell = kernel.send("import asyncio\nawait asyncio.gather(a.chat('1'), b.chat('2'))", PAGE)
+    cell.until(lambda: len(cell.widgets) == 2 and all(widget.text for widget in cell.widgets), "both begin")
+    first, second = cell.widgets
+    press_stop(first)
+    cell.until(lambda: first.closed, "the first view is closed")
+    if HEARS_STOP:
+        assert not second.closed
+        assert not cell.idle
+        hold.set()
+    cell.end()
+    expected = ["cancelled", "ok"] if HEARS_STOP else ["cancelled", "cancelled"]
+    assert [bundle[BUNDLE_MIME]["call"]["status"] for bundle in cell.saved] == expected
+    assert cell.saved[0]["text/plain"].startswith("part \n")
+    assert cell.saved[1]["text/plain"].startswith("part rest\n" if HEARS_STOP else "part \n")
+    assert cell.status == ("ok" if HEARS_STOP else "error")
+
+
+def test_stop_in_a_cell_that_blocks_the_loop_interrupts_on_every_ipykernel(
+    kernel: Kernel, server: ScriptedServer, hold: threading.Event
+) -> None:
+    server.enqueue(answer("Hello ", hold, "never"))
+    cell = kernel.send("%%time\n%%agent a\nhi", PAGE)
+    cell.until(lambda: cell.widgets and cell.widgets[0].text, "the first token")
+    assert cell.widgets[0].state["interrupt"]
+    press_stop(cell.widgets[0])
+    cell.end().one_line_error("TurnStopped")
+    assert "Hello" in cell.saved[0]["text/plain"]
+    assert kernel.value(LAST_STATUS) == "cancelled"
+    assert_healthy(kernel, server)
+
+
+# ■
+
+
+WAITING_CELLS = {
+    "magic": ("%%agent a\nhi", "TurnStopped"),
+    "last expression": ("await a.chat('hi')", "TurnStopped"),
+    "gather": ("import asyncio\nawait asyncio.gather(a.chat('hi'))", "TurnStopped"),
+    "bridge": ("%%time\n%%agent a\nhi", "TurnStopped"),
+    "awaited text": ("text = await (await a.chat('hi'))", "CancelledError"),
+    "async for": ("async for token in await a.chat('hi'):\n    pass", "CancelledError"),
+    "gathered texts": ("import asyncio\nx = await asyncio.gather(await a.chat('hi'))", "CancelledError"),
+    "print": ("print(await a.chat('hi'))", "KeyboardInterrupt"),
+}
+"""Each with the error that Python raises there; what the cell shows is one line that says what happened."""
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["before the first token", "in mid-stream"])
+@pytest.mark.parametrize(("code", "kind"), WAITING_CELLS.values(), ids=WAITING_CELLS)
+def test_interrupt_stops_the_cell_while_the_server_holds_back(
+    kernel: Kernel, server: ScriptedServer, hold: threading.Event, code: str, kind: str, begun: bool
+) -> None:
+    rows, tasks = kernel.value("len(recorder)"), kernel.value(IDLE_TASKS)
+    server.enqueue(answer("Hello ", hold, "never") if begun else answer(hold, "never"))
+    cells = [kernel.send(code, PAGE), kernel.send("print('two')"), kernel.send("print('three')")]
+    wait_until(lambda: server.requests, "the request")
+    if begun and kind == "TurnStopped":  # the others have no view that would tell
+        cells[0].until(lambda: cells[0].widgets and cells[0].widgets[0].text, "the first token")
+    kernel.interrupt()
+    cells[0].end().one_line_error(kind)
+    assert "TurnStopped" in cells[0].error_text
+    assert "CancelledError" not in cells[0].error_text + cells[0].stdout + cells[0].stderr
+    assert not hold.is_set()
+    # Run All does not go on.
+    assert [cell.end().status for cell in cells[1:]] == ["aborted", "aborted"]
+    assert [cell.stdout for cell in cells[1:]] == ["", ""]
+    assert [kernel.value("len(recorder)"), kernel.value(LAST_STATUS)] == [rows + 1, "cancelled"]
+    wait_until(lambda: server.open_connections == 0, "the connection is closed")
+    for bundle in cells[0].saved:
+        assert bundle[BUNDLE_MIME]["call"]["status"] == "cancelled"
+        assert WIDGET_MIME not in bundle
+        assert ("Hello" in bundle["text/plain"]) is begun
+    assert kernel.value(IDLE_TASKS) == tasks
+    assert_healthy(kernel, server)
+
+
+def test_interrupt_reaches_a_tool_that_runs(kernel: Kernel, server: ScriptedServer) -> None:
+    call = {"index": 0, "id": "c1", "function": {"name": "slow", "arguments": "{}"}}
+    server.enqueue(sse(delta("Let me see. ", tool_calls=[call]), delta(finish="tool_calls")))
+    kernel.ok("import asyncio\nasync def slow() -> str:\n    'Never ends.'\n    await asyncio.Event().wait()")
+    cell = kernel.send("%%agent a -t slow\nhi", PAGE)
+    cell.until(lambda: any("tool" in str(delta) for w in cell.widgets for delta in w.deltas), "the tool")
+    kernel.interrupt()
+    cell.end().one_line_error("TurnStopped")
+    assert "slow()" in cell.saved[0]["text/plain"]
+    assert "stopped" in cell.saved[0]["text/plain"]
+    assert kernel.value("[recorder.tool_records[-1].status, recorder.call_records[-1].status]") == [
+        "cancelled",
+        "cancelled",
+    ]
+    assert_healthy(kernel, server)
+
+
+def test_interrupted_magic_leaves_what_arrived(
+    kernel: Kernel, server: ScriptedServer, hold: threading.Event
+) -> None:
+    server.enqueue(answer("Hello ", hold, "never"))
+    cell = kernel.send("%%agent a -o kept\nhi", PAGE)
+    cell.until(lambda: cell.widgets and cell.widgets[0].text, "the first token")
+    kernel.interrupt()
+    cell.end()
+    assert kernel.value("kept") == "Hello "
+    server.enqueue(answer("again"))
+    kernel.ok("%%agent a\nand?")
+    sent = server.requests[-1].json["messages"]
+    assert [message["role"] for message in sent] == ["user", "assistant", "user"]
+    assert sent[1]["content"].startswith("Hello ")
+
+
+def test_interrupt_of_an_idle_kernel_is_harmless(kernel: Kernel, server: ScriptedServer) -> None:
+    kernel.interrupt()
+    assert_healthy(kernel, server)

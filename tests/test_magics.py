@@ -1,0 +1,391 @@
+"""Options, names and subcommands of the magics, in a shell of this process: nothing here needs a kernel."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from family import ScriptedServer
+from IPython.core.interactiveshell import InteractiveShell
+from kernel_client import answer
+from traitlets.config import Config
+
+import createagents_nb
+from createagents_nb import CreateAgent
+from createagents_nb.errors import (
+    AgentNotFoundError,
+    ConfigurationError,
+    MagicUsageError,
+    MissingKeyError,
+    UnknownProviderError,
+    UnknownToolError,
+)
+from createagents_nb.notebook.options import cell_options, new_options
+from createagents_nb.notebook.registry import AgentRegistry
+
+Line = Callable[[str], str]
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    config = Config()
+    config.HistoryManager.enabled = False
+    shell = InteractiveShell.instance(config=config)
+    createagents_nb.load_ipython_extension(shell)
+    yield shell
+    createagents_nb.unload_ipython_extension(shell)
+    shell.restore_sys_module_state()
+    InteractiveShell.clear_instance()
+    for name in ("get_ipython", "display"):
+        vars(builtins).pop(name, None)
+
+
+@pytest.fixture
+def agent(shell: InteractiveShell, server: ScriptedServer) -> CreateAgent:
+    """The variable `a` of the notebook."""
+    shell.user_ns["a"] = CreateAgent("openai", "m", name="a", base_url=server.openai_url, api_key="none")
+    found: CreateAgent = shell.user_ns["a"]
+    return found
+
+
+@pytest.fixture
+def line(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> Line:
+    """Runs `%agent …` and gives what it printed."""
+
+    def run(text: str) -> str:
+        capsys.readouterr()
+        shell.run_line_magic("agent", text)
+        return capsys.readouterr().out
+
+    return run
+
+
+# Options
+
+
+def test_every_option_of_the_cell_magic_is_understood() -> None:
+    options = cell_options(
+        "bob -p openai --model gpt-x -t rows,currentdate, -o answer --no-history --no-stream --raw --preview"
+    )
+    assert vars(options) == {
+        "name": "bob",
+        "provider": "openai",
+        "model": "gpt-x",
+        "tools": ["rows", "currentdate"],
+        "output": "answer",
+        "no_history": True,
+        "no_stream": True,
+        "raw": True,
+        "preview": True,
+    }
+
+
+def test_empty_line_means_the_defaults_and_lines_share_nothing() -> None:
+    cell_options("-t rows").tools.append("more")
+    options = cell_options("")
+    assert (options.name, options.tools, options.output, options.raw) == (None, [], None, False)
+
+
+def test_quoted_values_stay_together() -> None:
+    options = new_options("bob -i 'You are \"terse\"' --base-url http://127.0.0.1:1/v1")
+    assert (options.name, options.instructions) == ("bob", 'You are "terse"')
+    assert options.base_url == "http://127.0.0.1:1/v1"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("--nope", "--nope"),
+        ("--no", "--no"),
+        ("--prov openai", "--prov"),
+        ("-m", "-m"),
+        ("one two", "two"),
+        ("-o 1x", "1x"),
+        ("-o a.b", "a.b"),
+        ("it's", "quotation"),
+    ],
+)
+def test_wrong_option_is_a_usage_error(text: str, word: str) -> None:
+    with pytest.raises(MagicUsageError, match="%%agent") as raised:
+        cell_options(text)
+    assert word in str(raised.value)
+    assert len(str(raised.value)) < 400
+
+
+def test_manual_names_every_option(shell: InteractiveShell) -> None:
+    manual = shell.find_cell_magic("agent").__doc__ or ""
+    for option in ("--provider", "--model", "--tools", "--output", "--no-history", "--no-stream", "--raw", "{{"):
+        assert option in manual
+
+
+# Names
+
+
+def test_variable_comes_before_a_registered_agent_of_the_same_name() -> None:
+    variable, registered = CreateAgent("demo"), CreateAgent("demo")
+    namespace = {"bob": variable}
+    registry = AgentRegistry(namespace)
+    registry.add("bob", registered)
+    assert registry.find("bob") is variable
+    namespace["bob"] = 3  # type: ignore[assignment]
+    assert registry.find("bob") is registered
+    del namespace["bob"]
+    assert registry.find("bob") is registered
+
+
+def test_names_are_looked_up_when_they_are_used() -> None:
+    namespace: dict[str, object] = {}
+    registry = AgentRegistry(namespace)
+    with pytest.raises(AgentNotFoundError, match="no agents here yet"):
+        registry.find("bob")
+    namespace |= {"bob": CreateAgent("demo"), "_hidden": CreateAgent("demo"), "n": 3}
+    assert list(registry.all()) == ["bob"]
+    with pytest.raises(AgentNotFoundError, match=r"'n' is a int, not an agent.*Agents here: bob"):
+        registry.find("n")
+    with pytest.raises(AgentNotFoundError, match="did you mean 'bob'"):
+        registry.find("bobb")
+
+
+def test_error_about_a_name_stays_short_among_many_agents() -> None:
+    demo = CreateAgent("demo")
+    registry = AgentRegistry({f"agent_number_{number}": demo for number in range(300)})
+    with pytest.raises(AgentNotFoundError, match="300 in all") as raised:
+        registry.find("nobody")
+    assert len(str(raised.value)) < 500
+
+
+def test_default_agent_is_made_once_and_can_be_forgotten() -> None:
+    registry = AgentRegistry({})
+    first = registry.find(None)
+    assert registry.find(None) is first
+    assert first.provider == "demo"
+    registry.forget_default()
+    assert registry.find(None) is not first
+
+
+def test_tools_are_functions_of_the_notebook_or_built_in() -> None:
+    def rows() -> str:
+        """First rows."""
+        return ""
+
+    registry = AgentRegistry({"rows": rows})
+    assert registry.tools(["rows", "currentdate"]) == [rows, "currentdate"]
+    with pytest.raises(UnknownToolError, match="currentdate"):
+        registry.tools(["nope"])
+
+
+# Cells, through the bridge
+
+
+def test_answer_is_printed_in_a_terminal_and_is_the_value(
+    shell: InteractiveShell, agent: CreateAgent, server: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.enqueue(answer("Hello ", "world"))
+    response = shell.run_cell_magic("agent", "a -o kept", "hi {{1 + 1}} {x} $y\n")
+    assert response.text == shell.user_ns["kept"] == "Hello world"
+    assert capsys.readouterr().out.splitlines()[0] == "Hello world"
+    assert server.requests[0].json["messages"][-1]["content"] == "hi 2 {x} $y"
+
+
+def test_options_of_one_cell_do_not_change_the_agent(
+    shell: InteractiveShell, agent: CreateAgent, server: ScriptedServer
+) -> None:
+    for _ in range(2):
+        server.enqueue(answer("x"))
+    shell.run_cell_magic("agent", "a -m other -t currentdate --no-history", "hi")
+    shell.run_cell_magic("agent", "a", "hi")
+    sent = [request.json for request in server.requests]
+    assert [body["model"] for body in sent] == ["other", "m"]
+    assert ["tools" in body for body in sent] == [True, False]
+    assert len(agent.history) == 2
+
+
+@pytest.mark.parametrize("body", ["\n", "  \n\t\n"])
+def test_empty_body_sends_nothing(
+    shell: InteractiveShell, agent: CreateAgent, server: ScriptedServer, body: str
+) -> None:
+    with pytest.raises(MagicUsageError, match="empty"):
+        shell.run_cell_magic("agent", "a", body)
+    assert server.requests == []
+
+
+# Subcommands
+
+
+def test_line_magic_alone_is_the_status(line: Line, agent: CreateAgent) -> None:
+    assert line("") == line("status")
+    assert "demo:demo" in line("status")
+    assert "agents: a" in line("")
+
+
+def test_help_has_one_line_a_subcommand(line: Line) -> None:
+    text = line("help")
+    names = [
+        "status",
+        "list",
+        "use",
+        "new",
+        "tools",
+        "models",
+        "history",
+        "reset",
+        "metrics",
+        "show",
+        "preview",
+        "help",
+    ]
+    assert all(f"%agent {name}" in text for name in names)
+    assert "%%agent?" in text
+
+
+def test_unknown_subcommand_suggests_one(line: Line) -> None:
+    with pytest.raises(MagicUsageError, match="did you mean 'history'"):
+        line("histroy")
+    with pytest.raises(MagicUsageError, match="To ask an agent, use %%agent"):
+        line("What is a swift?")
+
+
+def test_new_agents_can_be_listed_and_used(line: Line, server: ScriptedServer, shell: InteractiveShell) -> None:
+    assert "No agents yet" in line("list")
+    said = line(f"new bob -p openai -m m2 -t currentdate -i 'Be {{brief}}' --base-url {server.openai_url}")
+    assert "openai:m2" in said
+    assert "bob: <CreateAgent bob: openai:m2, tools=[currentdate]" in line("list")
+    server.enqueue(answer("x"))
+    shell.run_cell_magic("agent", "bob", "hi")
+    assert server.requests[0].json["messages"][0] == {"role": "system", "content": "Be {brief}"}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("new", MagicUsageError),
+        ("new 1x -p demo", MagicUsageError),
+        ("new bob -p nope", UnknownProviderError),
+        ("new bob -t nope", UnknownToolError),
+        ("new bob -p demo --base-url nowhere", ConfigurationError),
+        ("new bob -p openai", MissingKeyError),
+        ("use", MagicUsageError),
+        ("use nope", UnknownProviderError),
+        ("use openai:m", MissingKeyError),
+        ("history nobody", AgentNotFoundError),
+        ("reset nobody", AgentNotFoundError),
+        ("tools nobody", AgentNotFoundError),
+        ("metrics nobody", AgentNotFoundError),
+        ("models nope", UnknownProviderError),
+        ("show", MagicUsageError),
+        ("show x", MagicUsageError),
+    ],
+)
+def test_mistake_in_a_subcommand_is_typed_and_changes_nothing(
+    line: Line, text: str, kind: type[Exception]
+) -> None:
+    before = line("status")
+    with pytest.raises(kind):
+        line(text)
+    assert line("status") == before
+    assert "No agents yet" in line("list")
+
+
+def test_use_decides_for_new_agents(line: Line, shell: InteractiveShell) -> None:
+    assert "demo:demo-instant" in line("use demo:demo-instant")
+    assert "chosen with %agent use" in line("status")
+    assert CreateAgent().model == "demo-instant"
+    response = shell.run_cell_magic("agent", "", "hello")
+    assert response.record.model == "demo-instant"
+    assert "demo:demo" in line("use auto")
+    assert "chosen with" not in line("status")
+
+
+def test_tools_tells_built_in_from_yours(line: Line, shell: InteractiveShell) -> None:
+    def rows() -> str:
+        """First rows of the table.
+
+        More words.
+        """
+        return ""
+
+    shell.user_ns["bob"] = CreateAgent("demo", tools=[rows])
+    assert "currentdate (built-in): " in line("tools")
+    assert "rows (yours): First rows of the table." in line("tools bob")
+    assert "More words" not in line("tools bob")
+
+
+def test_models_asks_the_provider(line: Line) -> None:
+    assert line("models demo").split() == ["demo", "demo-instant", "demo-thinking"]
+
+
+def test_history_is_shown_and_forgotten(
+    line: Line, shell: InteractiveShell, agent: CreateAgent, server: ScriptedServer
+) -> None:
+    assert line("history a") == "nothing yet\n"
+    server.enqueue(answer("It is\n\n", "a bird. " * 100))
+    shell.run_cell_magic("agent", "a", "What is a swift?")
+    user, assistant = line("history a").splitlines()
+    assert user == "user: What is a swift?"
+    assert assistant.startswith("assistant: It is a bird. ")
+    assert len(assistant) < 250
+    line("reset a")
+    assert agent.history == ()
+    assert line("history a") == "nothing yet\n"
+
+
+def test_metrics_are_frames(shell: InteractiveShell, agent: CreateAgent, server: ScriptedServer) -> None:
+    server.enqueue(answer("x"))
+    shell.run_cell_magic("agent", "a", "hi")
+    mine = shell.run_line_magic("agent", "metrics a")
+    assert list(mine["status"]) == ["ok"]
+    everybody = shell.run_line_magic("agent", "metrics")
+    assert list(everybody.columns) == list(mine.columns)
+    assert len(everybody) >= 1
+
+
+def test_show_counts_from_the_last_answer(
+    line: Line, shell: InteractiveShell, agent: CreateAgent, server: ScriptedServer
+) -> None:
+    for text in ("older", "newer"):
+        server.enqueue(answer(text))
+        shell.run_cell_magic("agent", "a", "hi")
+    assert "newer" in line("show")
+    assert "newer" in line("show -1")
+    assert "older" in line("show -2")
+    with pytest.raises(MagicUsageError, match="last 2 answers"):
+        line("show -3")
+
+
+def test_preview_fills_in_and_sends_nothing(line: Line, shell: InteractiveShell, server: ScriptedServer) -> None:
+    shell.user_ns["n"] = 3
+    assert line("preview {{n + 1}} of {n} and $n") == "4 of {n} and $n\n"
+    assert server.requests == []
+
+
+# The extension
+
+
+def test_loading_twice_and_unloading_leave_the_shell_as_it_was(shell: InteractiveShell) -> None:
+    def hooks() -> list[int]:
+        return [
+            len(shell.input_transformers_post),
+            len(shell.ast_transformers),
+            len(shell.events.callbacks["pre_run_cell"]),
+            len(shell.events.callbacks["post_run_cell"]),
+        ]
+
+    loaded = hooks()
+    createagents_nb.load_ipython_extension(shell)
+    assert hooks() == loaded
+    createagents_nb.unload_ipython_extension(shell)
+    createagents_nb.unload_ipython_extension(shell)
+    assert hooks() == [count - 1 for count in loaded]
+    assert shell.find_cell_magic("agent") is None
+    createagents_nb.load_ipython_extension(shell)
+    assert hooks() == loaded
+
+
+def test_only_a_cell_that_begins_with_the_magic_is_rewritten(shell: InteractiveShell) -> None:
+    assert shell.transform_cell("%%agent a\nhi\n").startswith("await ")
+    assert shell.transform_cell("%%agent\nsay '''x''' and \\n\n").startswith("await ")
+    for cell in ("%%time\n%%agent a\nhi\n", "x = 1\n", "print('%%agent')\n", "%agent status\n"):
+        assert "await" not in shell.transform_cell(cell)

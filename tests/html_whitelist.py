@@ -33,7 +33,9 @@ _CLASSES = re.compile(
     r"|maths mathjax_process tex2jax_process)|highlight|language-[a-z]{1,12}"
 )
 _STYLES = re.compile(
-    "|".join([*(re.escape(getattr(styles, name)) for name in styles.__all__), "text-align:(left|right|center|start)"])
+    "|".join(
+        [*(re.escape(getattr(styles, name)) for name in styles.__all__), "text-align:(left|right|center|start)"]
+    )
     + r"|color:var\(--jp-mirror-editor-[a-z0-9-]+-color,#[0-9a-f]{6}\)(;font-style:italic)?"
 )
 _VALUES = {

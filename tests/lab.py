@@ -207,15 +207,15 @@ class NotebookPage:
             self.errors.append(text)
 
     def wait_until_ready(self) -> None:
-        """Until the notebook is shown and its kernel is connected: Lab drops what is run before."""
+        """Until the notebook is shown and its kernel answers and is idle: Lab drops what is run before."""
         expect(self.page.locator(".jp-Notebook .jp-Cell").first).to_be_visible()
         expect(self.page.locator(".jp-Toolbar-kernelName").first).to_contain_text("Python")
-        connected = '.jp-Notebook-ExecutionIndicator:is([data-status="idle"], [data-status="busy"])'
-        expect(self.page.locator(connected).first).to_be_attached()
+        expect(self.page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').first).to_be_attached()
 
     def reload(self) -> None:
+        """Until the notebook is shown; what its kernel does is not known while a cell runs."""
         self.page.reload()
-        self.wait_until_ready()
+        expect(self.page.locator(".jp-Notebook .jp-Cell").first).to_be_visible()
 
     def cell(self, number: int) -> Locator:
         return self.page.locator(f'.jp-Notebook .jp-Cell[data-windowed-list-index="{number}"]')

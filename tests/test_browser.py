@@ -237,6 +237,7 @@ def test_after_a_reload_in_mid_stream_the_text_so_far_is_back_and_the_answer_can
     tab.reload()
     expect(tab.live(cell)).to_contain_text(model.one)
     model.released.set()
+    tab.wait_until_ready()
     tab.run(shown)
     tab.wait_until_ended(shown)
     expect(tab.turns(shown)).to_contain_text(model.one + model.other)
@@ -258,6 +259,7 @@ def test_hostile_answer_does_nothing_live_or_ended_or_reopened(
     assert_harmless(tab, hostile, ".createagents-turn", beacons)
     tab.save()
     tab.reload()
+    tab.wait_until_ready()
     expect(tab.turns(hostile).locator("mjx-container").first).to_be_visible()
     assert_harmless(tab, hostile, ".createagents-turn", beacons)
 
@@ -308,7 +310,7 @@ $$\style{{background: url({home}/style)}}{{\require{{html}}\unicode{{x41}}}}$$
 
 
 def assert_harmless(tab: NotebookPage, number: int, where: str, beacons: ScriptedServer) -> None:
-    """Click all but plain links: no script has run, nothing was fetched, and no element is of a kind that could."""
+    """Click all but plain links: no script has run, nothing was fetched, no element is of a kind that could."""
     shown = tab.cell(number).locator(where)
     cells = tab.page.locator(".jp-Notebook .jp-Cell").count()
     elements = "[root, ...root.querySelectorAll('*')].filter(element => !element.closest('a[href^=http]'))"

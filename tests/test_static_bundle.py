@@ -107,7 +107,7 @@ def test_broken_arguments_are_shown_as_the_model_wrote_them() -> None:
     )
     text = "".join(read_strictly(render_bundle(turn(tool))["text/html"]).text)
     assert 'f({"a": <b)' in text
-    assert "Error\nno JSON" in text
+    assert "Error\nnot JSON" in text
 
 
 def test_a_long_tool_value_is_shortened_with_a_note() -> None:

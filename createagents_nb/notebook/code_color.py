@@ -138,13 +138,14 @@ def color_code(code: str, language: str) -> str:
     kinds = _kinds()
     runs: list[tuple[str, list[str]]] = []
     done = 0
+    lexer = get_lexer_by_name(language, stripnl=False, ensurenl=False)
     deadline = time.thread_time() + MAX_COLORING_S
-    for token, value in get_lexer_by_name(language, stripnl=False, ensurenl=False).get_tokens(code):
+    for token, value in lexer.get_tokens(code):
         if not code.startswith(value, done):
             return escape(code, quote=False)
-        done += len(value)
         if time.thread_time() > deadline:
             break
+        done += len(value)
         while token is not Token and token not in kinds:
             token = token.parent
         kind = kinds.get(token, "")

@@ -25,8 +25,18 @@ if TYPE_CHECKING:
 
 __all__ = ["UnsafeMarkdownError", "code_span", "escape_markdown", "is_inert", "write_markdown"]
 
-# Backslashes and dollars as references: an escaped backslash before a bracket opens a formula in JupyterLab.
-_REFERENCES = {"\\": "&#92;", "`": "&#96;", "$": "&#36;", "<": "&lt;", ">": "&gt;", "&": "&amp;"}
+# As references, not behind a backslash: an escaped backslash before a bracket opens a formula in JupyterLab,
+# and its parser takes the backslash from brackets in a link's text, which makes links of them.
+_REFERENCES = {
+    "\\": "&#92;",
+    "`": "&#96;",
+    "$": "&#36;",
+    "[": "&#91;",
+    "]": "&#93;",
+    "<": "&lt;",
+    ">": "&gt;",
+    "&": "&amp;",
+}
 _SPECIAL = re.compile(r"[\\`$<>&*{\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
 _LINE_START = re.compile(r"^[ ]*(?:([#+\-=:%])|(\d{1,9})(?=[.)]))", re.MULTILINE)
 _CODE_TRAP = re.compile(r"\\\\[()\[\]]|\\(?:begin|end)\{", re.IGNORECASE)

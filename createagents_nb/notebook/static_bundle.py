@@ -113,10 +113,11 @@ def _tool_html(tool: ToolLine, show_round: bool) -> str:
 
 def _value_html(label: str, value: str) -> str:
     head, left_out = shorten(value, MAX_VALUE_CHARS)
+    text = escape(head, quote=False) or "(empty)"
     note = f'<div style="{styles.LABEL}">… {left_out:,} more characters, not shown</div>\n' if left_out else ""
     return (
         f'<div style="{styles.LABEL}">{label}</div>\n'
-        f'<pre dir="auto" style="{styles.VALUE}"><code>{escape(head, quote=False) or "(empty)"}</code></pre>\n{note}'
+        f'<pre dir="auto" style="{styles.VALUE}"><code>{text}</code></pre>\n{note}'
     )
 
 

@@ -25,8 +25,6 @@ const STYLE = `
 function render({ model, el }) {
   const root = document.createElement("div");
   root.className = "createagents-live";
-  // While Stop has the focus, a letter must not run one of JupyterLab's commands.
-  root.dataset.lmSuppressShortcuts = "true";
   const style = document.createElement("style");
   style.textContent = STYLE;
   const body = document.createElement("div");
@@ -122,6 +120,13 @@ function render({ model, el }) {
     const kernel = model.get("interrupt");
     if (kernel) interrupt(kernel, stop);
   });
+  // While Stop has the focus, a letter must not run a command of JupyterLab's; Ctrl+S still saves.
+  /** @param {Pick<KeyboardEvent, "ctrlKey" | "metaKey">} event */
+  const suppressLetters = (event) =>
+    stop.toggleAttribute("data-lm-suppress-shortcuts", !event.ctrlKey && !event.metaKey);
+  suppressLetters({ ctrlKey: false, metaKey: false });
+  stop.addEventListener("keydown", suppressLetters);
+  stop.addEventListener("keyup", suppressLetters);
   const timer = setInterval(() => {
     clock.textContent = ` ${((performance.now() - opened) / 1000).toFixed(0)} s`;
   }, 1000);

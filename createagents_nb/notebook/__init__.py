@@ -38,6 +38,6 @@ def unload(shell: InteractiveShell) -> None:
 
 def _warm_up() -> None:
     ours = ("commands", "views", "live_view")
-    theirs = ("openai", "aiohttp", "markdown_it", "mdformat.renderer", "pygments.lexers")
+    theirs = ("openai", "aiohttp", "markdown_it", "pygments.lexers")
     for module in (*(f"{__name__}.{name}" for name in ours), *theirs):
         importlib.import_module(module)

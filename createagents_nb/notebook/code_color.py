@@ -9,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pygments.token import _TokenType  # type: ignore[import-untyped]
+    from pygments.token import _TokenType
 
 __all__ = ["LANGUAGES", "color_code", "language_of"]
 
@@ -132,8 +132,7 @@ def color_code(code: str, language: str) -> str:
     """``code`` as escaped HTML, in coloured spans where ``language`` is known and the code is not too long."""
     if language in _PLAIN or len(code) > MAX_COLORED_CHARS or _SLOW.search(code):
         return escape(code, quote=False)
-    from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]
-    from pygments.token import Token
+    from pygments.lexers import get_lexer_by_name
 
     kinds = _kinds()
     runs: list[tuple[str, list[str]]] = []
@@ -146,7 +145,7 @@ def color_code(code: str, language: str) -> str:
         if time.thread_time() > deadline:
             break
         done += len(value)
-        while token is not Token and token not in kinds:
+        while token not in kinds and token.parent is not None:
             token = token.parent
         kind = kinds.get(token, "")
         if runs and (runs[-1][0] == kind or value.isspace()):

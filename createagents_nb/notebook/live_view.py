@@ -20,7 +20,7 @@ from ..agent.stream import StreamingResponseDTO
 from .snapshot import ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
 from .static_bundle import render_bundle
 from .tracker import TurnTracker
-from .words import TOOL_WORDS, call_of, seconds
+from .words import TOOL_WORDS, call_of, seconds, status_parts
 
 __all__ = ["LiveView", "TurnWidget"]
 
@@ -35,7 +35,7 @@ class TurnWidget(anywidget.AnyWidget):
     """The page's half is ``static/view.js``.
 
     Messages to the page: ``{"type": "delta" | "snapshot", "seq": n, "pieces": [...]}``; from it:
-    ``{"type": "stop"}`` and ``{"type": "hello"}``, which asks for a snapshot.
+    ``{"type": "stop"}``, and ``{"type": "hello"}``, which asks for a snapshot, with ``"view": "new"`` once a view.
     """
 
     _esm = _STATIC / "view.js"
@@ -43,7 +43,10 @@ class TurnWidget(anywidget.AnyWidget):
     about = traitlets.Dict().tag(sync=True)
     """What the status line says of the turn: agent, provider, model, demo."""
     snapshot = traitlets.Dict().tag(sync=True)
-    """``{"seq": n, "elapsed_s": s, "pieces": […]}``: where a view begins that was not there from the start."""
+    """``{"seq": n, "elapsed_s": s, "pieces": […]}``: where a view begins that was not there from the start.
+
+    With ``"ended"``, the status line, for a view that is not replaced at the end.
+    """
     interrupt = traitlets.Unicode("").tag(sync=True)
     """Id of the kernel that Stop must interrupt, where the kernel hears no messages while a cell runs."""
 
@@ -57,6 +60,7 @@ class LiveView:
         self._seq = 0
         self._snapshot_at, self._snapshot_chars, self._chars = time.perf_counter(), 0, 0
         self._opened_at = self._snapshot_at
+        self._views = 0
         record = response.record
         self.widget = TurnWidget(
             about={
@@ -88,7 +92,11 @@ class LiveView:
 
     def close(self, snapshot: TurnSnapshot) -> None:
         update_display(render_bundle(snapshot), raw=True, display_id=self._id)
-        self.widget.close()
+        if self._views < 2:
+            self.widget.close()
+            return
+        # A page that was loaded again in mid-stream no longer hears what a cell displays: its view stays, ended.
+        self.widget.snapshot = {**self._snapshot(), "ended": " · ".join(status_parts(snapshot))}
 
     def _keep_snapshot(self) -> None:
         # Sent when the text has doubled, so that all snapshots together are about twice the answer.
@@ -107,7 +115,8 @@ class LiveView:
         # On some kernels this is another thread.
         if content.get("type") == "stop":
             self._response.cancel()
-        elif content.get("type") == "hello" and not self._response.done:
+        self._views += content.get("view") == "new"
+        if content.get("type") == "hello" and not self._response.done:
             self._response.call_soon(self._send_snapshot)
 
     def _send_snapshot(self) -> None:

@@ -82,7 +82,7 @@ function render({ model, el }) {
     open.append(piece[1]);
   }
 
-  /** @param {{ seq: number, pieces: string[][], elapsed_s?: number }} snapshot */
+  /** @param {{ seq: number, pieces: string[][], elapsed_s?: number, ended?: string }} snapshot */
   function restart(snapshot) {
     if (snapshot.seq < seq) return;
     body.replaceChildren();
@@ -92,6 +92,15 @@ function render({ model, el }) {
     asked = false;
     if (snapshot.elapsed_s) opened = performance.now() - 1000 * snapshot.elapsed_s;
     snapshot.pieces.forEach(add);
+    if (snapshot.ended) end(snapshot.ended);
+  }
+
+  /** @param {string} how */
+  function end(how) {
+    clearInterval(timer);
+    stop.remove();
+    clock.remove();
+    status.textContent = `${how} · this view is not saved: %agent show, or the response in another cell, keeps it`;
   }
 
   /** @param {any} message */
@@ -110,7 +119,7 @@ function render({ model, el }) {
 
   function onSnapshot() {
     const snapshot = model.get("snapshot");
-    if (snapshot.seq > seq) restart(snapshot);
+    if (snapshot.seq > seq || snapshot.ended) restart(snapshot);
   }
 
   stop.addEventListener("click", () => {
@@ -134,7 +143,7 @@ function render({ model, el }) {
   model.on("msg:custom", onMessage);
   model.on("change:snapshot", onSnapshot);
   onSnapshot();
-  model.send({ type: "hello" });
+  model.send({ type: "hello", view: "new" });
   return () => {
     clearInterval(timer);
     model.off("msg:custom", onMessage);

@@ -1,6 +1,7 @@
 """The one synchronous bridge: waiting for a coroutine where the caller cannot `await`.
 
-Used by ``str(response)`` and by ``%%agent`` inside ``%%time`` or ``%%capture``. Everything else is async.
+Used by ``str(response)``, by ``%%agent`` inside ``%%time`` or ``%%capture``, and by ``%agent models``. Everything
+else is async.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextvars import ContextVar
 from types import FrameType
 from typing import Any, TypeVar
 
-from .errors import CreateAgentsError, TurnStopped
+from .errors import BridgeError, TurnStopped
 
 __all__ = ["BridgeError", "blocks_the_loop", "interrupt_cancels", "run", "shown_as_stopped"]
 
@@ -23,10 +24,6 @@ E = TypeVar("E", bound=BaseException)
 
 blocks_the_loop: ContextVar[bool] = ContextVar("createagents_nb_blocks_the_loop", default=False)
 """True inside `run` where a loop was running: whoever called that loop gets nothing done meanwhile."""
-
-
-class BridgeError(CreateAgentsError, RuntimeError):
-    """The running event loop cannot be re-entered (uvloop, for one); `await` instead."""
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -23,7 +23,7 @@ from .errors import ConfigurationError
 from .metrics import MetricsRecorder
 from .metrics import recorder as notebook_recorder
 from .providers import adapter_class
-from .providers.choice import choose
+from .providers.choice import choose, split_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -229,14 +229,14 @@ class CreateAgent:
         Raises:
             ConfigurationError: as the constructor.
         """
-        if provider is None and model is None:
-            repository, chosen = self._repository, self._agent.model
-            adapter = type(repository)
+        provider, model = split_model(provider, model)
+        if provider in (None, self.provider):
+            repository, chosen = self._repository, model or self._agent.model
+            adapter: Any = type(repository)
         else:
-            same = provider in (None, self.provider) and not (model and model.partition(":")[0] in _providers())
-            choice = choose(self.provider if same else provider, model)
+            choice = choose(provider, model)
             adapter, chosen = adapter_class(choice.provider), choice.model
-            repository = self._repository if choice.provider == self.provider else adapter(**self._limits)
+            repository = adapter(**self._limits)
         extra = resolve_tools(tools, BUILTIN_TOOLS)
         taken = {tool.name for tool in extra}
         agent = Agent(
@@ -300,12 +300,6 @@ class CreateAgent:
         agent = self._agent
         tools = f", tools=[{', '.join(tool.name for tool in agent.tools)}]" if agent.tools else ""
         return f"<CreateAgent {agent.name}: {self.provider}:{agent.model}{tools}, {len(agent.history)} messages>"
-
-
-def _providers() -> Iterable[str]:
-    from .providers import PROVIDERS
-
-    return PROVIDERS
 
 
 def _check_number(argument: str, value: object, *, above: float = -1, whole: bool = False) -> None:

@@ -25,6 +25,7 @@
     │   └── ProtocolError                    bytes that are not what the format promises
     │       ├── EmptyReplyError
     │       └── IncompleteReplyError         the stream was cut before it was finished
+    ├── BridgeError (RuntimeError)           synchronous code cannot wait here
     └── TurnStopped                          the user pressed stop while a cell was waiting
 
 A message is one or two sentences and names the way out. Keys never appear in one.
@@ -35,6 +36,7 @@ from __future__ import annotations
 __all__ = [
     "AgentNotFoundError",
     "AuthenticationError",
+    "BridgeError",
     "ConfigurationError",
     "ContextLengthError",
     "CreateAgentsError",
@@ -175,6 +177,10 @@ class EmptyReplyError(ProtocolError):
 
 class IncompleteReplyError(ProtocolError):
     """The stream ended without saying that it was finished; the text so far is kept."""
+
+
+class BridgeError(CreateAgentsError, RuntimeError):
+    """The running event loop cannot be re-entered (uvloop, for one); `await` instead."""
 
 
 class TurnStopped(CreateAgentsError):  # noqa: N818 - not a fault: what a cell raises when the user stops it

@@ -25,7 +25,7 @@ def redact(text: str, *secrets: str | None) -> str:
     'Authorization: Bearer ***'
     """
     for secret in secrets:
-        if secret and len(secret) >= 4:
+        if secret and len(secret) >= 8:  # shorter ones are placeholders, and words of the message
             text = text.replace(secret, "***")
     return _SECRETS.sub(lambda found: f"{found[1] or found[2] or ''}***", text)
 

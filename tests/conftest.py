@@ -24,7 +24,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "*")
     yield
-    choice.set_session_default(None)
+    choice.set_notebook_default(None)
 
 
 @pytest.fixture

@@ -399,6 +399,27 @@ async def test_models_are_those_that_the_server_lists(server: ScriptedServer, re
 # ── variants ─────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_a_variant_with_its_own_provider_keeps_the_model() -> None:
+    agent = CreateAgent("openai", "gpt-4o", api_key="key-of-a-test")
+    assert agent.variant("openai").model == "gpt-4o"
+    assert agent.variant(model="openai:gpt-4.1").model == "gpt-4.1"
+    other = agent.variant(model="demo:demo-instant")
+    assert (other.provider, other.model) == ("demo", "demo-instant")
+
+
+def test_a_model_that_names_its_provider_may_say_it_twice_but_not_two() -> None:
+    assert CreateAgent("demo", "demo:demo-instant").model == "demo-instant"
+    with pytest.raises(ConfigurationError, match="another provider"):
+        CreateAgent("openai", "demo:demo-instant", api_key="key-of-a-test")
+
+
+@pytest.mark.parametrize("provider", ["openai", "ollama"])
+def test_a_password_in_the_address_is_refused_and_not_shown(provider: str) -> None:
+    with pytest.raises(ConfigurationError, match="api_key") as caught:
+        CreateAgent(provider, "m", base_url="http://me:s3cret-pass@127.0.0.1:1/v1")
+    assert "s3cret" not in str(caught.value)
+
+
 @pytest.mark.asyncio
 async def test_a_variant_shares_history_and_metrics_and_leaves_the_agent_as_it_is(
     server: ScriptedServer, recorder: MetricsRecorder

@@ -212,13 +212,13 @@ async def test_models_are_listed(make: Make) -> None:
 
 
 @pytest.mark.asyncio
-async def test_the_events_of_a_tool_carry_its_value(make: Make) -> None:
+async def test_the_events_of_a_tool_carry_its_result(make: Make) -> None:
     response = await make(tools=[rows]).chat("Show 1 row")
     events = [event async for event in response.events()]
     (asked,) = [event for event in events if isinstance(event, ToolCallRequested)]
     (ran,) = [event for event in events if isinstance(event, ToolCallFinished)]
     assert asked.tool_call_id == ran.tool_call_id
-    assert ran.value == "row 0"
+    assert ran.result == "row 0"
 
 
 # ── the guide's entry points, with clients of one's own ──────────────────────────────────────────────

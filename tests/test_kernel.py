@@ -100,6 +100,15 @@ def test_gather_shows_two_views_and_nothing_else(kernel: Kernel, server: Scripte
     assert cell.of_type("execute_result", "stream") == []
 
 
+def test_each_of_two_failures_in_one_cell_is_shown(kernel: Kernel, server: ScriptedServer) -> None:
+    make_agent(kernel, server, "b")
+    for _ in range(2):
+        server.enqueue(json_reply({"error": {"message": "no such luck"}}, "400 Bad Request"))
+    cell = kernel.run("import asyncio\nawait asyncio.gather(a.chat('1'), b.chat('2'))", PAGE)
+    assert "no such luck" in cell.one_line_error("InvalidRequestError")
+    assert [bundle["text/plain"].count("no such luck") for bundle in cell.saved] == [1, 1]
+
+
 def test_assigned_response_shows_nothing_until_it_is_asked_for(kernel: Kernel, server: ScriptedServer) -> None:
     server.enqueue(answer("Hello *you*"))
     assert kernel.ok("r = await a.chat('hi')\nprint(r)").saved == []
@@ -123,6 +132,7 @@ def test_semicolon_hides_the_answer(kernel: Kernel, server: ScriptedServer) -> N
     server.enqueue(answer("Hello"))
     cell = kernel.ok("r = a\nawait r.chat('hi');")
     assert cell.saved == []
+    assert kernel.value("a.get_metrics()[-1].status") == "ok"  # and the cell has waited for it
 
 
 def test_show_brings_an_answer_back(kernel: Kernel, server: ScriptedServer) -> None:

@@ -347,6 +347,12 @@ async def test_the_first_output_is_the_first_text_or_tool_call(server: ScriptedS
 
 
 @pytest.mark.asyncio
+async def test_the_generation_time_is_what_the_server_says(server: ScriptedServer) -> None:
+    end = END | {"eval_count": 8, "eval_duration": 95_000_000}
+    assert (await reply_to(server, says(tool_calls=[asks("f", {})]), end)).end.generation_s == 0.095
+
+
+@pytest.mark.asyncio
 async def test_characters_cut_between_two_packets(server: ScriptedServer, adapter: OllamaChatAdapter) -> None:
     line = json.dumps(says("é🎉"), ensure_ascii=False).encode()
     place = line.index("🎉".encode()) + 2

@@ -11,7 +11,7 @@ import pytest
 from family import Reply, ScriptedServer, Trip, delta, json_reply, round_trip, sse
 
 from createagents_nb import tool
-from createagents_nb.agent.events import Reasoning, ToolCallRequested, Usage
+from createagents_nb.agent.events import Reasoning, RoundEnded, ToolCallRequested, Usage
 from createagents_nb.agent.history import Message
 from createagents_nb.agent.repository import ChatRequest
 from createagents_nb.errors import ConfigurationError, MissingKeyError
@@ -340,6 +340,22 @@ async def test_the_first_output_is_the_first_text_or_tool_call(server: ScriptedS
     ).end.first_output_at is not None
     assert (await reply_to(server, delta("Hi"), DONE)).end.first_output_at is not None
     assert (await reply_to(server, delta("<th"), DONE)).end.first_output_at is not None
+
+
+@pytest.mark.asyncio
+async def test_a_rate_needs_tokens_that_came_one_after_another(server: ScriptedServer) -> None:
+    held = threading.Event()
+    server.enqueue([*sse(delta(reasoning="hm"), done=False), held, *sse(delta("Hi"), DONE)])
+    adapter = OpenAIChatAdapter(base_url=server.openai_url)
+    events = adapter.round_trip(ChatRequest(model="m", messages=[Message("user", "hi")]))
+    assert await anext(events) == Reasoning("hm")
+    held.set()
+    *_, end = [event async for event in events]
+    assert isinstance(end, RoundEnded)
+    assert end.generation_s is not None
+    server.enqueue(json_reply({"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}))
+    buffered = await round_trip(adapter, stream=False)
+    assert buffered.end.generation_s is None
 
 
 # ── usage ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,7 +10,7 @@ from family import Reply, ScriptedServer, json_reply, run_script
 from createagents_nb import CreateAgent
 from createagents_nb.errors import ConfigurationError, MissingKeyError, UnknownProviderError
 from createagents_nb.providers import PROVIDERS, adapter_class
-from createagents_nb.providers.choice import Choice, choose, session_default, set_session_default
+from createagents_nb.providers.choice import Choice, choose, notebook_default, set_notebook_default
 
 HOW = "another: %agent use openai:gpt-4.1-mini, or CreateAgent(provider=…, model=…)"
 
@@ -117,13 +117,13 @@ def test_what_agent_use_set_goes_before_the_environment(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CREATEAGENTS_NB_MODEL", "openai:gpt-4")
-    set_session_default(Choice("demo", "demo-instant"))
-    assert session_default() == Choice("demo", "demo-instant")
+    set_notebook_default(Choice("demo", "demo-instant"))
+    assert notebook_default() == Choice("demo", "demo-instant")
     assert chosen(capsys) == ("demo:demo-instant", "")
     assert chosen(capsys, provider="demo") == ("demo:demo-instant", "")
     assert chosen(capsys, model="demo-thinking") == ("demo:demo-thinking", "")
     assert chosen(capsys, provider="openai", api_key="k") == ("openai:gpt-4.1-mini", "")
-    set_session_default(None)
+    set_notebook_default(None)
     assert choose(None, None) == Choice("openai", "gpt-4")
 
 

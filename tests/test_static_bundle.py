@@ -156,7 +156,7 @@ def test_an_error_is_shown_after_the_text_that_arrived() -> None:
 
 def test_no_script_no_stylesheet_and_dollars_left_alone() -> None:
     html = render_bundle(turn(TextBlock("costs $5 or $6"), ROWS))["text/html"]
-    assert html.startswith('<div class="createagents-turn mathjax_ignore tex2jax_ignore">')
+    assert html.startswith('<div class="createagents-turn mathjax_ignore tex2jax_ignore" ')
     assert "mathjax_process" not in html
     assert "<script" not in html
     assert "<style" not in html

@@ -365,7 +365,6 @@ def test_an_unknown_tool_is_answered_with_the_names_closest_first() -> None:
         (RuntimeError(), "RuntimeError"),
         (StopIteration(3), "StopIteration: 3"),
         (SystemExit(2), "SystemExit: 2"),
-        (KeyboardInterrupt(), "KeyboardInterrupt"),
         (asyncio.CancelledError("mine"), "CancelledError: mine"),
         (RuntimeError("Authorization: Bearer abcdef123456"), "RuntimeError: Authorization: Bearer ***"),
     ],
@@ -374,6 +373,17 @@ async def test_whatever_a_tool_raises_is_told(error: BaseException, text: str, i
     outcome = await ToolExecutor().execute(failing(error, in_thread=in_thread), {})
     assert (outcome.success, outcome.status, outcome.error) == (False, "error", text)
     assert outcome.text == f"Error: {text}"
+
+
+@pytest.mark.asyncio
+async def test_a_keyboard_interrupt_raised_in_a_thread_is_the_tools() -> None:
+    outcome = await ToolExecutor().execute(failing(KeyboardInterrupt(), in_thread=True), {})
+    assert (outcome.status, outcome.error) == ("error", "KeyboardInterrupt")
+
+
+def test_a_keyboard_interrupt_on_the_loop_is_the_users() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(ToolExecutor().execute(failing(KeyboardInterrupt(), in_thread=False), {}))
 
 
 @pytest.mark.asyncio

@@ -19,7 +19,13 @@ from kernel_client import BUNDLE_MIME, answer, environment, wait_until
 from traitlets.config import Config
 
 from createagents_nb.agent.call_record import CallRecord
-from createagents_nb.agent.events import Reasoning, ToolCallFinished, ToolCallRequested, ToolCallStarted
+from createagents_nb.agent.events import (
+    Reasoning,
+    ToolCallFinished,
+    ToolCallRequested,
+    ToolCallStarted,
+    TurnDone,
+)
 from createagents_nb.agent.stream import StreamingResponseDTO
 from createagents_nb.notebook.snapshot import ReasoningBlock, TextBlock, ToolLine
 from createagents_nb.notebook.tracker import TurnTracker
@@ -56,6 +62,15 @@ async def test_blocks_come_in_the_order_in_which_they_happened() -> None:
     assert isinstance(tool, ToolLine)
     assert (tool.status, tool.latency_s, tool.result) == ("ok", 0.5, "three")
     assert text == TextBlock("Done.")
+
+
+@pytest.mark.asyncio
+async def test_a_tool_that_was_asked_for_and_never_ran_does_not_stay_running() -> None:
+    tracker = TurnTracker(StreamingResponseDTO(RECORD))
+    tracker.apply([ToolCallRequested("c1", "rows", "{}"), TurnDone("limit")])
+    tool = tracker.tool("c1")
+    assert tool is not None
+    assert tool.status == "not_run"
 
 
 @pytest.mark.asyncio

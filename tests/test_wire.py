@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -65,7 +66,7 @@ def decode(decoder: OpenAIReplyDecoder | OllamaReplyDecoder, blocks: Iterable[by
         elif isinstance(event, Reasoning) and joined and isinstance(joined[-1], Reasoning):
             joined[-1] = Reasoning(joined[-1].text + event.text)
         elif isinstance(event, RoundEnded):
-            joined.append(RoundEnded(event.finish_reason, event.usage, None, event.model, event.retries))
+            joined.append(replace(event, first_output_at=None, generation_s=None))
         elif isinstance(event, ToolCallRequested):
             joined.append((event.name, event.arguments))
         elif isinstance(event, Exception):

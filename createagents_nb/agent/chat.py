@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 from ..errors import InvalidMessageError
@@ -102,7 +102,8 @@ class _Turn:
         self.past = agent.history.messages
         self.messages = [Message("user", message)]
         self.round_text_from = 0
-        self.generation_s = 0.0
+        # Of the rounds whose rate is known.
+        self.generated, self.generation_s = 0, 0.0
         # Opened as interrupted: whatever happens from here on, there is a row to settle.
         self.status: CallStatus = "cancelled"
         self.error: BaseException | None = None
@@ -217,7 +218,6 @@ class _Turn:
                     outcome.status,
                     latency_s,
                     outcome.text,
-                    outcome.result,
                 )
             )
             record = ToolRecord(
@@ -240,25 +240,19 @@ class _Turn:
     def _settle_request(self, record: RequestRecord, started: float, first: float | None, end: RoundEnded) -> None:
         now = time.perf_counter()
         usage = end.usage
-        ttft_s = first - started if first is not None else None
-        generation_s = now - first if first is not None else 0.0
         record = replace(
             record,
             response_model=end.model,
             finish_reason=end.finish_reason,
             latency_s=now - started,
-            ttft_s=ttft_s,
-            tokens_per_s=_rate(usage.output_tokens, generation_s),
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cached_tokens=usage.cached_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-            load_s=usage.load_s,
-            prompt_eval_s=usage.prompt_eval_s,
-            eval_s=usage.eval_s,
+            ttft_s=first - started if first is not None else None,
+            tokens_per_s=_rate(usage.output_tokens, end.generation_s),
             retries=end.retries,
+            **asdict(usage),
         )
-        self.generation_s += generation_s
+        if record.tokens_per_s is not None:
+            self.generated += usage.output_tokens or 0
+            self.generation_s += end.generation_s or 0.0
         known = self.record
         self.record = replace(
             known,
@@ -282,7 +276,7 @@ class _Turn:
             self.record,
             status=self.status,
             latency_s=time.perf_counter() - self.started,
-            tokens_per_s=_rate(self.record.output_tokens, self.generation_s),
+            tokens_per_s=_rate(self.generated, self.generation_s),
             error_type=type(error).__name__ if error is not None else None,
             error=redact(str(error)) if error is not None else None,
             response=self.response.text,
@@ -298,8 +292,7 @@ class _Turn:
         text = self._round_text()
         if self.status != "ok" or not text.strip():
             text = f"{text}\n\n{_MARKS[self.status]}".strip()
-        status = self.status if self.status != "running" else "ok"
-        self.agent.history.add(Turn(self.number, (*self.messages, Message("assistant", text, status=status))))
+        self.agent.history.add(Turn(self.number, (*self.messages, Message("assistant", text, status=self.status))))
 
     def _round_text(self) -> str:
         return self.response.text[self.round_text_from :]
@@ -309,5 +302,5 @@ def _sum(known: int | None, more: int | None) -> int | None:
     return known if more is None else (known or 0) + more
 
 
-def _rate(tokens: int | None, seconds: float) -> float | None:
-    return tokens / seconds if tokens and seconds > 0 else None
+def _rate(tokens: int | None, seconds: float | None) -> float | None:
+    return tokens / seconds if tokens and seconds else None

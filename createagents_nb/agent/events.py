@@ -5,8 +5,8 @@ A piece of text is a plain ``str``: nothing is built per token. Everything else 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from .call_record import CallStatus, ToolStatus
 
@@ -55,8 +55,6 @@ class ToolCallFinished:
     latency_s: float
     result: str
     """As the model is told it: the result, or the error in words it can act on."""
-    value: Any = field(default=None, compare=False, repr=False)
-    """What the tool returned, for the view."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +77,8 @@ class RoundEnded:
     Attributes:
         finish_reason: ``stop``, ``length``, ``tool_calls``, ``content_filter``… as the server says it.
         first_output_at: ``time.perf_counter()`` of the first text or tool-call token, None if there was none.
+        generation_s: how long tokens were generated, in seconds: as the server says it, else from the first to the
+            last that arrived; None when they all came at once.
         model: the model that says it answered.
         retries: how often the request was sent again before it was answered.
     """
@@ -86,6 +86,7 @@ class RoundEnded:
     finish_reason: str | None = None
     usage: Usage = Usage()
     first_output_at: float | None = None
+    generation_s: float | None = None
     model: str | None = None
     retries: int = 0
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from .call_record import CallStatus
 from .events import ToolCallRequested
 
 __all__ = ["History", "Message", "Turn"]
@@ -32,7 +32,7 @@ class Message:
     tool_calls: tuple[ToolCallRequested, ...] = ()
     tool_call_id: str | None = None
     name: str | None = None
-    status: Literal["ok", "cancelled", "error", "limit"] = "ok"
+    status: CallStatus = "ok"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,6 @@ class History:
             raise ValueError(f"history_max_size must be a whole number, 0 or more, not {max_size!r}")
         self.max_size = max_size
         self._turns: list[Turn] = []
-
-    @property
-    def turns(self) -> Sequence[Turn]:
-        return tuple(self._turns)
 
     @property
     def messages(self) -> tuple[Message, ...]:

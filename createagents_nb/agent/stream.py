@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, ClassVar
 
 from .. import bridge
-from ..errors import CreateAgentsError
+from ..errors import BridgeError, CreateAgentsError
 from .call_record import CallRecord, CallStatus, RequestRecord, ToolRecord
 from .events import Event, RoundEnded, TurnDone, Usage
 
@@ -52,20 +52,19 @@ class StreamingResponseDTO:
         self._done = False
         self._error: BaseException | None = None
         self._error_traceback: TracebackType | None = None
-        self._text = ""
-        self._text_upto = 0
+        self._joined = ("", 0)  # the text of so many events; one value, since threads may ask at once
 
     # ── what is known ────────────────────────────────────────────────────────────────────────────────
 
     @property
     def text(self) -> str:
         """The text so far."""
+        text, at = self._joined
         upto = len(self._events)
-        if upto > self._text_upto:
-            new = self._events[self._text_upto : upto]
-            self._text += "".join([event for event in new if type(event) is str])
-            self._text_upto = upto
-        return self._text
+        if upto > at:
+            text += "".join([event for event in self._events[at:upto] if type(event) is str])
+            self._joined = text, upto
+        return text
 
     @property
     def done(self) -> bool:
@@ -197,7 +196,7 @@ class StreamingResponseDTO:
             if self._loop.is_running():
                 try:
                     bridge.run(self.wait())
-                except bridge.BridgeError:
+                except BridgeError:
                     return self.text  # what there is; `await response` is the way to the rest
             elif self._loop.is_closed() or _running_loop() is not None:
                 return self.text  # nobody drives the turn any more

@@ -160,6 +160,10 @@ class ToolExecutor:
                 if inspect.isawaitable(value) or inspect.isasyncgen(value):
                     return _Outcome(value)
                 return _Outcome(value, as_text(value, self._max_result_chars))
+            except KeyboardInterrupt as error:
+                if threading.current_thread() is threading.main_thread():
+                    raise  # the user's interrupt, and not the tool's
+                return _Outcome(error=error)
             except BaseException as error:  # sys.exit() in a tool is the tool's failure and not ours
                 return _Outcome(error=error)
 
@@ -170,6 +174,8 @@ class ToolExecutor:
                 value = await value
             if inspect.isasyncgen(value):
                 value = await _acollected(value)
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:  # so is a CancelledError of something it waited for
             return _Outcome(error=error)
         return outcome if value is outcome.value else _Outcome(value, as_text(value, self._max_result_chars))

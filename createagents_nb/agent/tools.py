@@ -149,7 +149,7 @@ class FunctionTool(BaseTool, Generic[P, R]):
         """
         return self._schema.json_schema()
 
-    def execute(self, *args: Any, **arguments: Any) -> Any:
+    def execute(self, **arguments: Any) -> Any:
         """The function called with these arguments; a coroutine if the function is async."""
         return self._schema.call(arguments)
 

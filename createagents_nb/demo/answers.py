@@ -6,7 +6,7 @@ import re
 
 from .words import fold
 
-__all__ = ["INTRO", "pick", "quote", "shorten"]
+__all__ = ["INTRO", "about_table", "pick", "quote", "shorten"]
 
 INTRO = {
     "en": "*Demo provider: this text is canned, no model is reading your question.*",
@@ -195,6 +195,29 @@ _KINDS = (
     ),
     ("table", _TABLE, r"\b(?:tables?|data|dataframe|columns?|rows?|csv|tabelas?|dados|colunas?|linhas?)\b"),
 )
+_SENT = {
+    "en": """\
+## The table that you sent
+
+{table}
+
+It arrived as the cell above put it into the prompt. A model would describe it now; this text only shows that
+your data got here.
+""",
+    "pt": """\
+## A tabela que você mandou
+
+{table}
+
+Ela chegou como a célula acima a pôs na mensagem. Um modelo a descreveria agora; este texto só mostra que os
+seus dados chegaram.
+""",
+}
+# A head, a line of dashes, and the rows below it.
+_SENT_TABLE = re.compile(
+    r"^\|[^\n]{1,2000}\|[ \t]*\n\|[ :|-]{1,2000}\|[ \t]*(?:\n\|[^\n]{1,2000}\|[ \t]*)*", re.MULTILINE
+)
+_MAX_TABLE_ROWS = 5
 _HELLO = re.compile(
     r"(?:hello|hi|hey|ola|oi|bom dia|boa tarde|boa noite|good (?:morning|evening|afternoon)|how are you|tudo bem"
     r"|thanks|thank you|obrigad[oa])\b"
@@ -204,12 +227,22 @@ _HELLO = re.compile(
 def pick(question: str, language: str) -> tuple[str, str]:
     """The kind of answer that the words of ``question`` call for, and its text."""
     folded = fold(question)
-    for kind, texts, words in _KINDS:
-        if re.search(words, folded):
-            return kind, texts[language]
-    if len(folded) <= 60 and _HELLO.match(folded.strip(" ¡!.,")):
+    called_for = [(kind, texts) for kind, texts, words in _KINDS if re.search(words, folded)]
+    if len(called_for) == 1:
+        kind, texts = called_for[0]
+        return kind, texts[language]
+    if not called_for and len(folded) <= 60 and _HELLO.match(folded.strip(" ¡!.,")):
         return "greeting", _GREETING[language]
     return "showcase", _SHOWCASE[language]
+
+
+def about_table(message: str, language: str) -> str | None:
+    """An answer that shows the first Markdown table of ``message`` again; None where there is none."""
+    found = _SENT_TABLE.search(message)
+    if found is None:
+        return None
+    rows = found[0].strip().splitlines()[: _MAX_TABLE_ROWS + 2]
+    return _SENT[language].format(table="\n".join(rows))
 
 
 def shorten(text: str, length: int = 90) -> str:

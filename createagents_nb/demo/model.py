@@ -140,7 +140,8 @@ def _text(turn: _Turn, options: Options, language: str) -> tuple[str, str]:
         return "results", "\n\n".join(parts) + "\n"
     if _MEMORY.search(fold(question)):
         return "memory", "\n\n".join([*parts, answers.quote(question), *_memory(turn, language)]) + "\n"
-    kind, text = answers.pick(question, language)
+    table = answers.about_table(turn.question, language)
+    kind, text = ("table", table) if table else answers.pick(question, language)
     parts += [answers.quote(question)] if question else []
     return kind, "\n\n".join([*parts, text.strip()]) + "\n"
 

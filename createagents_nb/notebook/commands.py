@@ -15,7 +15,7 @@ from ..builtin_tools import BUILTIN_TOOLS
 from ..create_agent import CreateAgent
 from ..errors import MagicUsageError
 from ..metrics import recorder
-from ..providers.choice import choose, session_default, set_session_default
+from ..providers.choice import choose, notebook_default, set_notebook_default
 from . import display
 from .interpolation import interpolate
 from .options import new_options
@@ -66,7 +66,7 @@ class Commands:
 
     def status(self, rest: str) -> None:
         """status — which provider and model a new agent gets, and what this notebook has"""
-        default = session_default()
+        default = notebook_default()
         chosen = default or choose(None, None)
         how = "chosen with %agent use" if default else (chosen.why or "from CREATEAGENTS_NB_MODEL")
         print(f"default: {chosen.provider}:{chosen.model} ({how})")
@@ -86,14 +86,14 @@ class Commands:
         if not rest:
             raise MagicUsageError("%agent use: name a provider: `%agent use openai:gpt-4.1-mini`")
         if rest == "auto":
-            set_session_default(None)
+            set_notebook_default(None)
         else:
             provider, _, model = rest.partition(":")
             choice = choose(provider, model or None)
             CreateAgent(choice.provider, choice.model)  # a missing key is said now
-            set_session_default(choice)
+            set_notebook_default(choice)
         self._registry.forget_default()
-        chosen = session_default() or choose(None, None)
+        chosen = notebook_default() or choose(None, None)
         print(f"New agents use {chosen.provider}:{chosen.model}")
 
     def new(self, rest: str) -> None:
@@ -141,10 +141,10 @@ class Commands:
 
     def show(self, rest: str) -> None:
         """show [-1] — an earlier answer again; -1 is the last, -2 the one before"""
-        responses = self._registry.responses
+        responses = display.answers
         if not responses:
             raise MagicUsageError(
-                "%agent show: no %%agent cell has answered yet; a response in a variable shows itself"
+                "%agent show: no cell has shown an answer yet; a response in a variable shows itself"
             )
         try:
             response = responses[int(rest or -1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -25,11 +26,15 @@ __all__ = ["display_response", "install", "remove", "show", "show_again", "watch
 _UPDATE_S = 0.04
 
 _shown_in: WeakKeyDictionary[StreamingResponseDTO, CellRef] = WeakKeyDictionary()
+_KEPT = 100
+answers: deque[StreamingResponseDTO] = deque(maxlen=_KEPT)
+"""What the cells of this notebook have shown, oldest first: for ``%agent show``."""
 _background: set[asyncio.Task[None]] = set()
 
 
 def install(shell: InteractiveShell) -> None:
     StreamingResponseDTO.display_hook = display_response
+    answers.clear()
 
 
 def remove() -> None:
@@ -40,7 +45,11 @@ async def show(value: Any) -> Any:
     """The value of a cell's last ``await …``, after the responses in it have streamed."""
     responses = _responses(value)
     shell = get_ipython()
-    if not responses or (shell is not None and shell.displayhook.quiet()):
+    if not responses:
+        return value
+    if shell is not None and shell.displayhook.quiet():  # a trailing `;`: wait, and show nothing
+        for response in responses:
+            await response
         return value
     await watch(*(response for response in responses if not _is_shown_here(response)))
     return value if isinstance(value, StreamingResponseDTO) else _ShownList(value)
@@ -56,7 +65,9 @@ async def watch(*responses: StreamingResponseDTO) -> None:
     if not responses:
         return
     with _interruptible():
-        following = [asyncio.create_task(_follow(response, with_error=False)) for response in responses]
+        following = [
+            asyncio.create_task(_follow(response, with_error=len(responses) > 1)) for response in responses
+        ]
         try:
             await asyncio.wait(following)
         except asyncio.CancelledError:
@@ -119,6 +130,8 @@ async def _follow(response: StreamingResponseDTO, *, with_error: bool) -> None:
     from .views import open_view
 
     _shown_in[response] = current_cell.get()
+    if response not in answers:
+        answers.append(response)
     tracker = TurnTracker(response)
     view = open_view(get_ipython(), response, tracker)
     try:

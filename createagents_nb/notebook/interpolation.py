@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..agent.tool_text import frame_text, shortened
 from ..errors import CreateAgentsError, InterpolationError
 
 __all__ = ["describe", "interpolate"]
@@ -101,30 +102,9 @@ def describe(value: Any) -> str:
     """
     kind = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(value).__mro__}
     if "pandas.DataFrame" in kind:
-        text = _frame(value)
+        text = f"DataFrame, {frame_text(value, rows=_HEAD_ROWS, max_columns=_MAX_COLUMNS)}\n"
     elif "pandas.Series" in kind:
-        text = _series(value)
+        text = f"Series, {frame_text(value.to_frame(), rows=_HEAD_ROWS)}\n"
     else:
         text = str(value)
-    if len(text) > MAX_VALUE_CHARS:
-        cut = len(text) - MAX_VALUE_CHARS
-        text = f"{text[:MAX_VALUE_CHARS]}\n[… {cut:,} more characters left out]"
-    return text
-
-
-def _frame(frame: Any) -> str:
-    rows, columns = frame.shape
-    shown = frame.iloc[:_HEAD_ROWS, :_MAX_COLUMNS]
-    dtypes = ", ".join(f"{name}: {dtype}" for name, dtype in list(frame.dtypes.items())[:_MAX_COLUMNS])
-    if columns > _MAX_COLUMNS:
-        dtypes += f", … {columns - _MAX_COLUMNS} more"
-    head = f"first {len(shown)} rows" if rows > len(shown) else "all rows"
-    shape = f"DataFrame, {rows:,} rows × {columns} columns"
-    return f"{shape}\nDtypes: {dtypes}\n\n{head}:\n\n{shown.to_markdown()}\n"
-
-
-def _series(series: Any) -> str:
-    shown = series.iloc[:_HEAD_ROWS]
-    head = f"first {len(shown)} values" if len(series) > len(shown) else "all values"
-    name = f" {series.name!r}" if series.name is not None else ""
-    return f"Series{name}, {len(series):,} values, dtype {series.dtype}\n\n{head}:\n\n{shown.to_markdown()}\n"
+    return shortened(text, MAX_VALUE_CHARS)

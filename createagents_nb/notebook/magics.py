@@ -85,7 +85,6 @@ class AgentMagics(Magics):
             print(prompt)
             return None
         response = await self._agent(options).chat(prompt)
-        self.registry.responses.append(response)
         try:
             await display.watch(response)
         finally:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..agent.stream import StreamingResponseDTO
 from ..create_agent import CreateAgent, ToolLike
 from ..errors import AgentNotFoundError, MagicUsageError, UnknownToolError
 
 __all__ = ["AgentRegistry"]
 
-_KEPT_RESPONSES = 100
 _LISTED = 10
 
 
@@ -28,7 +25,6 @@ class AgentRegistry:
         self._namespace = namespace
         self._named: dict[str, CreateAgent] = {}
         self._default: CreateAgent | None = None
-        self.responses: deque[StreamingResponseDTO] = deque(maxlen=_KEPT_RESPONSES)
 
     def find(self, name: str | None) -> CreateAgent:
         """The agent of this name; without one the default, made when it is first needed.

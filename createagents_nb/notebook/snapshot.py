@@ -33,7 +33,8 @@ class ToolLine:
     name: str
     arguments: str
     """JSON as the model wrote it, which may be broken."""
-    status: Literal["running"] | ToolStatus = "running"
+    status: Literal["running", "not_run"] | ToolStatus = "running"
+    """``not_run``: the turn ended before it began."""
     latency_s: float | None = None
     result: str | None = None
     """As the model was told it: the result, or the error in words."""

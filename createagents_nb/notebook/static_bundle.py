@@ -89,7 +89,8 @@ def _html(snapshot: TurnSnapshot, texts: Mapping[str, VettedText]) -> str:
     parts.append(f'<div class="createagents-status" style="{styles.STATUS}">{status}</div>\n')
     # Without these classes JupyterLab would typeset every dollar sign in the page; formulas that may be
     # typeset carry the opposite ones.
-    return f'<div class="createagents-turn mathjax_ignore tex2jax_ignore">\n{"".join(parts)}</div>'
+    opening = f'<div class="createagents-turn mathjax_ignore tex2jax_ignore" style="{styles.TURN}">'
+    return f"{opening}\n{''.join(parts)}</div>"
 
 
 def _reasoning_html(html: str) -> str:

@@ -13,6 +13,7 @@ __all__ = [
     "STATUS",
     "SUMMARY",
     "TASK",
+    "TURN",
     "VALUE",
 ]
 
@@ -22,7 +23,8 @@ _LINE = f"border:1px solid {_GREY};border-color:var(--jp-border-color2,{_GREY})"
 _MUTED = "color:var(--jp-ui-font-color2,inherit)"
 
 # JupyterLab aligns every output to the left.
-ANSWER = "text-align:start"
+ANSWER = "text-align:start;overflow-wrap:anywhere"
+TURN = "margin-bottom:.9em"
 BOX = f"{_LINE};border-radius:4px;margin:.5em 0;padding:.3em .7em"
 SUMMARY = "cursor:pointer"
 STATE = _MUTED

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from ..agent.events import Event, Reasoning, ToolCallFinished, ToolCallRequested, ToolCallStarted
+from ..agent.events import Event, Reasoning, ToolCallFinished, ToolCallRequested, ToolCallStarted, TurnDone
 from ..agent.stream import StreamingResponseDTO
 from .snapshot import Block, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
 
@@ -40,6 +40,12 @@ class TurnTracker:
                 self._change(
                     event.tool_call_id, status=event.status, latency_s=event.latency_s, result=event.result
                 )
+
+            elif isinstance(event, TurnDone):
+                for tool_call_id in self._tools:
+                    tool = self.tool(tool_call_id)
+                    if tool is not None and tool.status == "running":
+                        self._change(tool_call_id, status="not_run")
 
     def blocks(self) -> tuple[Block, ...]:
         self._end_of_text()

@@ -13,8 +13,9 @@ from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display, update_display
 
-from ..agent.events import Event, ToolCallFinished, ToolCallRequested
+from ..agent.events import Event, ToolCallFinished, TurnDone
 from ..agent.stream import StreamingResponseDTO
+from ..errors import ConfigurationError
 from .snapshot import TurnSnapshot
 from .static_bundle import render_bundle
 from .tracker import TurnTracker
@@ -41,6 +42,8 @@ def open_view(shell: InteractiveShell | None, response: StreamingResponseDTO, tr
     """
     view: View
     wanted = os.environ.get(ENVIRONMENT) or _fitting(shell)
+    if wanted not in ("widget", "static", "text"):
+        raise ConfigurationError(f"{ENVIRONMENT} must be widget, static or text, not {wanted!r}")
     if isinstance(getattr(shell, "display_pub", None), CapturingDisplayPublisher):
         view = _FinalView()
     elif wanted == "text":
@@ -99,7 +102,8 @@ class _GrowingView:
         self._chars += sum(_size(event) for event in events)
         now = time.perf_counter()
         affordable = self._sent + self._chars <= self._FACTOR * self._chars + self._FREE_CHARS
-        if now - self._last >= self._INTERVAL_S and affordable:
+        ended = bool(events) and isinstance(events[-1], TurnDone)  # `close` repaints at once
+        if now - self._last >= self._INTERVAL_S and affordable and not ended:
             self._last = now
             self._sent += self._chars
             update_display(render_bundle(self._tracker.snapshot()), raw=True, display_id=self._id)
@@ -127,9 +131,9 @@ class _TextView:
         for event in events:
             if isinstance(event, str):
                 self._write(event)
-            elif isinstance(event, ToolCallRequested | ToolCallFinished):
+            elif isinstance(event, ToolCallFinished):
                 tool = self._tracker.tool(event.tool_call_id)
-                if tool is not None and isinstance(event, ToolCallFinished):
+                if tool is not None:
                     self._line(f"[tool] {call_of(tool)} → {TOOL_WORDS[tool.status]} {seconds(event.latency_s)}")
 
     def close(self, snapshot: TurnSnapshot) -> None:

@@ -25,6 +25,7 @@ TOOL_WORDS = {
     "unknown_tool": "rejected: unknown tool",
     "invalid_arguments": "rejected: invalid arguments",
     "cancelled": "stopped",
+    "not_run": "not run",
 }
 
 _MAX_ARGUMENTS_CHARS = 20_000

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from ..errors import ConfigurationError, UnknownProviderError
 from . import PROVIDERS, adapter_class
 
-__all__ = ["Choice", "choose", "session_default", "set_session_default"]
+__all__ = ["Choice", "choose", "notebook_default", "set_notebook_default", "split_model"]
 
 ENVIRONMENT = "CREATEAGENTS_NB_MODEL"
 _PROBE_TIMEOUT_S = 0.3
@@ -25,17 +25,17 @@ class Choice:
     why: str | None = None
 
 
-_session: Choice | None = None
+_notebook: Choice | None = None
 
 
-def session_default() -> Choice | None:
-    return _session
+def notebook_default() -> Choice | None:
+    return _notebook
 
 
-def set_session_default(choice: Choice | None) -> None:
+def set_notebook_default(choice: Choice | None) -> None:
     """What `choose` falls back to first; ``%agent use`` sets it."""
-    global _session
-    _session = choice
+    global _notebook
+    _notebook = choice
 
 
 def choose(provider: str | None, model: str | None, *, base_url: str | None = None) -> Choice:
@@ -53,10 +53,7 @@ def choose(provider: str | None, model: str | None, *, base_url: str | None = No
         if value is not None and not (isinstance(value, str) and value.strip()):
             kind = UnknownProviderError if name == "provider" else ConfigurationError
             raise kind(f"{name} must be a name, not {value!r}. Providers: {', '.join(PROVIDERS)}")
-    if provider is None and model is not None:
-        prefix, colon, rest = model.partition(":")
-        if colon and prefix in PROVIDERS:
-            provider, model = prefix, rest or None
+    provider, model = split_model(provider, model)
     if provider is None and base_url is not None:
         provider = "openai"
     if provider == "demo" and base_url is not None:
@@ -65,16 +62,30 @@ def choose(provider: str | None, model: str | None, *, base_url: str | None = No
         )
     if provider is not None:
         return Choice(provider, model or _default_model(provider))
-    if _session is not None:
-        return Choice(_session.provider, model or _session.model)
+    if _notebook is not None:
+        return Choice(_notebook.provider, model or _notebook.model)
     if os.environ.get(ENVIRONMENT):
         return _from_environment(model)
     return _from_what_is_there(model)
 
 
+def split_model(provider: str | None, model: str | None) -> tuple[str | None, str | None]:
+    """Provider and model, where ``model`` may name both: ``"openai:gpt-4.1-mini"``.
+
+    Raises:
+        ConfigurationError: it names another provider than ``provider``.
+    """
+    prefix, colon, rest = (model or "").partition(":")
+    if not colon or prefix not in PROVIDERS:
+        return provider, model
+    if provider not in (None, prefix):
+        raise ConfigurationError(f"model={model!r} names another provider than provider={provider!r}: give one")
+    return prefix, rest or None
+
+
 def _default_model(provider: str) -> str:
-    if _session is not None and _session.provider == provider:
-        return _session.model
+    if _notebook is not None and _notebook.provider == provider:
+        return _notebook.model
     model: str | None = adapter_class(provider).default_model
     if model is None and provider == "ollama":
         names = _ollama_models()

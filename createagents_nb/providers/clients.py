@@ -10,11 +10,21 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from functools import cache
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from ..errors import ConfigurationError
 
-__all__ = ["CONNECT_TIMEOUT_S", "KEEPALIVE_S", "checked_key", "load", "shared", "tls_context"]
+__all__ = [
+    "CONNECT_TIMEOUT_S",
+    "KEEPALIVE_S",
+    "checked_address",
+    "checked_key",
+    "forget_closed_loops",
+    "load",
+    "shared",
+    "tls_context",
+]
 
 CONNECT_TIMEOUT_S = 10.0
 KEEPALIVE_S = 60.0
@@ -22,6 +32,24 @@ KEEPALIVE_S = 60.0
 T = TypeVar("T")
 _Pool = dict[Hashable, tuple[Any, AsyncGenerator[None, None]]]
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = WeakKeyDictionary()
+
+
+def checked_address(base_url: str, example: str) -> str:
+    """An http(s) address without a password and without a slash at its end.
+
+    Raises:
+        ConfigurationError: it is none, or it carries a user name or password.
+    """
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigurationError(f"base_url must be like {example}, not {base_url!r}")
+    if parts.username or parts.password:
+        raise ConfigurationError("base_url must not carry a user name or password: give the key as api_key=…")
+    return base_url.rstrip("/")
 
 
 def checked_key(key: str | None) -> str | None:
@@ -58,6 +86,12 @@ def _load(modules: tuple[str, ...]) -> None:
     for module in modules:
         importlib.import_module(module)
     tls_context()
+
+
+def forget_closed_loops(clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any]) -> None:
+    """A client holds its loop, so a weak key alone never goes."""
+    for loop in [known for known in clients if known.is_closed()]:
+        del clients[loop]
 
 
 async def shared(key: Hashable, build: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> T:

@@ -84,6 +84,7 @@ class OllamaChatAdapter(ChatRepository):
         if self._own_client is not None:
             return self._own_client
         loop = asyncio.get_running_loop()
+        clients.forget_closed_loops(self._clients)
         client = self._clients.get(loop)
         if client is None:
             await clients.load("ollama", "httpx_aiohttp", "httpx2")
@@ -125,4 +126,6 @@ def _checked(host: str) -> str:
         raise ConfigurationError(
             f"Ollama's address (base_url, or OLLAMA_HOST) must be like http://127.0.0.1:11434, not {host!r}"
         )
+    if parts.username or parts.password:
+        raise ConfigurationError("Ollama's address must not carry a password: give the key as api_key=…")
     return host

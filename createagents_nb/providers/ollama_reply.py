@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -13,6 +12,7 @@ import msgspec
 from ..agent.events import Event, Reasoning, RoundEnded, ToolCallRequested, Usage
 from ..errors import EmptyReplyError, ProtocolError, ProviderError
 from .broken_reply import broken, incomplete, is_cut, then_raise
+from .output_clock import OutputClock
 from .thinking import ThinkingSplitter
 from .wire import LineSplitter
 
@@ -70,7 +70,7 @@ class OllamaReplyDecoder:
         self._thinking = ThinkingSplitter()
         self._seen = False
         self._end: _Chunk | None = None
-        self._first_output_at: float | None = None
+        self._clock = OutputClock()
 
     def feed(self, block: bytes) -> Iterable[Event]:
         """The events in a block. An error in it is raised when the events before it have been taken."""
@@ -83,8 +83,7 @@ class OllamaReplyDecoder:
         if not self._seen:
             raise EmptyReplyError("Ollama answered without a single word. Look at `ollama ps` and its log")
         for event in self._thinking.finish():
-            if self._first_output_at is None and type(event) is str:
-                self._first_output_at = time.perf_counter()
+            self._clock.heard([event])
             yield event
         end = self._end
         if end is None:
@@ -96,7 +95,9 @@ class OllamaReplyDecoder:
             prompt_eval_s=_seconds(end.prompt_eval_duration),
             eval_s=_seconds(end.eval_duration),
         )
-        yield RoundEnded(end.done_reason, usage, self._first_output_at, end.model, self._retries)
+        clock = self._clock
+        generation_s = usage.eval_s or clock.generation_s
+        yield RoundEnded(end.done_reason, usage, clock.first_output_at, generation_s, end.model, self._retries)
 
     def _last_line(self, payload: bytes) -> Iterable[Event]:
         """A line without its end: whole, or cut with the connection."""
@@ -115,8 +116,7 @@ class OllamaReplyDecoder:
             self._read(payloads, events)
         except ProviderError as error:
             failure = error
-        if self._first_output_at is None and any(not isinstance(event, Reasoning) for event in events):
-            self._first_output_at = time.perf_counter()
+        self._clock.heard(events)
         return events if failure is None else then_raise(events, failure)
 
     def _read(self, payloads: list[bytes], events: list[Event]) -> None:

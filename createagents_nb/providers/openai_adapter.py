@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from ..agent.events import Event
 from ..agent.repository import ChatRepository, ChatRequest
-from ..errors import ConfigurationError, MissingKeyError
+from ..errors import MissingKeyError
 from . import clients
 from .openai_errors import list_models
 from .openai_handlers import OpenAIHandler, OpenAIStreamHandler
@@ -57,7 +57,9 @@ class OpenAIChatAdapter(ChatRepository):
         self._timeout_s, self._max_retries = timeout_s, max_retries
         self._own_client = client
         own_url = None if client is None else str(client.base_url)
-        self._base_url = _checked(own_url or base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI)
+        self._base_url = clients.checked_address(
+            own_url or base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI, "http://127.0.0.1:8080/v1"
+        )
         self._api_key = clients.checked_key(api_key or os.environ.get("OPENAI_API_KEY"))
         if client is None and not self._api_key and self.is_openai_itself:
             raise MissingKeyError(
@@ -65,10 +67,6 @@ class OpenAIChatAdapter(ChatRepository):
                 "api_key=…; without one, provider='demo' or a local provider='ollama' work"
             )
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
-
-    @property
-    def base_url(self) -> str:
-        return self._base_url
 
     @property
     def is_openai_itself(self) -> bool:
@@ -92,6 +90,7 @@ class OpenAIChatAdapter(ChatRepository):
         if self._own_client is not None:
             return self._own_client
         loop = asyncio.get_running_loop()
+        clients.forget_closed_loops(self._clients)
         client = self._clients.get(loop)
         if client is None:
             await clients.load("openai", "openai.resources.chat.completions", "aiohttp")
@@ -120,10 +119,3 @@ class OpenAIChatAdapter(ChatRepository):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self._base_url!r})"
-
-
-def _checked(base_url: str) -> str:
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(f"base_url must be like http://127.0.0.1:8080/v1, not {base_url!r}")
-    return base_url.rstrip("/")

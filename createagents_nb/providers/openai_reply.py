@@ -8,7 +8,6 @@ reasoning under three names or in the text, a buffered body where a stream was a
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -18,6 +17,7 @@ import msgspec
 from ..agent.events import Event, Reasoning, RoundEnded, ToolCallRequested, Usage
 from ..errors import EmptyReplyError, ProtocolError, ProviderError
 from .broken_reply import broken, incomplete, is_cut, then_raise
+from .output_clock import OutputClock
 from .thinking import ThinkingSplitter
 from .wire import SSESplitter
 
@@ -111,7 +111,7 @@ class OpenAIReplyDecoder:
         self._finish_reason: str | None = None
         self._usage = Usage()
         self._model: str | None = None
-        self._first_output_at: float | None = None
+        self._clock = OutputClock()
 
     def feed(self, block: bytes) -> Iterable[Event]:
         """The events in a block. An error in it is raised when the events before it have been taken."""
@@ -130,15 +130,22 @@ class OpenAIReplyDecoder:
         if not self._seen:
             yield from self._buffered()
         for event in self._thinking.finish():
-            if self._first_output_at is None and type(event) is str:
-                self._first_output_at = time.perf_counter()
+            self._clock.heard([event])
             yield event
         if not self._finished:
             raise incomplete()
         for call in self._calls:
             if call.name or call.arguments:
                 yield ToolCallRequested(call.id or f"call_{uuid.uuid4().hex[:12]}", call.name, call.arguments)
-        yield RoundEnded(self._finish_reason, self._usage, self._first_output_at, self._model, self._retries)
+        clock = self._clock
+        yield RoundEnded(
+            self._finish_reason,
+            self._usage,
+            clock.first_output_at,
+            clock.generation_s,
+            self._model,
+            self._retries,
+        )
 
     def _last_event(self, payload: bytes) -> Iterable[Event]:
         """An event without its blank line: whole, or cut with the connection."""
@@ -176,8 +183,7 @@ class OpenAIReplyDecoder:
             self._read(payloads, events)
         except ProviderError as error:
             failure = error
-        if self._first_output_at is None and any(type(event) is str for event in events):
-            self._first_output_at = time.perf_counter()
+        self._clock.heard(events)
         return events if failure is None else then_raise(events, failure)
 
     def _read(self, payloads: list[bytes], events: list[Event]) -> None:
@@ -230,8 +236,8 @@ class OpenAIReplyDecoder:
             events += self._thinking.feed(text)
         for piece in delta.tool_calls or ():
             self._tool_call(piece)
-        if delta.tool_calls and self._first_output_at is None:
-            self._first_output_at = time.perf_counter()
+        if delta.tool_calls:
+            self._clock.heard((), tool_call=True)
 
     def _tool_call(self, piece: _ToolCall) -> None:
         function = piece.function or _Function()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -197,7 +198,7 @@ class CreateAgent:
             "provider": self.provider,
             "model": agent.model,
             "instructions": agent.instructions,
-            "config": dict(agent.config),
+            "config": copy.deepcopy(dict(agent.config)),
             "tools": [tool.name for tool in agent.tools],
             "history_max_size": agent.history.max_size,
             "max_tool_rounds": agent.max_tool_rounds,

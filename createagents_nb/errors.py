@@ -33,6 +33,8 @@ A message is one or two sentences and names the way out. Keys never appear in on
 
 from __future__ import annotations
 
+from .logging_config import redact
+
 __all__ = [
     "AgentNotFoundError",
     "AuthenticationError",
@@ -66,6 +68,10 @@ __all__ = [
 
 class CreateAgentsError(Exception):
     """Base of the tree above; ``except CreateAgentsError`` catches all of it."""
+
+    def __init__(self, message: str = "") -> None:
+        # A key that was given in the wrong place is quoted by the message that says so.
+        super().__init__(redact(message))
 
     def _render_traceback_(self) -> list[str]:
         # IPython asks for this before it prints a traceback: a notebook user needs the sentence,

@@ -178,7 +178,7 @@ async def test_an_unknown_model_is_told_with_the_names_that_exist_closest_first(
         assert type(error) is ModelNotFoundError
         assert error.status_code == int(status[:3])
         assert "has no model 'qwen3:latst'" in str(error)
-        assert "Available: qwen3:latest, qwen2:7b, a-model;" in str(error)
+        assert "Available: qwen3:latest, qwen2:7b, a-model." in str(error)
         assert ("ollama pull qwen3:latst" if provider == "ollama" else "model=") in str(error)
         assert error.__cause__ is not None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -73,7 +74,7 @@ def validate_config(
             raise UnknownConfigKeyError(f"config[{key!r}] must be {words}, not {value!r}")
         if key in unsupported:
             raise UnsupportedConfigError(f"{provider} cannot take config[{key!r}]: {unsupported[key]}")
-        checked[key] = value
+        checked[key] = copy.deepcopy(value)
     return checked
 
 

@@ -170,7 +170,7 @@ class ToolExecutor:
         try:
             outcome = await _in_thread(call, tool.name) if _needs_thread(tool) else call()
             value = outcome.value
-            if inspect.isawaitable(value):
+            while inspect.isawaitable(value):  # a coroutine may return another agent's response
                 value = await value
             if inspect.isasyncgen(value):
                 value = await _acollected(value)

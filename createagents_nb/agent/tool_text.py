@@ -12,6 +12,7 @@ from typing import Any
 
 __all__ = ["MAX_RESULT_CHARS", "as_text", "frame_text", "shortened"]
 
+MAX_CELL_CHARS = 300
 MAX_RESULT_CHARS = 100_000
 
 NOTHING = "(the tool returned nothing)"
@@ -76,8 +77,12 @@ def _markdown(frame: Any) -> str:
 
 
 def _cell(value: Any) -> Any:
-    # Line breaks and bars inside a cell would break the table.
-    return " ".join(value.split()).replace("|", "\\|") if isinstance(value, str) else value
+    # Line breaks and bars inside a cell would break the table, and all cells are as wide as the widest.
+    if not isinstance(value, str):
+        return value
+    text = " ".join(value[: 4 * MAX_CELL_CHARS].split())
+    text = text if len(text) <= MAX_CELL_CHARS else text[: MAX_CELL_CHARS - 1] + "…"
+    return text.replace("|", "\\|")
 
 
 def _text(value: Any) -> str:

@@ -21,6 +21,7 @@ _COUNTS = frozenset(
 _AND = re.compile(r"\s*(?:,|;|&|\band\b|\be\b|\bor\b|\bou\b)\s*")
 _NEGATED = r"(?:not|no|without|don't|dont|nao|sem|disable)\s+(?:\w+\s+)?"
 MAX_FAN_OUT = 4
+_MOST_ITEMS = 100  # a schema may ask for a billion
 
 
 def fill_arguments(
@@ -214,7 +215,7 @@ class _Filler:
     def _array(self, name: str, schema: Mapping[str, Any], required: bool, depth: int) -> Any:
         item = resolve(schema.get("items"), self.root)
         kind = kind_of(item)
-        least = schema.get("minItems") if isinstance(schema.get("minItems"), int) else 0
+        least = min(schema.get("minItems") if isinstance(schema.get("minItems"), int) else 0, _MOST_ITEMS)
         values: list[Any] = []
         if item.get("enum"):
             values = [

@@ -12,6 +12,7 @@ from .words import content_words, fold, split_name
 __all__ = ["MAX_DEPTH", "clamp", "fit_text", "kind_of", "resolve", "string_kind", "tool_vocabulary"]
 
 MAX_DEPTH = 6  # a schema may contain itself
+_LONGEST_TEXT = 10_000  # and ask for a billion characters
 
 Schema = Mapping[str, Any]
 
@@ -144,7 +145,7 @@ def fit_text(text: str, schema: Schema, message: str) -> str:
     if isinstance(longest, int):
         text = text[:longest].rstrip() or text[:longest]
     if isinstance(shortest, int) and len(text) < shortest:
-        text += "x" * (shortest - len(text))
+        text += "x" * (min(shortest, _LONGEST_TEXT) - len(text))
     return text
 
 

@@ -13,7 +13,7 @@ from .. import bridge
 from ..agent.history import Message
 from ..builtin_tools import BUILTIN_TOOLS
 from ..create_agent import CreateAgent
-from ..errors import MagicUsageError
+from ..errors import ConfigurationError, MagicUsageError
 from ..metrics import recorder
 from ..providers.choice import choose, notebook_default, set_notebook_default
 from . import display
@@ -88,9 +88,15 @@ class Commands:
         if rest == "auto":
             set_notebook_default(None)
         else:
-            provider, _, model = rest.partition(":")
-            choice = choose(provider, model or None)
-            CreateAgent(choice.provider, choice.model)  # a missing key is said now
+            before = notebook_default()
+            set_notebook_default(None)  # `use demo` is the provider's own default, whatever was chosen before
+            try:
+                provider, _, model = rest.partition(":")
+                choice = choose(provider, model or None)
+                CreateAgent(choice.provider, choice.model)  # a missing key is said now
+            except ConfigurationError:
+                set_notebook_default(before)
+                raise
             set_notebook_default(choice)
         self._registry.forget_default()
         chosen = notebook_default() or choose(None, None)

@@ -52,7 +52,7 @@ async def show(value: Any) -> Any:
             await response
         return value
     await watch(*(response for response in responses if not _is_shown_here(response)))
-    return value if isinstance(value, StreamingResponseDTO) else _ShownList(value)
+    return _ShownList(value) if isinstance(value, list) and len(responses) == len(value) else value
 
 
 async def watch(*responses: StreamingResponseDTO) -> None:
@@ -87,12 +87,13 @@ def display_response(response: StreamingResponseDTO) -> None:
 
 
 def show_again(response: StreamingResponseDTO) -> None:
-    """Show a response in this cell, wherever it was shown before; a running one is followed in the background."""
-    if not response.done and _has_kernel():
+    """Show a response in this cell, wherever it was shown before; in a page, a running one is followed."""
+    if not response.done and _has_page():
         _follow_in_background(response)
         return
     if not response.done:
-        # In a terminal no loop runs between cells, and what nobody waits for stands still.
+        # A terminal's loop stands still between cells, and a headless runner takes no output of a cell that has
+        # ended: here the cell waits.
         with suppress(Exception):  # it is shown with the rest
             str(response)
     from .static_bundle import render_bundle
@@ -120,8 +121,8 @@ class _ShownList(list[StreamingResponseDTO]):
 def _responses(value: Any) -> list[StreamingResponseDTO]:
     if isinstance(value, StreamingResponseDTO):
         return [value]
-    if isinstance(value, list) and value and all(isinstance(item, StreamingResponseDTO) for item in value):
-        return value
+    if isinstance(value, list | tuple):
+        return [item for item in value if isinstance(item, StreamingResponseDTO)]
     return []
 
 
@@ -171,6 +172,12 @@ def _interruptible() -> Iterator[None]:
         return
     with bridge.interrupt_cancels(task):
         yield
+
+
+def _has_page() -> bool:
+    from .views import has_page
+
+    return has_page(get_ipython())
 
 
 def _has_kernel() -> bool:

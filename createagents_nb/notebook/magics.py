@@ -76,7 +76,7 @@ class AgentMagics(Magics):
         options = cell_options(line)
         if not cell.strip():
             raise MagicUsageError("%%agent: the cell is empty. Write the prompt below the %%agent line")
-        prompt = cell.rstrip("\n")
+        prompt = cell.replace("\r\n", "\n").rstrip("\n")
         if not options.raw:
             from .interpolation import interpolate
 

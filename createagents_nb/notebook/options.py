@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import keyword
 import shlex
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 from ..errors import MagicUsageError
 
-__all__ = ["CELL_MANUAL", "CellOptions", "NewOptions", "cell_options", "new_options"]
+__all__ = ["CELL_MANUAL", "CellOptions", "NewOptions", "cell_options", "is_name", "new_options"]
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise MagicUsageError(
-            f"{self.prog}: {message}. {' '.join(self.format_usage().split())}; `{self.prog}?` is the manual"
-        )
+        usage = " ".join(self.format_usage().split())
+        manual = f"{self.prog}?" if self.prog == "%%agent" else "%agent help"
+        raise MagicUsageError(f"{self.prog}: {message}. {usage}; `{manual}` is the manual")
+
+
+def is_name(text: str) -> bool:
+    """Whether a variable can be called so."""
+    return text.isidentifier() and not keyword.iskeyword(text)
 
 
 @dataclass
@@ -90,7 +96,7 @@ def cell_options(line: str) -> CellOptions:
         MagicUsageError: an unknown option, a missing value, unbalanced quotes.
     """
     options = _cell_parser().parse_args(_split(line, "%%agent"), namespace=CellOptions())
-    if options.output is not None and not options.output.isidentifier():
+    if options.output is not None and not is_name(options.output):
         raise MagicUsageError(f"%%agent: --output {options.output!r} is not a variable name")
     return options
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..create_agent import CreateAgent, ToolLike
 from ..errors import AgentNotFoundError, MagicUsageError, UnknownToolError
+from .options import is_name
 
 __all__ = ["AgentRegistry"]
 
@@ -66,7 +67,7 @@ class AgentRegistry:
         Raises:
             MagicUsageError: the name is not a Python name.
         """
-        if not name.isidentifier():
+        if not is_name(name):
             raise MagicUsageError(f"{name!r} cannot be a name: use letters, digits and _")
         self._named[name] = agent
 

@@ -21,7 +21,7 @@ from .static_bundle import render_bundle
 from .tracker import TurnTracker
 from .words import TOOL_WORDS, call_of, seconds, status_parts
 
-__all__ = ["View", "open_view"]
+__all__ = ["View", "has_page", "open_view"]
 
 ENVIRONMENT = "CREATEAGENTS_NB_VIEW"
 
@@ -56,6 +56,11 @@ def open_view(shell: InteractiveShell | None, response: StreamingResponseDTO, tr
         view = LiveView(response, tracker)
     view.open()
     return view
+
+
+def has_page(shell: InteractiveShell | None) -> bool:
+    """Whether a notebook page shows the output of this cell, also after the cell has ended."""
+    return _fitting(shell) == "widget"
 
 
 def _fitting(shell: Any) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "KEEPALIVE_S",
     "checked_address",
     "checked_key",
+    "endpoint_of",
     "forget_closed_loops",
     "load",
     "shared",
@@ -50,6 +51,12 @@ def checked_address(base_url: str, example: str) -> str:
     if parts.username or parts.password:
         raise ConfigurationError("base_url must not carry a user name or password: give the key as api_key=…")
     return base_url.rstrip("/")
+
+
+def endpoint_of(base_url: str) -> str:
+    """The server in an address, for people: without path and query, in which some carry a key."""
+    parts = urlsplit(base_url if "://" in base_url else f"http://{base_url}")
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def checked_key(key: str | None) -> str | None:

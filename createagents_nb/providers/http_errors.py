@@ -125,7 +125,7 @@ def model_not_found(
     close = difflib.get_close_matches(model, names, n=3, cutoff=0.4)
     listed = [*close, *(name for name in sorted(names) if name not in close)]
     shown = ", ".join(listed[:12]) + (f", … ({len(listed)} in all)" if len(listed) > 12 else "")
-    way = f"Available: {shown}; {hint}" if listed else hint
+    way = f"Available: {shown}. {hint}" if listed else hint
     where = "" if url in label else f" at {url}"
     return ModelNotFoundError(
         f"{label} has no model {model!r}{where}. {way}", provider=provider, status_code=status

@@ -111,7 +111,7 @@ class OllamaChatAdapter(ChatRepository):
         return client
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(base_url={self._base_url!r})"
+        return f"{type(self).__name__}({clients.endpoint_of(self._base_url)})"
 
 
 def _checked(host: str) -> str:

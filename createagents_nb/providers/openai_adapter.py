@@ -118,4 +118,4 @@ class OpenAIChatAdapter(ChatRepository):
         return client
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(base_url={self._base_url!r})"
+        return f"{type(self).__name__}({clients.endpoint_of(self._base_url)})"

@@ -24,7 +24,7 @@ from .errors import ConfigurationError
 from .metrics import MetricsRecorder
 from .metrics import recorder as notebook_recorder
 from .providers import adapter_class
-from .providers.choice import choose, split_model
+from .providers.choice import choose, is_news, split_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +114,7 @@ class CreateAgent:
         self._executor = ToolExecutor()
         self._responses: list[StreamingResponseDTO] = []
         self._call_ids: list[str] = []
-        if choice.why:
+        if choice.why and is_news(choice.why):
             # stderr would be a red box in a notebook.
             print(choice.why, file=sys.stdout if "ipykernel" in sys.modules else sys.stderr)
 

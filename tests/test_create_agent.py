@@ -407,10 +407,11 @@ def test_a_variant_with_its_own_provider_keeps_the_model() -> None:
     assert (other.provider, other.model) == ("demo", "demo-instant")
 
 
-def test_a_model_that_names_its_provider_may_say_it_twice_but_not_two() -> None:
+def test_a_name_may_hold_provider_and_model() -> None:
     assert CreateAgent("demo", "demo:demo-instant").model == "demo-instant"
-    with pytest.raises(ConfigurationError, match="another provider"):
-        CreateAgent("openai", "demo:demo-instant", api_key="key-of-a-test")
+    both = CreateAgent("demo:demo-instant")
+    assert (both.provider, both.model) == ("demo", "demo-instant")
+    assert CreateAgent("ollama", "demo:latest").model == "demo:latest"  # a model's own colon
 
 
 @pytest.mark.parametrize("provider", ["openai", "ollama"])

@@ -215,7 +215,8 @@ class _Filler:
     def _array(self, name: str, schema: Mapping[str, Any], required: bool, depth: int) -> Any:
         item = resolve(schema.get("items"), self.root)
         kind = kind_of(item)
-        least = min(schema.get("minItems") if isinstance(schema.get("minItems"), int) else 0, _MOST_ITEMS)
+        stated_least = schema.get("minItems")
+        least = min(stated_least, _MOST_ITEMS) if isinstance(stated_least, int) else 0
         values: list[Any] = []
         if item.get("enum"):
             values = [

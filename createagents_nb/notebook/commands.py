@@ -68,7 +68,7 @@ class Commands:
         """status — which provider and model a new agent gets, and what this notebook has"""
         default = notebook_default()
         chosen = default or choose(None, None)
-        how = "chosen with %agent use" if default else (chosen.why or "from CREATEAGENTS_NB_MODEL")
+        how = "chosen with %agent use" if default else "found" if chosen.why else "from CREATEAGENTS_NB_MODEL"
         print(f"default: {chosen.provider}:{chosen.model} ({how})")
         print(f"agents: {', '.join(self._registry.all()) or 'none yet besides the default'}")
         print(repr(recorder))

@@ -42,6 +42,9 @@ class AgentRegistry:
             return found
         if name in self._named:
             return self._named[name]
+        by_name = next((agent for agent in self.all().values() if agent.name == name), None)
+        if by_name is not None:
+            return by_name
         names = sorted(self.all())
         what = f"{name!r} is a {type(found).__name__}, not an agent" if found is not None else f"No agent {name!r}"
         close = difflib.get_close_matches(name, names, n=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -26,8 +27,10 @@ def adapter_class(provider: str) -> Any:
     try:
         module, _, name = PROVIDERS[provider].partition(":")
     except (KeyError, TypeError):
+        close = difflib.get_close_matches(str(provider), PROVIDERS, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise UnknownProviderError(
-            f"Unknown provider {provider!r}. Known: {', '.join(PROVIDERS)}; "
+            f"Unknown provider {provider!r}{hint}. Known: {', '.join(PROVIDERS)}; "
             "for a compatible server use provider='openai' with base_url=…"
         ) from None
     return getattr(importlib.import_module(f".{module}", __name__), name)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from ..errors import ConfigurationError, UnknownProviderError
 from . import PROVIDERS, adapter_class
 
-__all__ = ["Choice", "choose", "notebook_default", "set_notebook_default", "split_model"]
+__all__ = ["Choice", "choose", "is_news", "notebook_default", "set_notebook_default", "split_model"]
 
 ENVIRONMENT = "CREATEAGENTS_NB_MODEL"
 _PROBE_TIMEOUT_S = 0.3
@@ -26,6 +26,7 @@ class Choice:
 
 
 _notebook: Choice | None = None
+_said: str | None = None
 
 
 def notebook_default() -> Choice | None:
@@ -34,8 +35,15 @@ def notebook_default() -> Choice | None:
 
 def set_notebook_default(choice: Choice | None) -> None:
     """What `choose` falls back to first; ``%agent use`` sets it."""
-    global _notebook
-    _notebook = choice
+    global _notebook, _said
+    _notebook, _said = choice, None
+
+
+def is_news(why: str) -> bool:
+    """Whether this line was not the last one said: it is said once, until the choice changes."""
+    global _said
+    is_new, _said = why != _said, why
+    return is_new
 
 
 def choose(provider: str | None, model: str | None, *, base_url: str | None = None) -> Choice:
@@ -70,17 +78,17 @@ def choose(provider: str | None, model: str | None, *, base_url: str | None = No
 
 
 def split_model(provider: str | None, model: str | None) -> tuple[str | None, str | None]:
-    """Provider and model, where ``model`` may name both: ``"openai:gpt-4.1-mini"``.
+    """Provider and model, where one of them names both: ``"openai:gpt-4.1-mini"``.
 
-    Raises:
-        ConfigurationError: it names another provider than ``provider``.
+    A model's own colon is left alone: Ollama may have a model ``demo:latest``.
     """
+    if model is None and provider is not None and provider.partition(":")[0] in PROVIDERS:
+        prefix, _, rest = provider.partition(":")
+        return prefix, rest or None
     prefix, colon, rest = (model or "").partition(":")
-    if not colon or prefix not in PROVIDERS:
-        return provider, model
-    if provider not in (None, prefix):
-        raise ConfigurationError(f"model={model!r} names another provider than provider={provider!r}: give one")
-    return prefix, rest or None
+    if colon and prefix in PROVIDERS and provider in (None, prefix):
+        return prefix, rest or None
+    return provider, model
 
 
 def _default_model(provider: str) -> str:

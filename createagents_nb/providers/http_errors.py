@@ -95,10 +95,8 @@ def status_error(
             "Shorten the prompt, or agent.clear_history()"
         )
     elif status == 404:
-        kind, text = (
-            InvalidRequestError,
-            f"Nothing is served at {url} (404: {message}). Check base_url",
-        )
+        example = f": as a rule it ends in /v1, like {url}/v1" if provider == "openai" and "/v1" not in url else ""
+        kind, text = InvalidRequestError, f"Nothing is served at {url} (404: {message}). Check base_url{example}"
     elif status is not None and 400 <= status < 500:
         kind, text = InvalidRequestError, f"{label} refused the request ({status}: {message})"
     elif status is not None and 300 <= status < 400:

@@ -7,38 +7,36 @@ the request goes through the HTTP client inside it, and the bytes are ours (see 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import msgspec
 
 from ..agent.events import Event
+from .handlers import BufferedHandler, Handler, StreamHandler
 from .ollama_errors import http_client, translated
 from .ollama_reply import OllamaReplyDecoder
 
 __all__ = ["OllamaHandler", "OllamaStreamHandler"]
 
 
-class _Handler:
-    streamed: bool
-
+class _Requests(Handler):
     async def events(
-        self, client: Any, body: Mapping[str, Any], *, retries: int = 0
+        self, client: Any, request: Mapping[str, Any], *, retries: int = 0
     ) -> AsyncGenerator[Event, None]:
         """Everything in the reply, `RoundEnded` last.
 
         Args:
             client: an ``ollama.AsyncClient``.
-            body: of ``POST /api/chat``; ``stream`` is set here.
+            request: body of ``POST /api/chat``; ``stream`` is set here.
             retries: how often it was sent before, for the record.
 
         Raises:
             ProviderError: translated from what the network or the server raised.
         """
-        content = _encoded({**body, "stream": self.streamed})
+        content = _encoded({**request, "stream": self.streamed})
         async with (
-            translated(client, str(body.get("model"))) as on_error,
+            translated(client, str(request.get("model"))) as on_error,
             http_client(client).stream("POST", "/api/chat", content=content) as reply,
         ):
             if reply.status_code != 200:
@@ -58,7 +56,7 @@ def _encoded(body: dict[str, Any]) -> bytes:
         return json.dumps(body).encode()
 
 
-class OllamaStreamHandler(_Handler):
+class OllamaStreamHandler(_Requests, StreamHandler):
     """Streamed replies.
 
     Example:
@@ -67,37 +65,10 @@ class OllamaStreamHandler(_Handler):
         ...     print(token, end="")
     """
 
-    streamed = True
 
-    async def handle_streaming(
-        self, client: Any, model: str, messages: Sequence[Mapping[str, Any]], **options: Any
-    ) -> AsyncGenerator[str, None]:
-        """The pieces of text of one reply.
-
-        Args:
-            client: an ``ollama.AsyncClient``.
-            messages: in Ollama's form.
-            options: anything else in the body of ``POST /api/chat``.
-        """
-        body = {"model": model, "messages": list(messages), **options}
-        async with aclosing(self.events(client, body)) as events:
-            async for event in events:
-                if type(event) is str:
-                    yield event
-
-
-class OllamaHandler(_Handler):
+class OllamaHandler(_Requests, BufferedHandler):
     """Buffered replies.
 
     Example:
         >>> text = await OllamaHandler().handle_non_streaming(AsyncClient(), "llama3.2", messages)
     """
-
-    streamed = False
-
-    async def handle_non_streaming(
-        self, client: Any, model: str, messages: Sequence[Mapping[str, Any]], **options: Any
-    ) -> str:
-        """The text of one reply; arguments as in `OllamaStreamHandler.handle_streaming`."""
-        body = {"model": model, "messages": list(messages), **options}
-        return "".join([event async for event in self.events(client, body) if isinstance(event, str)])

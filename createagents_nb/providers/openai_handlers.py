@@ -5,31 +5,29 @@ The SDK brings the connection, the authentication and the retries; the bytes are
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from ..agent.events import Event
+from .handlers import BufferedHandler, Handler, StreamHandler
 from .openai_errors import translated
 from .openai_reply import OpenAIReplyDecoder
 
 __all__ = ["OpenAIHandler", "OpenAIStreamHandler"]
 
 
-class _Handler:
-    streamed: bool
-
-    async def events(self, client: Any, arguments: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
+class _Requests(Handler):
+    async def events(self, client: Any, request: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
         """Everything in the reply, `RoundEnded` last.
 
         Args:
             client: an ``openai.AsyncOpenAI``.
-            arguments: of ``client.chat.completions.create``; ``stream`` is set here.
+            request: arguments of ``client.chat.completions.create``; ``stream`` is set here.
 
         Raises:
             ProviderError: translated from what the SDK, the network or the server raised.
         """
-        arguments = dict(arguments)
+        arguments = dict(request)
         if self.streamed:
             arguments |= {"stream": True}
         else:
@@ -47,7 +45,7 @@ class _Handler:
                 yield event
 
 
-class OpenAIStreamHandler(_Handler):
+class OpenAIStreamHandler(_Requests, StreamHandler):
     """Streamed replies.
 
     Example:
@@ -56,37 +54,10 @@ class OpenAIStreamHandler(_Handler):
         ...     print(token, end="")
     """
 
-    streamed = True
 
-    async def handle_streaming(
-        self, client: Any, model: str, messages: Sequence[Mapping[str, Any]], **options: Any
-    ) -> AsyncGenerator[str, None]:
-        """The pieces of text of one reply.
-
-        Args:
-            client: an ``openai.AsyncOpenAI``.
-            messages: in the form of Chat Completions.
-            options: anything else that ``create`` takes.
-        """
-        arguments = {"model": model, "messages": list(messages), **options}
-        async with aclosing(self.events(client, arguments)) as events:
-            async for event in events:
-                if type(event) is str:
-                    yield event
-
-
-class OpenAIHandler(_Handler):
+class OpenAIHandler(_Requests, BufferedHandler):
     """Buffered replies.
 
     Example:
         >>> text = await OpenAIHandler().handle_non_streaming(AsyncOpenAI(), "gpt-4.1-mini", messages)
     """
-
-    streamed = False
-
-    async def handle_non_streaming(
-        self, client: Any, model: str, messages: Sequence[Mapping[str, Any]], **options: Any
-    ) -> str:
-        """The text of one reply; arguments as in `OpenAIStreamHandler.handle_streaming`."""
-        arguments = {"model": model, "messages": list(messages), **options}
-        return "".join([event async for event in self.events(client, arguments) if isinstance(event, str)])

@@ -117,7 +117,7 @@ class ReadLocalFileTool(BaseTool):
         try:
             return target.stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
-            raise FileNotFoundError(f"there is no file {path!r}; {self._near(root, target)}") from None
+            raise FileNotFoundError(f"there is no file {path!r}; {self._near(target)}") from None
         except PermissionError as error:
             raise PermissionError(f"{path!r} may not be read: {error.strerror}") from None
         except OSError as error:  # links in a circle, a name that is too long
@@ -159,7 +159,7 @@ class ReadLocalFileTool(BaseTool):
         where = folder.relative_to(root).as_posix()
         return f"{where} is a folder with {len(names):,} entries:\n" + "\n".join(names[:200]) + more
 
-    def _near(self, root: Path, target: Path) -> str:
+    def _near(self, target: Path) -> str:
         folder = target.parent
         if not folder.is_dir():
             return "nor its folder. Give '.' as path to see what there is"

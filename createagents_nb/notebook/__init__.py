@@ -20,7 +20,7 @@ def load(shell: InteractiveShell) -> None:
     unload(shell)
     shell.register_magics(AgentMagics(shell))
     cell_hooks.install(shell)
-    display.install(shell)
+    display.install()
     if getattr(shell, "kernel", None) is not None:
         # The SDK takes a second or so to import: while the user types, not in the first answer.
         threading.Thread(target=_warm_up, name="createagents-nb-warm-up", daemon=True).start()

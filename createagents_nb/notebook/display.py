@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from IPython.core.getipython import get_ipython
-from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
 from .. import bridge
@@ -32,7 +31,7 @@ answers: deque[StreamingResponseDTO] = deque(maxlen=_KEPT)
 _background: set[asyncio.Task[None]] = set()
 
 
-def install(shell: InteractiveShell) -> None:
+def install() -> None:
     StreamingResponseDTO.display_hook = display_response
     answers.clear()
 

@@ -1,13 +1,62 @@
-"""What both decoders do with a reply that breaks: give the events before the break, then raise the error."""
+"""What both decoders share: a reply that breaks gives the events before the break, then raises the error."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from ..agent.events import Event
 from ..errors import IncompleteReplyError, ProtocolError, ProviderError
+from .output_clock import OutputClock
+from .thinking import ThinkingSplitter
 
-__all__ = ["broken", "incomplete", "is_cut", "then_raise"]
+__all__ = ["ReplyDecoder", "broken", "incomplete"]
+
+
+class ReplyDecoder(ABC):
+    """Reads the payloads of one reply.
+
+    Args:
+        on_error: makes the error for an error object inside the reply.
+        retries: how often the request was sent before.
+    """
+
+    def __init__(self, *, on_error: Callable[[Any], ProviderError], retries: int) -> None:
+        self._on_error = on_error
+        self._retries = retries
+        self._thinking = ThinkingSplitter()
+        self._clock = OutputClock()
+        self._seen = False
+
+    @abstractmethod
+    def _read(self, payloads: list[bytes], events: list[Event]) -> None:
+        """Append the events in ``payloads``; raise what breaks."""
+
+    def _events(self, payloads: list[bytes]) -> Iterable[Event]:
+        events: list[Event] = []
+        failure: ProviderError | None = None
+        try:
+            self._read(payloads, events)
+        except ProviderError as error:
+            failure = error
+        self._clock.heard(events)
+        return events if failure is None else then_raise(events, failure)
+
+    def _last(self, payload: bytes) -> Iterable[Event]:
+        """A payload without its end: whole, or cut with the connection."""
+        try:
+            return list(self._events([payload]))
+        except ProtocolError:
+            if not is_cut(payload):
+                raise
+            self._seen = True
+            return ()
+
+    def _held_back(self) -> Iterator[Event]:
+        for event in self._thinking.finish():
+            self._clock.heard([event])
+            yield event
 
 
 def then_raise(events: Iterable[Event], error: ProviderError) -> Iterator[Event]:

@@ -10,10 +10,8 @@ from typing import Any
 import msgspec
 
 from ..agent.events import Event, Reasoning, RoundEnded, ToolCallRequested, Usage
-from ..errors import EmptyReplyError, ProtocolError, ProviderError
-from .broken_reply import broken, incomplete, is_cut, then_raise
-from .output_clock import OutputClock
-from .thinking import ThinkingSplitter
+from ..errors import EmptyReplyError, ProviderError
+from .broken_reply import ReplyDecoder, broken, incomplete
 from .wire import LineSplitter
 
 __all__ = ["OllamaReplyDecoder"]
@@ -51,7 +49,7 @@ class _Chunk(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Chunk).decode
 
 
-class OllamaReplyDecoder:
+class OllamaReplyDecoder(ReplyDecoder):
     """Feed it the blocks of one reply; a buffered reply is a stream of one line.
 
     Args:
@@ -65,12 +63,8 @@ class OllamaReplyDecoder:
 
     def __init__(self, *, on_error: Callable[[Any], ProviderError], retries: int = 0) -> None:
         self._splitter = LineSplitter()
-        self._on_error = on_error
-        self._retries = retries
-        self._thinking = ThinkingSplitter()
-        self._seen = False
+        super().__init__(on_error=on_error, retries=retries)
         self._end: _Chunk | None = None
-        self._clock = OutputClock()
 
     def feed(self, block: bytes) -> Iterable[Event]:
         """The events in a block. An error in it is raised when the events before it have been taken."""
@@ -79,12 +73,10 @@ class OllamaReplyDecoder:
     def finish(self) -> Iterator[Event]:
         """The end of the body: what was held back, and `RoundEnded`."""
         for payload in self._splitter.finish():
-            yield from self._last_line(payload)
+            yield from self._last(payload)
         if not self._seen:
             raise EmptyReplyError("Ollama answered without a single word. Look at `ollama ps` and its log")
-        for event in self._thinking.finish():
-            self._clock.heard([event])
-            yield event
+        yield from self._held_back()
         end = self._end
         if end is None:
             raise incomplete()
@@ -98,26 +90,6 @@ class OllamaReplyDecoder:
         clock = self._clock
         generation_s = usage.eval_s or clock.generation_s
         yield RoundEnded(end.done_reason, usage, clock.first_output_at, generation_s, end.model, self._retries)
-
-    def _last_line(self, payload: bytes) -> Iterable[Event]:
-        """A line without its end: whole, or cut with the connection."""
-        try:
-            return list(self._events([payload]))
-        except ProtocolError:
-            if not is_cut(payload):
-                raise
-            self._seen = True
-            return ()
-
-    def _events(self, payloads: list[bytes]) -> Iterable[Event]:
-        events: list[Event] = []
-        failure: ProviderError | None = None
-        try:
-            self._read(payloads, events)
-        except ProviderError as error:
-            failure = error
-        self._clock.heard(events)
-        return events if failure is None else then_raise(events, failure)
 
     def _read(self, payloads: list[bytes], events: list[Event]) -> None:
         transparent = self._thinking.transparent

@@ -16,9 +16,7 @@ import msgspec
 
 from ..agent.events import Event, Reasoning, RoundEnded, ToolCallRequested, Usage
 from ..errors import EmptyReplyError, ProtocolError, ProviderError
-from .broken_reply import broken, incomplete, is_cut, then_raise
-from .output_clock import OutputClock
-from .thinking import ThinkingSplitter
+from .broken_reply import ReplyDecoder, broken, incomplete
 from .wire import SSESplitter
 
 __all__ = ["OpenAIReplyDecoder"]
@@ -86,7 +84,7 @@ class _Call:
         self.name, self.arguments = "", ""
 
 
-class OpenAIReplyDecoder:
+class OpenAIReplyDecoder(ReplyDecoder):
     """Feed it the blocks of one reply, streamed or buffered.
 
     Args:
@@ -101,17 +99,13 @@ class OpenAIReplyDecoder:
 
     def __init__(self, *, streamed: bool, on_error: Callable[[Any], ProviderError], retries: int = 0) -> None:
         self._splitter = SSESplitter() if streamed else None
-        self._on_error = on_error
-        self._retries = retries
-        self._thinking = ThinkingSplitter()
+        super().__init__(on_error=on_error, retries=retries)
         self._calls: list[_Call] = []
         self._body = bytearray()  # kept until the first event: it may not be an event stream at all
-        self._seen = False
         self._finished = False
         self._finish_reason: str | None = None
         self._usage = Usage()
         self._model: str | None = None
-        self._clock = OutputClock()
 
     def feed(self, block: bytes) -> Iterable[Event]:
         """The events in a block. An error in it is raised when the events before it have been taken."""
@@ -126,12 +120,10 @@ class OpenAIReplyDecoder:
     def finish(self) -> Iterator[Event]:
         """The end of the body: what was held back, the tool calls, and `RoundEnded`."""
         for payload in self._splitter.finish() if self._splitter is not None else ():
-            yield from self._last_event(payload)
+            yield from self._last(payload)
         if not self._seen:
             yield from self._buffered()
-        for event in self._thinking.finish():
-            self._clock.heard([event])
-            yield event
+        yield from self._held_back()
         if not self._finished:
             raise incomplete()
         for call in self._calls:
@@ -146,16 +138,6 @@ class OpenAIReplyDecoder:
             self._model,
             self._retries,
         )
-
-    def _last_event(self, payload: bytes) -> Iterable[Event]:
-        """An event without its blank line: whole, or cut with the connection."""
-        try:
-            return list(self._events([payload]))
-        except ProtocolError:
-            if not is_cut(payload):
-                raise
-            self._seen = True
-            return ()
 
     def _buffered(self) -> Iterable[Event]:
         body = bytes(self._body).strip()
@@ -175,16 +157,6 @@ class OpenAIReplyDecoder:
         events = self._events([body])
         self._finished = True
         return events
-
-    def _events(self, payloads: list[bytes]) -> Iterable[Event]:
-        events: list[Event] = []
-        failure: ProviderError | None = None
-        try:
-            self._read(payloads, events)
-        except ProviderError as error:
-            failure = error
-        self._clock.heard(events)
-        return events if failure is None else then_raise(events, failure)
 
     def _read(self, payloads: list[bytes], events: list[Event]) -> None:
         transparent = self._thinking.transparent

@@ -17,13 +17,14 @@ AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help lab demo test lint format bench clean
+.PHONY: help lab demo test lint format bench bench-view clean
 
 help:  ## show these commands
-	@awk -F '  ## ' '/^[a-z]+:.*  ## / { split($$1, target, ":"); printf "  make %-8s %s\n", target[1], $$2 }' Makefile
+	@awk -F '  ## ' '/^[a-z-]+:.*  ## / { split($$1, target, ":"); printf "  make %-10s %s\n", target[1], $$2 }' Makefile
 	@echo
 	@echo "  PYTHON=python3.12          the interpreter for a new $(VENV) (the newest that is found)"
 	@echo "  LAB_ARGS='--port 9000'     more arguments for JupyterLab"
+	@echo "  BENCH_ARGS=--quick         for bench-view, in two minutes instead of ten"
 	@echo "  TEST_ARGS='main -- -k x'   some steps only (main, notebooks, wheel); after -- for pytest"
 
 lab: $(INSTALLED)  ## open the quickstart in JupyterLab
@@ -49,6 +50,10 @@ format: $(INSTALLED)  ## format the code
 
 bench: $(INSTALLED)  ## measure speed, side by side with the SDKs
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/view.py
+
+bench-view: $(INSTALLED)  ## measure the live view in JupyterLab, side by side with update_display
+	$(BIN)/python benchmarks/view.py $(BENCH_ARGS)
 
 clean:  ## remove the environments and everything that was made
 	rm -rf .venv .venv-wheel out dist build test-results *.egg-info

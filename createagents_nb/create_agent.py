@@ -59,6 +59,9 @@ class CreateAgent:
         max_retries: of a request that was not answered.
         max_tool_rounds: how often tools are run in one turn before it ends with status ``limit``.
         recorder: where calls are recorded; default `createagents_nb.recorder`.
+        remote_images: True shows the http and https images of an answer; default False: each is a link. A page
+            loads images without a click, so a model that was tricked can send what it knows in an address: only
+            for models, tools and data that you trust.
 
     Raises:
         UnknownProviderError, UnknownConfigKeyError, UnsupportedConfigError, MissingKeyError, InvalidToolError,
@@ -85,11 +88,14 @@ class CreateAgent:
         max_retries: int = 2,
         max_tool_rounds: int = 20,
         recorder: MetricsRecorder | None = None,
+        remote_images: bool = False,
     ) -> None:
         strings = {"name": name, "instructions": instructions, "base_url": base_url, "api_key": api_key}
         for argument, value in strings.items():
             if value is not None and not isinstance(value, str):
                 raise ConfigurationError(f"{argument} must be a string, not {type(value).__name__}")
+        if not isinstance(remote_images, bool):
+            raise ConfigurationError(f"remote_images must be True or False, not {remote_images!r}")
         _check_number("timeout_s", timeout_s, above=0)
         _check_number("max_retries", max_retries, whole=True)
         _check_number("max_tool_rounds", max_tool_rounds, whole=True)
@@ -109,6 +115,7 @@ class CreateAgent:
             config=validate_config(config, provider=choice.provider, unsupported=adapter.unsupported_config),
             history=history,
             max_tool_rounds=max_tool_rounds,
+            remote_images=remote_images,
         )
         self._recorder = notebook_recorder if recorder is None else recorder
         self._executor = ToolExecutor()
@@ -168,6 +175,11 @@ class CreateAgent:
     @property
     def model(self) -> str:
         return self._agent.model
+
+    @property
+    def remote_images(self) -> bool:
+        """Whether a notebook may load the images that an answer links to."""
+        return self._agent.remote_images
 
     @property
     def history(self) -> tuple[Message, ...]:
@@ -252,6 +264,7 @@ class CreateAgent:
             ),
             history=self._agent.history if keep_history else History(0),
             max_tool_rounds=self._agent.max_tool_rounds,
+            remote_images=self._agent.remote_images,
             turn_numbers=self._agent.turn_numbers,
         )
         other = object.__new__(type(self))

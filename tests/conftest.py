@@ -1,15 +1,21 @@
-"""What all tests share: a clean environment, a scripted provider, a scripted server, the embedded demo server."""
+"""What all tests share: a clean environment, a scripted provider, a scripted server, a browser where there is one."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from family import ScriptedProvider, ScriptedServer
+from family import Reply, ScriptedProvider, ScriptedServer
 
 from createagents_nb.metrics import MetricsRecorder
 from createagents_nb.providers import choice
+
+if TYPE_CHECKING:
+    from lab import JupyterServer
+    from playwright.sync_api import Browser, BrowserContext
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -41,6 +47,43 @@ def provider() -> ScriptedProvider:
 def server() -> Iterator[ScriptedServer]:
     with ScriptedServer() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    from lab import browser, find_chromium
+
+    path = find_chromium()
+    if path is None:
+        how = "no Chromium: run `python -m playwright install --with-deps chromium`, or set CHROMIUM=/path/to/it"
+        if os.environ.get("CI"):
+            pytest.fail(how)
+        pytest.skip(how)
+    with browser(path) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
+    from lab import JupyterServer
+
+    with JupyterServer(tmp_path_factory.mktemp("jupyter")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def window(chromium: Browser, jupyter: JupyterServer) -> Iterator[BrowserContext]:
+    context = jupyter.context(chromium)
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def beacons() -> Iterator[ScriptedServer]:
+    """Where a hostile answer would have the page call home."""
+    with ScriptedServer() as server:
+        server.on("/control", Reply([b"seen"]))
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import zlib
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -143,6 +144,17 @@ def delta(content: str | None = None, finish: str | None = None, **more: Any) ->
     """A chunk of Chat Completions."""
     body: dict[str, Any] = {} if content is None else {"content": content}
     return {"choices": [{"index": 0, "delta": body | more, "finish_reason": finish}], "model": "m"}
+
+
+def png(width: int = 1, height: int = 1) -> bytes:
+    """A small PNG file that says it is this large; a picture only where it is a single pixel."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
+    pixels = zlib.compress(b"\x00\x80")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def json_reply(body: Any, status: str = "200 OK", **headers: str) -> Reply:

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 from createagents_nb.notebook import styles
 
-_VOID = {"br", "hr"}
+_VOID = {"br", "hr", "img"}
 _TAGS = {
     *(
         "div",
@@ -30,7 +30,7 @@ _TAGS = {
 }
 _CLASSES = re.compile(
     r"createagents-(turn mathjax_ignore tex2jax_ignore|answer|tool|reasoning|error|status|task"
-    r"|maths mathjax_process tex2jax_process)|highlight|language-[a-z]{1,12}"
+    r"|maths mathjax_process tex2jax_process|image)|highlight|language-[a-z]{1,12}"
 )
 _STYLES = re.compile(
     "|".join(
@@ -46,13 +46,42 @@ _VALUES = {
     "target": re.compile("_blank"),
     "rel": re.compile("noopener noreferrer"),
     "start": re.compile(r"\d{1,9}"),
+    "open": re.compile(""),
+    "scope": re.compile("row|col"),
+    "alt": re.compile(r"[^\x00-\x1f]+"),
+    "src": re.compile(".+"),
+    "loading": re.compile("lazy"),
+    "referrerpolicy": re.compile("no-referrer"),
 }
-_ONLY_ON = {"href": {"a"}, "target": {"a"}, "rel": {"a"}, "start": {"ol"}}
+_ONLY_ON = {
+    "href": {"a"},
+    "target": {"a"},
+    "rel": {"a"},
+    "start": {"ol"},
+    "open": {"details"},
+    "scope": {"th"},
+    "alt": {"img"},
+    "src": {"img"},
+    "loading": {"img"},
+    "referrerpolicy": {"img"},
+}
+_TOOL_IMAGE = {
+    ("class", "alt", "src", "style"): re.compile(
+        r"data:image/(png|jpeg|gif|webp);base64,([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+    )
+}
+_REMOTE_IMAGE = {
+    ("src", "alt", "class", "loading", "referrerpolicy", "style"): re.compile(
+        r"(?i)https?://[\x21-\x7e\x80-\U0010ffff]+"
+    )
+}
 
 
 class _Reader(HTMLParser):
-    def __init__(self) -> None:
+    def __init__(self, remote_images: bool) -> None:
         super().__init__(convert_charrefs=True)
+        self.images = _TOOL_IMAGE | (_REMOTE_IMAGE if remote_images else {})
+        self.sources: list[str] = []
         self.open: list[str] = []
         self.text: list[str] = []
         self.formulas: list[str] = []
@@ -69,6 +98,13 @@ class _Reader(HTMLParser):
         if tag == "a":
             assert names == ["href", "target", "rel"]
             self.hrefs.append(dict(attrs)["href"] or "")
+        if tag == "img":
+            assert tuple(names) in self.images, f"<img {names}> in the output"
+            assert dict(attrs)["class"] == "createagents-image"
+            self.sources.append(dict(attrs)["src"] or "")
+            assert self.images[tuple(names)].fullmatch(self.sources[-1]), (
+                f"{self.sources[-1][:80]!r} in the output"
+            )
         if tag not in _VOID:
             self.open.append(f"{tag}!" if "mathjax_process" in (dict(attrs).get("class") or "") else tag)
 
@@ -87,9 +123,12 @@ class _Reader(HTMLParser):
     handle_comment = handle_decl = handle_pi = unknown_decl = refuse
 
 
-def read_strictly(html: str) -> _Reader:
-    """The text, links and formulas of ``html``; fails on anything that the renderer does not write itself."""
-    reader = _Reader()
+def read_strictly(html: str, *, remote_images: bool = False) -> _Reader:
+    """The text, links, images and formulas of ``html``; fails on what the renderer does not write itself.
+
+    An image is one that a tool returned; with ``remote_images`` it may be one of the web.
+    """
+    reader = _Reader(remote_images)
     reader.feed(html)
     reader.close()
     assert not reader.open, f"never closed: {reader.open}"

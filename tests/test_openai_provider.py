@@ -11,7 +11,7 @@ import pytest
 from family import Reply, ScriptedServer, Trip, delta, json_reply, round_trip, sse
 
 from createagents_nb import tool
-from createagents_nb.agent.events import Reasoning, RoundEnded, ToolCallRequested, Usage
+from createagents_nb.agent.events import Reasoning, RoundEnded, ToolCallRequested, Usage, cost_in_usd
 from createagents_nb.agent.history import Message
 from createagents_nb.agent.repository import ChatRequest
 from createagents_nb.errors import ConfigurationError, MissingKeyError
@@ -378,6 +378,32 @@ COUNTS = {"prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9}
 @pytest.mark.asyncio
 async def test_usage_is_found_wherever_it_stands(server: ScriptedServer, last: list[Any]) -> None:
     assert (await reply_to(server, delta("Hi"), *last)).end.usage == Usage(5, 4)
+
+
+@pytest.mark.parametrize(
+    ("cost", "cost_usd"),
+    [
+        ("0.00423", 0.00423),
+        ("0", 0.0),
+        ("2", 2.0),
+        ("-0.5", None),
+        ("null", None),
+        ("true", None),
+        ('"0.1"', None),
+        ('{"total_cost": 0.1}', None),
+    ],
+)
+@pytest.mark.asyncio
+async def test_the_cost_is_taken_where_it_is_a_number_of_dollars(
+    server: ScriptedServer, cost: str, cost_usd: float | None
+) -> None:
+    usage = f'{{"choices": [], "usage": {{"prompt_tokens": 5, "completion_tokens": 4, "cost": {cost}}}}}'
+    assert (await reply_to(server, delta("Hi"), DONE, usage)).end.usage == Usage(5, 4, cost_usd=cost_usd)
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -1, True, "1", None, 10**400])
+def test_what_cannot_be_a_cost_is_unknown(odd: object) -> None:
+    assert cost_in_usd(odd) is None
 
 
 @pytest.mark.asyncio

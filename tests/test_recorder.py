@@ -413,6 +413,16 @@ def test_an_openai_reply_is_read(reply: object) -> None:
     assert made["agent"] is pd.NA
 
 
+@pytest.mark.parametrize(("cost", "known"), [(0.0042, 0.0042), (0, 0.0), (-1, None), ("free", None)])
+def test_the_cost_that_a_server_reports_is_recorded(cost: object, known: float | None) -> None:
+    recorder = MetricsRecorder()
+    reply = COMPLETION | {"usage": {"prompt_tokens": 20, "cost": cost}}
+    recorder.record_success_metrics(model="m", start_time=time.time(), response_api=reply)
+    recorder.call_settled(call("c2", cost_usd=known))
+    assert recorder.calls["cost_usd"].tolist() == [pd.NA if known is None else known] * 2
+    assert recorder.request_records[0].cost_usd == known
+
+
 @pytest.mark.parametrize("reply", [OLLAMA, ChatResponse.model_validate(OLLAMA)], ids=["dict", "object"])
 def test_an_ollama_reply_is_read_with_its_durations_in_seconds(reply: object) -> None:
     recorder = MetricsRecorder()

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
 import pytest
+from family import png
 from html_whitelist import read_strictly
 
+from createagents_nb.agent.tool_display import ImageDisplay, TableDisplay
 from createagents_nb.notebook.static_bundle import (
     BUNDLE_MIME,
     ReasoningBlock,
@@ -14,7 +17,9 @@ from createagents_nb.notebook.static_bundle import (
     TurnSnapshot,
     render_bundle,
     render_markdown_html,
+    tool_card_html,
 )
+from createagents_nb.notebook.words import dollars
 
 ROWS = ToolLine(
     tool_call_id="1",
@@ -117,6 +122,139 @@ def test_a_long_tool_value_is_shortened_with_a_note() -> None:
     assert "990,000 more characters, not shown" in html
 
 
+def card(**known: Any) -> ToolLine:
+    return ToolLine(
+        **{"tool_call_id": "1", "name": "f", "arguments": "{}", "status": "ok", "result": "r", **known}
+    )
+
+
+def test_a_card_is_the_same_alone_and_in_the_bundle() -> None:
+    for show_round, blocks in ((False, (ROWS,)), (True, (ROWS, card(round=2)))):
+        assert tool_card_html(ROWS, show_round) in render_bundle(turn(*blocks))["text/html"]
+
+
+def test_a_card_of_a_tool_that_runs_has_no_result_yet() -> None:
+    text = "".join(read_strictly(tool_card_html(card(status="running", result=None), False)).text)
+    assert text.rstrip() == "f() — running…\nArguments\n{}"
+
+
+@pytest.mark.parametrize("value", ["x" * 1_500, "x\n" * 20])
+def test_a_value_that_is_not_long_is_shown_whole(value: str) -> None:
+    html = tool_card_html(card(result=value), False)
+    assert html.count("<details") == 1
+    assert value in html
+
+
+@pytest.mark.parametrize(
+    ("value", "head", "total"),
+    [("x" * 5_000, "x" * 1_500, "5,000"), ("".join(f"{n}\n" for n in range(400)), "18\n19", "1,490")],
+)
+def test_a_long_value_shows_its_head_and_unfolds_to_the_whole(value: str, head: str, total: str) -> None:
+    html = tool_card_html(card(result=value), False)
+    first, _, rest = html.partition(f"{head}…</code></pre>")
+    assert "Result" in first
+    assert f"Show all {total} characters</summary>" in rest
+    assert f"<code>{value}</code>" in rest
+    assert "not shown" not in rest
+    assert tool_card_html(card(arguments=value), False).count("Show all") == 1
+
+
+def test_a_value_beyond_the_limit_says_where_the_rest_is() -> None:
+    html = tool_card_html(card(result="x\n" * 50_000), False)
+    assert "Show 10,000 of 100,000 characters" in html
+    assert "… 90,000 more characters, not shown: see recorder.tools" in html
+
+
+TABLE = TableDisplay(("", "city", "speed"), (("0", "Oslo", "1.5"), ("1", "<b>", "NaN")), 2, 2, index_columns=1)
+
+
+def test_a_table_is_a_table_with_its_size() -> None:
+    html = tool_card_html(card(display=TABLE, result="| city |"), False)
+    reader = read_strictly(html)
+    assert "Result · 2 rows × 2 columns\n" in "".join(reader.text)
+    assert "| city |" not in html
+    assert [html.count(tag) for tag in ("<table", "<tr>", '<th scope="col"', '<th scope="row"', "<td")] == [
+        1,
+        3,
+        3,
+        2,
+        4,
+    ]
+    assert ">&lt;b&gt;</td>" in html
+    numbers = [
+        cell.partition("</t")[0].rpartition(">")[2] for cell in html.split("<t") if "text-align:right" in cell
+    ]
+    assert numbers == ["", "speed", "0", "1.5", "1", "NaN"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "says"),
+    [
+        (1000, 3, "1,000 rows × 3 columns, first 20 shown"),
+        (1000, 30, "1,000 rows × 30 columns, first 20 rows and 20 columns shown"),
+        (20, 30, "20 rows × 30 columns, first 20 columns shown"),
+        (1, 1, "1 row × 1 column"),
+        (0, 2, "0 rows × 2 columns"),
+    ],
+)
+def test_a_table_that_was_cut_says_so(rows: int, columns: int, says: str) -> None:
+    names = tuple(f"c{number}" for number in range(min(columns, 20)))
+    line = tuple("x" for _ in names)
+    bundle = render_bundle(turn(card(display=TableDisplay(names, (line,) * min(rows, 20), rows, columns))))
+    assert f"Result · {says}</div>" in bundle["text/html"]
+    assert f"> {says}\n" in bundle["text/markdown"]
+
+
+def test_a_table_without_columns_is_its_size() -> None:
+    html = tool_card_html(card(display=TableDisplay((), (), 3, 0)), False)
+    assert "Result · 3 rows × 0 columns</div>" in html
+    assert "<table" not in html
+
+
+def test_a_table_larger_than_its_limits_is_cut_where_it_is_shown() -> None:
+    line = ("x" * 5_000,) * 100
+    bundle = render_bundle(turn(card(display=TableDisplay(line, (line,) * 5_000, 5_000, 100))))
+    read_strictly(bundle["text/html"])
+    assert bundle["text/html"].count("<td") == 400
+    assert all(len(text) < 500_000 for text in bundle.values())
+
+
+def test_a_table_is_a_quoted_table_in_markdown_and_one_line_in_plain_text() -> None:
+    bundle = render_bundle(turn(card(display=TABLE, latency_s=0.5), TextBlock("after")))
+    assert bundle["text/markdown"].startswith(
+        "> **tool** `f()` → done, 0.50 s\n"
+        ">\n"
+        "> 2 rows × 2 columns\n"
+        ">\n"
+        "> |  | city | speed |\n"
+        "> | ---: | --- | ---: |\n"
+        "> | 0 | Oslo | 1.5 |\n"
+        "> | 1 | &lt;b&gt; | NaN |\n"
+        "\n"
+        "after"
+    )
+    assert bundle["text/plain"].startswith("[tool] f() -> done 0.50 s\n\nafter")
+    again = render_markdown_html(bundle["text/markdown"])
+    assert again.count("<table>") == 1
+    assert again.count("<td") == 6
+
+
+def test_an_image_is_shown_in_the_page_and_needs_no_click() -> None:
+    picture = ImageDisplay("image/png", png())
+    bundle = render_bundle(turn(card(name="plot", display=picture)))
+    reader = read_strictly(bundle["text/html"])
+    assert reader.sources == ["data:image/png;base64," + base64.b64encode(png()).decode()]
+    assert '<img class="createagents-image" alt="image returned by plot" src="data:' in bundle["text/html"]
+    assert ' open><summary style="cursor:pointer"><code>plot()' in bundle["text/html"]
+    assert f"image: image/png, 1 × 1 pixels, {len(png())} bytes" in bundle["text/markdown"]
+    assert "base64" not in bundle["text/markdown"] + bundle["text/plain"] + json.dumps(bundle[BUNDLE_MIME])
+
+
+def test_an_image_that_is_too_large_is_not_in_the_page() -> None:
+    huge = ImageDisplay("image/png", png(100_000, 100_000))
+    assert "<img" not in tool_card_html(card(display=huge), False)
+
+
 def test_reasoning_is_folded_and_marked() -> None:
     html = render_bundle(turn(ReasoningBlock("**so**")))["text/html"]
     assert '<details class="createagents-reasoning"' in html
@@ -143,6 +281,29 @@ def test_the_status_line_has_every_number_that_is_known() -> None:
         "analyst · openai/gpt-4.1-mini · done · 3.2 s · first token 0.40 s · 23 → 1,540 tokens · 48 tokens/s"
         " · demo provider: canned text"
     )
+
+
+@pytest.mark.parametrize(
+    ("cost", "words"),
+    [
+        (0.0, "$0"),
+        (0.000001, "<$0.0001"),
+        (0.0001, "$0.00010"),
+        (0.00423, "$0.0042"),
+        (0.0423, "$0.042"),
+        (0.1, "$0.10"),
+        (1.255, "$1.25"),
+        (1234.5, "$1,234.50"),
+    ],
+)
+def test_the_cost_is_told_with_the_digits_that_mean_something(cost: float, words: str) -> None:
+    assert dollars(cost) == words
+    plain = render_bundle(turn(tokens_per_s=48.2, cost_usd=cost, demo=True))["text/plain"]
+    assert plain.endswith(f"done · 48 tokens/s · {words} · demo provider: canned text")
+
+
+def test_the_cost_is_left_out_where_it_is_unknown() -> None:
+    assert "$" not in render_bundle(turn())["text/plain"]
 
 
 def test_an_error_is_shown_after_the_text_that_arrived() -> None:

@@ -10,7 +10,7 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 import pytest
-from family import Ledger, ScriptedProvider
+from family import Ledger, ScriptedProvider, png
 
 from createagents_nb import Agent, BaseTool, ChatWithAgentUseCase, StreamingResponseDTO, ToolExecutor, tool
 from createagents_nb.agent.call_record import CallRecord, CellRef, current_cell
@@ -23,6 +23,7 @@ from createagents_nb.agent.events import (
     Usage,
 )
 from createagents_nb.agent.history import History, Message
+from createagents_nb.agent.tool_display import ImageDisplay
 from createagents_nb.errors import InvalidMessageError, RateLimitError
 
 
@@ -432,6 +433,34 @@ async def test_usage_is_summed_over_rounds_and_unknown_stays_none(provider: Scri
     assert (second.response_model, second.retries) == ("scripted-1-2026", 2)
     assert (first.load_s, first.prompt_eval_s, first.eval_s) == (None, None, None)
     assert response.requests == (first, second)
+
+
+@pytest.mark.asyncio
+async def test_cost_is_summed_over_the_rounds_that_report_it(provider: ScriptedProvider) -> None:
+    ledger = Ledger()
+    for number, cost in enumerate((0.25, None, 0.5)):
+        call = [] if number == 2 else [wants("double", {"number": 1}, f"call_{number}")]
+        provider.enqueue("a", *call, RoundEnded("stop", Usage(cost_usd=cost)))
+    response = await ask(provider, agent(double), sink=ledger)
+    await response
+    assert response.usage == Usage(cost_usd=0.75)
+    assert ledger.settled[0].cost_usd == 0.75
+    assert [request.cost_usd for request in ledger.requests] == [0.25, None, 0.5]
+
+
+@pytest.mark.asyncio
+async def test_what_a_tool_shows_comes_with_its_end(provider: ScriptedProvider) -> None:
+    @tool
+    def plot() -> bytes:
+        """A plot."""
+        return png()
+
+    provider.enqueue(wants("plot"))
+    provider.enqueue("There.")
+    response = await ask(provider, agent(plot))
+    finished = [event async for event in response.events() if isinstance(event, ToolCallFinished)]
+    assert [event.display for event in finished] == [ImageDisplay("image/png", png())]
+    assert "shown to the user" in provider.calls[1].messages[-1].content
 
 
 @pytest.mark.asyncio

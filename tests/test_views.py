@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from createagents_nb.agent.events import (
     TurnDone,
 )
 from createagents_nb.agent.stream import StreamingResponseDTO
+from createagents_nb.agent.tool_display import TableDisplay
 from createagents_nb.notebook.snapshot import ReasoningBlock, TextBlock, ToolLine
 from createagents_nb.notebook.tracker import TurnTracker
 from createagents_nb.notebook.views import View, open_view
@@ -71,6 +73,28 @@ async def test_a_tool_that_was_asked_for_and_never_ran_does_not_stay_running() -
     tool = tracker.tool("c1")
     assert tool is not None
     assert tool.status == "not_run"
+
+
+@pytest.mark.asyncio
+async def test_what_a_tool_shows_and_what_the_agent_allows_reach_the_snapshot() -> None:
+    tracker = TurnTracker(StreamingResponseDTO(RECORD, remote_images=True))
+    table = TableDisplay(("a",), (("1",),), 1, 1)
+    tracker.apply(
+        [ToolCallRequested("c1", "rows", "{}"), ToolCallFinished("c1", "rows", 1, "ok", 0.5, "| a |", table)]
+    )
+    snapshot = tracker.snapshot()
+    (tool,) = snapshot.blocks
+    assert isinstance(tool, ToolLine)
+    assert tool.display is table
+    assert snapshot.remote_images
+    assert not TurnTracker(StreamingResponseDTO(RECORD)).snapshot().remote_images
+
+
+@pytest.mark.asyncio
+async def test_the_cost_reaches_the_snapshot() -> None:
+    response = StreamingResponseDTO(RECORD)
+    response.settle(replace(RECORD, status="ok", cost_usd=0.0042))
+    assert TurnTracker(response).snapshot().cost_usd == 0.0042
 
 
 @pytest.mark.asyncio

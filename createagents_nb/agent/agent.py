@@ -25,6 +25,7 @@ class Agent:
         config: validated options of a request.
         history: whole turns, oldest first.
         max_tool_rounds: how often in one turn tools are run and the model is asked again.
+        remote_images: whether a notebook may load the images that an answer links to.
 
     Example:
         >>> agent = Agent(name="helper", model="gpt-4.1-mini", instructions="Answer briefly.")
@@ -37,4 +38,5 @@ class Agent:
     config: Mapping[str, Any] = field(default_factory=dict)
     history: History = field(default_factory=History)
     max_tool_rounds: int = 20
+    remote_images: bool = False
     turn_numbers: Iterator[int] = field(default_factory=itertools.count, repr=False)

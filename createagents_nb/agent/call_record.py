@@ -62,6 +62,8 @@ class CallRecord:
     output_tokens: int | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cost_usd: float | None = None
+    """As the server reports it, of the rounds of which it does."""
     rounds: int = 0
     tool_calls: int = 0
     error_type: str | None = None
@@ -94,6 +96,7 @@ class RequestRecord:
     output_tokens: int | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cost_usd: float | None = None
     load_s: float | None = None
     prompt_eval_s: float | None = None
     eval_s: float | None = None

@@ -8,6 +8,7 @@ import uuid
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from ..errors import InvalidMessageError
 from ..logging_config import LoggingConfig, redact
@@ -20,6 +21,8 @@ from .stream import StreamingResponseDTO
 from .tool_executor import ToolExecutionResult, ToolExecutor
 
 __all__ = ["ChatWithAgentUseCase"]
+
+_Number = TypeVar("_Number", int, float)
 
 _logger = LoggingConfig.get_logger(__name__)
 
@@ -119,7 +122,7 @@ class _Turn:
             cell_id=cell.cell_id,
             execution_count=cell.execution_count,
         )
-        self.response = StreamingResponseDTO(self.record)
+        self.response = StreamingResponseDTO(self.record, remote_images=agent.remote_images)
         if sink is not None:
             sink.call_opened(self.record)
 
@@ -218,6 +221,7 @@ class _Turn:
                     outcome.status,
                     latency_s,
                     outcome.text,
+                    outcome.display,
                 )
             )
             record = ToolRecord(
@@ -262,6 +266,7 @@ class _Turn:
             output_tokens=_sum(known.output_tokens, usage.output_tokens),
             cached_tokens=_sum(known.cached_tokens, usage.cached_tokens),
             reasoning_tokens=_sum(known.reasoning_tokens, usage.reasoning_tokens),
+            cost_usd=_sum(known.cost_usd, usage.cost_usd),
         )
         self.response.update(self.record, record)
         if self.sink is not None:
@@ -298,7 +303,7 @@ class _Turn:
         return self.response.text[self.round_text_from :]
 
 
-def _sum(known: int | None, more: int | None) -> int | None:
+def _sum(known: _Number | None, more: _Number | None) -> _Number | None:
     return known if more is None else (known or 0) + more
 
 

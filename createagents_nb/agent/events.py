@@ -5,10 +5,12 @@ A piece of text is a plain ``str``: nothing is built per token. Everything else 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from .call_record import CallStatus, ToolStatus
+from .tool_display import ToolDisplay
 
 __all__ = [
     "Event",
@@ -19,6 +21,7 @@ __all__ = [
     "ToolCallStarted",
     "TurnDone",
     "Usage",
+    "cost_in_usd",
 ]
 
 
@@ -55,11 +58,13 @@ class ToolCallFinished:
     latency_s: float
     result: str
     """As the model is told it: the result, or the error in words it can act on."""
+    display: ToolDisplay | None = None
+    """As the user may be shown it, where that is more than the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts and server timings of one round trip; None where the server does not say."""
+    """Token counts, server timings and cost of one round trip; None where the server does not say."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -68,6 +73,18 @@ class Usage:
     load_s: float | None = None
     prompt_eval_s: float | None = None
     eval_s: float | None = None
+    cost_usd: float | None = None
+
+
+def cost_in_usd(reported: object) -> float | None:
+    """A server's own figure; None for what cannot be a cost: no number, negative, NaN, infinite."""
+    if isinstance(reported, bool) or not isinstance(reported, int | float):
+        return None
+    try:
+        cost = float(reported)
+    except OverflowError:
+        return None
+    return cost if math.isfinite(cost) and cost >= 0 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,9 @@ class StreamingResponseDTO:
     display_hook: ClassVar[Callable[[StreamingResponseDTO], None] | None] = None
     """How a notebook shows a response; set by the extension."""
 
-    def __init__(self, record: CallRecord) -> None:
+    def __init__(self, record: CallRecord, *, remote_images: bool = False) -> None:
         self._record = record
+        self._remote_images = remote_images
         self._requests: list[RequestRecord] = []
         self._tools: list[ToolRecord] = []
         self._loop = asyncio.get_running_loop()
@@ -95,10 +96,21 @@ class StreamingResponseDTO:
         return self._error
 
     @property
+    def remote_images(self) -> bool:
+        """Whether a notebook may load the images that the answer links to; see `CreateAgent`."""
+        return self._remote_images
+
+    @property
     def usage(self) -> Usage:
-        """Tokens of all rounds so far; None where the server does not say."""
+        """Tokens and cost of all rounds so far; None where the server does not say."""
         record = self._record
-        return Usage(record.input_tokens, record.output_tokens, record.cached_tokens, record.reasoning_tokens)
+        return Usage(
+            record.input_tokens,
+            record.output_tokens,
+            record.cached_tokens,
+            record.reasoning_tokens,
+            cost_usd=record.cost_usd,
+        )
 
     @property
     def finish_reason(self) -> str | None:

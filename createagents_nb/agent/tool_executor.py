@@ -18,7 +18,8 @@ from ..errors import InvalidToolError
 from ..logging_config import LoggingConfig, redact
 from .call_record import ToolStatus
 from .json_schema import describe_parameters
-from .tool_text import MAX_RESULT_CHARS, as_text, shortened
+from .tool_display import ToolDisplay
+from .tool_text import MAX_RESULT_CHARS, shortened, text_and_display
 from .tools import BaseTool
 
 __all__ = ["ToolExecutionResult", "ToolExecutor"]
@@ -42,6 +43,7 @@ class ToolExecutionResult:
             ``cancelled``.
         latency_s: from the start of the execution to its end, None if it was not started.
         text: what the model is told; made from ``result`` or ``error`` when not given.
+        display: the table or image that the user may be shown, as the tool returned it; made with ``text``.
 
     Example:
         >>> ToolExecutionResult(success=True, result={"rows": 3}).text
@@ -54,13 +56,16 @@ class ToolExecutionResult:
     status: ToolStatus = "ok"
     latency_s: float | None = None
     text: str = ""
+    display: ToolDisplay | None = None
 
     def __post_init__(self) -> None:
         if not self.success and self.status == "ok":
             object.__setattr__(self, "status", "error")
         if not self.text:
-            text = as_text(self.result) if self.success else f"Error: {self.error or 'the tool failed'}"
+            told = (f"Error: {self.error or 'the tool failed'}", None)
+            text, display = text_and_display(self.result) if self.success else told
             object.__setattr__(self, "text", text)
+            object.__setattr__(self, "display", self.display or display)
 
 
 class ToolExecutor:
@@ -123,7 +128,9 @@ class ToolExecutor:
             )
         if outcome.error is not None:
             return self._failed("error", _told(outcome.error), latency_s)
-        return ToolExecutionResult(True, outcome.value, latency_s=latency_s, text=outcome.text)
+        return ToolExecutionResult(
+            True, outcome.value, latency_s=latency_s, text=outcome.text, display=outcome.display
+        )
 
     def unknown(self, name: str, available: Iterable[str]) -> ToolExecutionResult:
         """What the model is told when it asks for a tool that does not exist: the names that do, closest first."""
@@ -159,7 +166,7 @@ class ToolExecutor:
                     value = _collected(value, given_up)
                 if inspect.isawaitable(value) or inspect.isasyncgen(value):
                     return _Outcome(value)
-                return _Outcome(value, as_text(value, self._max_result_chars))
+                return _Outcome(value, *text_and_display(value, self._max_result_chars))
             except KeyboardInterrupt as error:
                 if threading.current_thread() is threading.main_thread():
                     raise  # the user's interrupt, and not the tool's
@@ -178,7 +185,9 @@ class ToolExecutor:
             raise
         except BaseException as error:  # so is a CancelledError of something it waited for
             return _Outcome(error=error)
-        return outcome if value is outcome.value else _Outcome(value, as_text(value, self._max_result_chars))
+        if value is outcome.value:
+            return outcome
+        return _Outcome(value, *text_and_display(value, self._max_result_chars))
 
     def _failed(self, status: ToolStatus, message: str, latency_s: float | None = None) -> ToolExecutionResult:
         error = shortened(redact(message), self._max_result_chars)
@@ -190,6 +199,7 @@ class ToolExecutor:
 class _Outcome:
     value: Any = None
     text: str = ""
+    display: ToolDisplay | None = None
     error: BaseException | None = None
 
 

@@ -10,7 +10,9 @@ from datetime import date, datetime, time
 from enum import Enum
 from typing import Any
 
-__all__ = ["MAX_RESULT_CHARS", "as_text", "frame_text", "shortened"]
+from .tool_display import ToolDisplay, image_in, table_of
+
+__all__ = ["MAX_RESULT_CHARS", "as_text", "frame_text", "shortened", "text_and_display"]
 
 MAX_CELL_CHARS = 300
 MAX_RESULT_CHARS = 100_000
@@ -21,6 +23,8 @@ NOTHING = "(the tool returned nothing)"
 def as_text(value: Any, max_chars: int = MAX_RESULT_CHARS) -> str:
     """Strings as they are, tables as Markdown, structures as JSON, the rest as ``str()``; never raises.
 
+    Of an image the model is told what it is, and that the user sees it.
+
     Args:
         value: what a tool returned.
         max_chars: where the text is cut; a note says how much was.
@@ -29,11 +33,20 @@ def as_text(value: Any, max_chars: int = MAX_RESULT_CHARS) -> str:
         >>> as_text({"a": (1, 2)})
         '{"a": [1, 2]}'
     """
+    return text_and_display(value, max_chars)[0]
+
+
+def text_and_display(value: Any, max_chars: int = MAX_RESULT_CHARS) -> tuple[str, ToolDisplay | None]:
+    """`as_text` and `display_of` in one: a picture is drawn once."""
+    image = image_in(value)
+    if image is not None:
+        note = "shown to the user" if image.is_showable else "too large to be shown to the user"
+        return shortened(f"<{image}; {note}>", max_chars), image if image.is_showable else None
     try:
         text = _text(value)
     except Exception:  # a __str__ or __repr__ of the user's may raise anything
         text = f"<{type(value).__name__}>"
-    return shortened(text, max_chars)
+    return shortened(text, max_chars), table_of(value)
 
 
 def shortened(text: str, max_chars: int = MAX_RESULT_CHARS) -> str:

@@ -168,6 +168,7 @@ class MetricsRecorder:
             "output_tokens": reply.usage.output_tokens,
             "cached_tokens": reply.usage.cached_tokens,
             "reasoning_tokens": reply.usage.reasoning_tokens,
+            "cost_usd": reply.usage.cost_usd,
             "error_type": type(error).__name__ if isinstance(error, BaseException) else None,
             "error": None if error is None else redact(str(error)),
         }

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from createagents_nb.agent.events import Usage
+from createagents_nb.agent.events import Usage, cost_in_usd
 
 __all__ = ["Reply", "read_reply"]
 
@@ -52,6 +52,7 @@ def _openai_usage(usage: object) -> Usage:
         output_tokens=_number(_get(usage, "completion_tokens")),
         cached_tokens=_number(_get(_get(usage, "prompt_tokens_details"), "cached_tokens")),
         reasoning_tokens=_number(_get(_get(usage, "completion_tokens_details"), "reasoning_tokens")),
+        cost_usd=cost_in_usd(_get(usage, "cost")),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["clean_text", "code_fence", "hide_invisible", "one_line", "shorten"]
+__all__ = ["INVISIBLE", "TextCleaner", "clean_text", "code_fence", "hide_invisible", "one_line", "shorten"]
 
 _LINE_ENDS = re.compile("\r\n?|[\u2028\u2029]")
 _TERMINAL_ESCAPES = re.compile(
@@ -12,11 +12,15 @@ _TERMINAL_ESCAPES = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x90\x9d])[^\x07\x1b\x9c\n]{0,4096}(?:\x07|\x1b\\|\x9c)"  # OSC, DCS: titles, links
     r"|\x1b[ -/]*[0-~]?"
 )
+_UNFINISHED = re.compile(
+    r"(?:\r|(?:\x1b\[|\x9b)[0-?]*[ -/]*|(?:\x1b[\]PX^_]|[\x90\x9d])[^\x07\x1b\x9c\n]{0,4096}\x1b?|\x1b[ -/]*)\Z"
+)
 # Overrides and isolates let text read as something it is not; zero-width characters and the tag block
 # hide text from the reader. Right-to-left marks and joiners stay: Persian, Hindi and emoji need them.
-_INVISIBLE = re.compile(
+INVISIBLE = (
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
+_INVISIBLE = re.compile(INVISIBLE)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -32,6 +36,30 @@ def clean_text(text: str) -> str:
     'red\n'
     """
     return hide_invisible(_TERMINAL_ESCAPES.sub("", _LINE_ENDS.sub("\n", text)))
+
+
+class TextCleaner:
+    r"""`clean_text` for text that comes in pieces: what is fed, and the `rest`, add up to the same.
+
+    >>> cleaner = TextCleaner()
+    >>> cleaner.feed("a\x1b[3") + cleaner.feed("1mb\r") + cleaner.rest()
+    'ab\n'
+    """
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """The clean text of which ``piece`` makes certain; the beginning of a terminal escape is held back."""
+        text = self._held + piece
+        unfinished = _UNFINISHED.search(text)
+        self._held = text[unfinished.start() :] if unfinished else ""
+        return clean_text(text[: len(text) - len(self._held)])
+
+    def rest(self) -> str:
+        """What was held back, when nothing more comes."""
+        held, self._held = self._held, ""
+        return clean_text(held)
 
 
 def one_line(text: str, limit: int = 200) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pygments.token import _TokenType
 
-__all__ = ["LANGUAGES", "color_code", "language_of"]
+__all__ = ["COLORS", "LANGUAGES", "color_code", "language_of"]
 
 MAX_COLORED_CHARS = 30_000
 MAX_COLORING_S = 0.3
@@ -68,7 +68,7 @@ _PLAIN = {"", "text"}
 _SLOW = re.compile(r"\s{100}|[^\n]{1000}")
 
 # Fallbacks are middle tones: readable on white and on the dark grey of editors that have no --jp variables.
-_COLORS = {
+COLORS = {
     "keyword": "#8250df",
     "atom": "#8250df",
     "number": "#1a7f37",
@@ -125,7 +125,7 @@ def language_of(info: str) -> str:
 
 def _style(kind: str) -> str:
     slant = ";font-style:italic" if kind == "comment" else ""
-    return f"color:var(--jp-mirror-editor-{kind}-color,{_COLORS[kind]}){slant}"
+    return f"color:var(--jp-mirror-editor-{kind}-color,{COLORS[kind]}){slant}"
 
 
 def color_code(code: str, language: str) -> str:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from .clean_text import hide_invisible
 from .code_color import color_code, language_of
-from .links import image_text, is_safe_href, web_address
-from .maths import is_safe_tex
-from .styles import FORMULA, TASK
+from .links import image_text, is_remote_image, is_safe_href, web_address
+from .maths import MAX_FORMULAS, is_safe_tex
+from .styles import FORMULA, IMAGE, TASK
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
@@ -22,7 +22,6 @@ LINK_ATTRIBUTES = 'target="_blank" rel="noopener noreferrer"'
 MATHS_CLASSES = "createagents-maths mathjax_process tex2jax_process"
 
 _MAX_COLORED_CHARS = 100_000
-_MAX_FORMULAS = 2_000
 _PAIRS = {
     "blockquote": ("blockquote", "\n"),
     "bullet_list": ("ul", "\n"),
@@ -47,12 +46,13 @@ def _anchor(href: str) -> str:
 
 
 class _HtmlWriter:
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, remote_images: bool) -> None:
         self.out: list[str] = []
         self.size = 0
         self.limit = limit
+        self.remote_images = remote_images
         self.colorable = _MAX_COLORED_CHARS
-        self.formulas = _MAX_FORMULAS
+        self.formulas = MAX_FORMULAS
         self.links: list[bool] = []
 
     def put(self, html: str) -> None:
@@ -121,6 +121,11 @@ class _HtmlWriter:
 
     def image(self, token: Token) -> str:
         text, address = escape(image_text(token)), web_address(token)
+        if self.remote_images and is_remote_image(address):
+            return (
+                f'<img src="{escape(address)}" alt="{text}" class="createagents-image" loading="lazy" '
+                f'referrerpolicy="no-referrer" style="{IMAGE}">'
+            )
         return text if self.links or not address else f"{_anchor(address)}{text}</a>"
 
     def code(self, code: str, language: str) -> str:
@@ -142,8 +147,11 @@ class _HtmlWriter:
         return f'<div class="{MATHS_CLASSES}" dir="ltr" style="{FORMULA}">{formula}</div>\n'
 
 
-def write_html(tokens: Sequence[Token], *, limit: int) -> str:
-    """HTML of at most ``limit`` characters; raises `TooLargeError` beyond that."""
-    writer = _HtmlWriter(limit)
+def write_html(tokens: Sequence[Token], *, limit: int, remote_images: bool = False) -> str:
+    """HTML of at most ``limit`` characters; raises `TooLargeError` beyond that.
+
+    ``remote_images``: an image of the web is loaded by whoever looks at the page; otherwise it is a link.
+    """
+    writer = _HtmlWriter(limit, remote_images)
     writer.write(tokens)
     return "".join(writer.out)

@@ -10,11 +10,12 @@ from .clean_text import hide_invisible
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
-__all__ = ["image_text", "is_safe_href", "web_address"]
+__all__ = ["image_text", "is_remote_image", "is_safe_href", "web_address"]
 
 MAX_HREF_CHARS = 2_000
 
 _SAFE_HREF = re.compile(r"(?:https?:|mailto:|#)", re.IGNORECASE)
+_REMOTE = re.compile(r"https?://[^/\\?#]", re.IGNORECASE)
 
 
 def is_safe_href(url: str) -> bool:
@@ -22,8 +23,16 @@ def is_safe_href(url: str) -> bool:
     return len(url) <= MAX_HREF_CHARS and _SAFE_HREF.match(url) is not None
 
 
+def is_remote_image(url: str) -> bool:
+    """Whether a page may load an image from here, where remote images are allowed: http or https, with a host.
+
+    Without the slashes a browser takes ``https:x`` for a path of the page's own server.
+    """
+    return is_safe_href(url) and _REMOTE.match(url) is not None
+
+
 def image_text(token: Token) -> str:
-    """What stands for an image, which is never loaded: its alternative text, else a word."""
+    """What stands for an image that is not loaded: its alternative text, else a word."""
     words = "".join(child.content for child in token.children or [] if child.type in ("text", "code_inline"))
     return hide_invisible(words).strip() or "image"
 

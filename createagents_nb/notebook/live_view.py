@@ -1,10 +1,12 @@
-"""One widget a turn: text goes to the page as deltas, Stop comes back."""
+"""One widget a turn: what happens goes to the page as deltas, Stop comes back."""
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,40 +17,75 @@ import traitlets
 from IPython.display import display, update_display
 
 from .. import bridge
-from ..agent.events import Event, Reasoning, ToolCallFinished, ToolCallRequested
+from ..agent.events import Event, RoundEnded, ToolCallFinished
 from ..agent.stream import StreamingResponseDTO
-from .snapshot import ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
-from .static_bundle import render_bundle
+from .pieces import PieceWriter
+from .snapshot import TurnSnapshot
+from .static_bundle import error_html, render_bundle
 from .tracker import TurnTracker
-from .words import TOOL_WORDS, call_of, seconds, status_parts
+from .words import CALL_WORDS, running_status, status_parts
 
-__all__ = ["LiveView", "TurnWidget"]
+__all__ = ["Frontend", "LiveView", "TurnWidget"]
 
 _STATIC = Path(__file__).parent / "static"
-_FIRST_SNAPSHOT_S, _SNAPSHOT_S = 0.3, 1.0
 
-Piece = tuple[str, str] | tuple[str, str, str]
-"""What goes over the wire: ``("text", …)``, ``("reasoning", …)`` or ``("tool", id, line)``."""
+
+@cache
+def _source() -> str:
+    return (_STATIC / "frontend.js").read_text("utf-8")
+
+
+class Frontend(anywidget.AnyWidget):
+    """Carries the front end's code to the page, once a kernel: a widget's code travels with every widget.
+
+    Its module makes itself known to the page under `name`, where the loaders of all turns find it.
+    """
+
+    _esm = _STATIC / "frontend.js"
+
+    name = traitlets.Unicode().tag(sync=True)
+
+
+_frontends: list[Frontend] = []
+
+
+def _frontend() -> Frontend:
+    """This kernel's; another one when somebody has closed all widgets."""
+    if not _frontends or _frontends[-1].comm is None:
+        digest = hashlib.sha256(_source().encode()).hexdigest()[:12]
+        _frontends[:] = [Frontend(name=f"createagents-nb {digest}")]
+    return _frontends[-1]
 
 
 class TurnWidget(anywidget.AnyWidget):
-    """The page's half is ``static/view.js``.
+    """The page's half is built from ``frontend/src``.
 
-    Messages to the page: ``{"type": "delta" | "snapshot", "seq": n, "pieces": [...]}``; from it:
-    ``{"type": "stop"}``, and ``{"type": "hello"}``, which asks for a snapshot, with ``"view": "new"`` once a view.
+    Messages to the page: ``{"type": "delta", "seq": n, "pieces": […], "status": […]}``, where ``status`` is there when
+    it has changed; ``{"type": "snapshot", …}`` with all that there is; ``{"type": "end", "ended": {…}}``, the last;
+    ``{"type": "frontend", "source": …}``. From it: ``{"type": "stop"}``; ``{"type": "hello"}``, which asks for a
+    snapshot, with ``"view": "new"`` once a view; ``{"type": "frontend"}``, when it cannot get the front end.
     """
 
-    _esm = _STATIC / "view.js"
+    _esm = _STATIC / "loader.js"
 
     about = traitlets.Dict().tag(sync=True)
-    """What the status line says of the turn: agent, provider, model, demo."""
-    snapshot = traitlets.Dict().tag(sync=True)
-    """``{"seq": n, "elapsed_s": s, "pieces": […]}``: where a view begins that was not there from the start.
+    """What does not change in a turn: agent, whether remote images are loaded, the first status line."""
+    snapshot = traitlets.Dict().tag(sync=True, to_json=lambda _, widget: widget.text_so_far())
+    """``{"seq": n, "elapsed_s": s, "pieces": […], "status": […]}``: where a page begins that was not there before.
 
-    With ``"ended"``, the status line, for a view that is not replaced at the end.
+    It is made when somebody asks for the widget's state, so that it is never old and costs nothing in between.
     """
     interrupt = traitlets.Unicode("").tag(sync=True)
     """Id of the kernel that Stop must interrupt, where the kernel hears no messages while a cell runs."""
+    frontend_id = traitlets.Unicode().tag(sync=True)
+    frontend_name = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, view: LiveView, **traits: Any) -> None:
+        self._live_view = view
+        super().__init__(**traits)
+
+    def text_so_far(self) -> dict[str, Any]:
+        return self._live_view.so_far()
 
 
 class LiveView:
@@ -57,20 +94,23 @@ class LiveView:
     def __init__(self, response: StreamingResponseDTO, tracker: TurnTracker) -> None:
         self._response, self._tracker = response, tracker
         self._id = uuid.uuid4().hex
-        self._seq = 0
-        self._snapshot_at, self._snapshot_chars, self._chars = time.perf_counter(), 0, 0
-        self._opened_at = self._snapshot_at
+        self._writer = PieceWriter(response)
+        self._sent = (0, 0)  # messages, and the events that were in them: one value, for threads
+        self._status: list[str | None] = running_status(tracker.snapshot())
+        self._ended: dict[str, Any] | None = None
+        self._opened_at = time.perf_counter()
         self._views = 0
-        record = response.record
+        frontend = _frontend()
         self.widget = TurnWidget(
+            self,
             about={
-                "agent": record.agent,
-                "provider": record.provider,
-                "model": record.model,
-                "demo": record.provider == "demo",
+                "agent": response.record.agent,
+                "remote_images": response.remote_images,
+                "status": self._status,
             },
-            snapshot={"seq": 0, "pieces": []},
             interrupt=_kernel_to_interrupt(),
+            frontend_id=frontend.model_id,
+            frontend_name=frontend.name,
         )
         self.widget.on_msg(self._on_message)
 
@@ -82,68 +122,65 @@ class LiveView:
         display(bundle, raw=True, display_id=self._id)
 
     def update(self, events: Sequence[Event]) -> None:
-        pieces = _pieces(events, self._tracker)
-        if not pieces:
+        pieces = self._writer.write(events)
+        seq, count = self._sent
+        status = self._new_status(events, is_first=seq == 0)
+        if not pieces and status is None:
+            self._sent = seq, count + len(events)
             return
-        self._seq += 1
-        self._chars += sum(len(piece[-1]) for piece in pieces)
-        self.widget.send({"type": "delta", "seq": self._seq, "pieces": pieces})
-        self._keep_snapshot()
+        self._sent = seq + 1, count + len(events)
+        message = {"type": "delta", "seq": seq + 1, "pieces": pieces}
+        self.widget.send(message if status is None else {**message, "status": status})
 
     def close(self, snapshot: TurnSnapshot) -> None:
+        self._ended = {
+            "status": " · ".join(status_parts(snapshot)),
+            "words": CALL_WORDS[snapshot.status],
+            "error": error_html(snapshot),
+        }
+        self.widget.send({"type": "end", "ended": self._ended})
         update_display(render_bundle(snapshot), raw=True, display_id=self._id)
+        # A page that was loaded again in mid-stream no longer hears what a cell displays: its view stays, ended.
         if self._views < 2:
             self.widget.close()
-            return
-        # A page that was loaded again in mid-stream no longer hears what a cell displays: its view stays, ended.
-        self.widget.snapshot = {**self._snapshot(), "ended": " · ".join(status_parts(snapshot))}
 
-    def _keep_snapshot(self) -> None:
-        # Sent when the text has doubled, so that all snapshots together are about twice the answer.
-        now = time.perf_counter()
-        due = _SNAPSHOT_S if self._snapshot_chars else _FIRST_SNAPSHOT_S
-        if now - self._snapshot_at >= due and self._chars >= 2 * self._snapshot_chars:
-            self._snapshot_at, self._snapshot_chars = now, self._chars
-            self.widget.snapshot = self._snapshot()
+    def so_far(self) -> dict[str, Any]:
+        """All that the page has been told until now. Safe from any thread."""
+        seq, count = self._sent
+        pieces = PieceWriter(self._response).write(self._response.events_so_far()[:count])
+        state = {
+            "seq": seq,
+            "elapsed_s": round(time.perf_counter() - self._opened_at, 1),
+            "pieces": pieces,
+            "status": self._status,
+        }
+        return state if self._ended is None else {**state, "ended": self._ended}
 
-    def _snapshot(self) -> dict[str, Any]:
-        elapsed_s = round(time.perf_counter() - self._opened_at, 1)
-        pieces = [_piece(block) for block in self._tracker.blocks()]
-        return {"seq": self._seq, "elapsed_s": elapsed_s, "pieces": pieces}
+    def _new_status(self, events: Sequence[Event], *, is_first: bool) -> list[str | None] | None:
+        changes = is_first or any(isinstance(event, RoundEnded | ToolCallFinished) for event in events)
+        if not changes or self._response.done:  # the end says it all
+            return None
+        status = running_status(self._tracker.snapshot())
+        if status == self._status:
+            return None
+        self._status = status
+        return status
 
     def _on_message(self, widget: Any, content: dict[str, Any], buffers: Any) -> None:
         # On some kernels this is another thread.
-        if content.get("type") == "stop":
+        kind = content.get("type")
+        if kind == "stop":
             self._response.cancel()
-        self._views += content.get("view") == "new"
-        if content.get("type") == "hello" and not self._response.done:
-            self._response.call_soon(self._send_snapshot)
+        elif kind == "frontend":
+            self._response.call_soon(lambda: self._send({"type": "frontend", "source": _source()}))
+        elif kind == "hello":
+            self._views += content.get("view") == "new"
+            if self._views > 1 or content.get("view") != "new":
+                self._response.call_soon(lambda: self._send({"type": "snapshot", **self.so_far()}))
 
-    def _send_snapshot(self) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         if self.widget.comm is not None:
-            self.widget.send({"type": "snapshot", **self._snapshot()})
-
-
-def _pieces(events: Sequence[Event], tracker: TurnTracker) -> list[Piece]:
-    pieces: list[Piece] = []
-    for event in events:
-        if isinstance(event, str | Reasoning):
-            kind, text = ("text", event) if isinstance(event, str) else ("reasoning", event.text)
-            if pieces and pieces[-1][0] == kind:
-                text = pieces.pop()[1] + text
-            pieces.append((kind, text))
-        elif isinstance(event, ToolCallRequested | ToolCallFinished):
-            tool = tracker.tool(event.tool_call_id)
-            if tool is not None:
-                pieces.append(_piece(tool))
-    return pieces
-
-
-def _piece(block: TextBlock | ReasoningBlock | ToolLine) -> Piece:
-    if isinstance(block, ToolLine):
-        took = f" · {seconds(block.latency_s)}" if block.latency_s is not None else ""
-        return "tool", block.tool_call_id, f"{call_of(block)} — {TOOL_WORDS[block.status]}{took}"
-    return ("reasoning" if isinstance(block, ReasoningBlock) else "text"), block.text
+            self.widget.send(message)
 
 
 def _kernel_to_interrupt() -> str:

@@ -23,6 +23,7 @@ from .styles import PLAIN_PRE
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
+    from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
     from markdown_it.utils import EnvType
 
@@ -47,8 +48,21 @@ def _parser() -> MarkdownIt:
     md = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_NESTING})
     md.enable(["table", "strikethrough"]).disable(["html_block", "html_inline"])
     md.validateLink = is_safe_href  # type: ignore[method-assign]
+    md.inline.ruler.before("escape", "backslash_space", _backslash_space)
     add_maths_rules(md)
     return md
+
+
+def _backslash_space(state: StateInline, silent: bool) -> bool:
+    """A backslash before a space is itself: the space may be one of the two that break a line, as in CommonMark."""
+    if not state.src.startswith("\\ ", state.pos):
+        return False
+    if not silent:
+        token = state.push("text_special", "", 0)
+        token.content = token.markup = "\\"
+        token.info = "escape"
+    state.pos += 1
+    return True
 
 
 def _mark_tasks(tokens: list[Token]) -> None:
@@ -92,11 +106,15 @@ class VettedText:
         cleaned = clean_text(text)
         return cls(cleaned, parse_markdown(cleaned))
 
-    def html(self) -> str:
-        """HTML that is safe in a trusted page; text that is no Markdown stands escaped in one ``<pre>``."""
+    def html(self, *, remote_images: bool = False) -> str:
+        """HTML that is safe in a trusted page; text that is no Markdown stands escaped in one ``<pre>``.
+
+        With ``remote_images`` the page loads images of the web, which are links otherwise.
+        """
         if self.tokens is not None:
             try:
-                return write_html(self.tokens, limit=2_000_000 + 10 * len(self.text))
+                limit = 2_000_000 + 10 * len(self.text)
+                return write_html(self.tokens, limit=limit, remote_images=remote_images)
             except TooLargeError:
                 logger.debug("Markdown grew too much as HTML")
         return f'<pre dir="auto" style="{PLAIN_PRE}">{escape(self.text, quote=False)}</pre>\n'

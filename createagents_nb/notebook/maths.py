@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["add_maths_rules", "is_safe_tex"]
 
 MAX_TEX_CHARS = 5_000
-_MAX_INLINE_CHARS = 1_000
-_MAX_BLOCK_LINES = 200
-_MAX_BRACES = 50
+MAX_INLINE_CHARS = 1_000
+MAX_BLOCK_LINES = 200
+MAX_BRACES = 50
+MAX_FORMULAS = 2_000
 
 _COMMAND = re.compile(r"\\([A-Za-z]+\*?|.|$)", re.DOTALL)
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*(?:\{([A-Za-z]*\*?)\})?")
@@ -48,7 +49,7 @@ def is_safe_tex(tex: str) -> bool:
         if char in "%#`":
             return False
         depth += (char == "{") - (char == "}")
-        if not 0 <= depth <= _MAX_BRACES:
+        if not 0 <= depth <= MAX_BRACES:
             return False
     return depth == 0
 
@@ -76,7 +77,7 @@ def _inline(state: StateInline, silent: bool) -> bool:
     else:
         return False
     begin = start + len(opener)
-    stop = min(state.posMax, begin + _MAX_INLINE_CHARS)
+    stop = min(state.posMax, begin + MAX_INLINE_CHARS)
     end = _closing_dollar(source, begin, stop) if opener == "$" else source.find(closer, begin, stop)
     tex = source[begin:end]
     # A code span or a link that begins inside was meant as such.
@@ -114,7 +115,7 @@ def _block(state: StateBlock, start_line: int, end_line: int, silent: bool) -> b
             return False
         pieces.append(text)
         line += 1
-        if line >= end_line or line - start_line > _MAX_BLOCK_LINES or state.sCount[line] < state.blkIndent:
+        if line >= end_line or line - start_line > MAX_BLOCK_LINES or state.sCount[line] < state.blkIndent:
             return False
         text = state.src[state.bMarks[line] + state.tShift[line] : state.eMarks[line]].rstrip()
         if not text:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from createagents_nb.agent.call_record import CallStatus, ToolStatus
+from createagents_nb.agent.tool_display import ToolDisplay
 
 __all__ = ["Block", "ReasoningBlock", "TextBlock", "ToolLine", "TurnSnapshot"]
 
@@ -39,6 +40,8 @@ class ToolLine:
     result: str | None = None
     """As the model was told it: the result, or the error in words."""
     round: int = 1
+    display: ToolDisplay | None = None
+    """As the user is shown it, where that is more than the text."""
 
 
 Block: TypeAlias = TextBlock | ReasoningBlock | ToolLine
@@ -63,7 +66,10 @@ class TurnSnapshot:
     input_tokens: int | None = None
     output_tokens: int | None = None
     tokens_per_s: float | None = None
+    cost_usd: float | None = None
     error_text: str | None = None
     error_type: str | None = None
     demo: bool = False
+    remote_images: bool = False
+    """Whether the images that the answer links to are loaded."""
     record: Mapping[str, Any] = field(default_factory=dict)

@@ -13,9 +13,10 @@ from typing import Any
 from . import styles
 from .clean_text import clean_text, code_fence, hide_invisible, one_line, shorten
 from .markdown_safe import VettedText, render_markdown_html
-from .markdown_tokens import UnsafeMarkdownError, code_span, escape_markdown
+from .markdown_tokens import UnsafeMarkdownError, escape_markdown
 from .snapshot import Block, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
-from .words import TOOL_WORDS, call_of, pretty_arguments, seconds, status_parts
+from .tool_card import tool_card_html, tool_card_markdown
+from .words import call_of, status_parts, tool_state
 
 __all__ = [
     "BUNDLE_MIME",
@@ -24,14 +25,15 @@ __all__ = [
     "TextBlock",
     "ToolLine",
     "TurnSnapshot",
+    "error_html",
     "render_bundle",
     "render_markdown_html",
+    "tool_card_html",
 ]
 
 BUNDLE_MIME = "application/vnd.createagents-nb+json"
 BUNDLE_VERSION = 1
 
-MAX_VALUE_CHARS = 10_000
 MAX_ERROR_CHARS = 2_000
 
 
@@ -70,21 +72,16 @@ def _html(snapshot: TurnSnapshot, texts: Mapping[str, VettedText]) -> str:
         match block:
             case TextBlock(text):
                 if text.strip():
-                    answer = texts[text].html()
+                    answer = texts[text].html(remote_images=snapshot.remote_images)
                     parts.append(
                         f'<div class="createagents-answer" dir="auto" style="{styles.ANSWER}">\n{answer}</div>\n'
                     )
             case ReasoningBlock(text):
                 if text.strip():
-                    parts.append(_reasoning_html(texts[text].html()))
+                    parts.append(_reasoning_html(texts[text].html(remote_images=snapshot.remote_images)))
             case ToolLine():
-                parts.append(_tool_html(block, show_rounds))
-    if snapshot.error_text or snapshot.error_type:
-        kind, text = _error(snapshot)
-        parts.append(
-            f'<div class="createagents-error" style="{styles.ERROR}">'
-            f"<strong>{escape(kind)}</strong>: {escape(text)}</div>\n"
-        )
+                parts.append(tool_card_html(block, show_rounds))
+    parts.append(error_html(snapshot))
     status = " · ".join(escape(part) for part in status_parts(snapshot))
     parts.append(f'<div class="createagents-status" style="{styles.STATUS}">{status}</div>\n')
     # Without these classes JupyterLab would typeset every dollar sign in the page; formulas that may be
@@ -101,36 +98,15 @@ def _reasoning_html(html: str) -> str:
     )
 
 
-def _tool_html(tool: ToolLine, show_round: bool) -> str:
-    state = " · ".join(_tool_state(tool, show_round))
-    html = (
-        f'<details class="createagents-tool" style="{styles.BOX}"><summary style="{styles.SUMMARY}">'
-        f"<code>{escape(call_of(tool))}</code> "
-        f'<span style="{styles.STATE}">— {escape(state)}</span></summary>\n'
-        + _value_html("Arguments", pretty_arguments(tool.arguments))
-    )
-    if tool.result is not None:
-        html += _value_html("Result" if tool.status == "ok" else "Error", tool.result)
-    return html + "</details>\n"
-
-
-def _value_html(label: str, value: str) -> str:
-    head, left_out = shorten(value, MAX_VALUE_CHARS)
-    text = escape(head, quote=False) or "(empty)"
-    note = f'<div style="{styles.LABEL}">… {left_out:,} more characters, not shown</div>\n' if left_out else ""
+def error_html(snapshot: TurnSnapshot) -> str:
+    """How the turn failed, or ``""``."""
+    if not (snapshot.error_text or snapshot.error_type):
+        return ""
+    kind, text = _error(snapshot)
     return (
-        f'<div style="{styles.LABEL}">{label}</div>\n'
-        f'<pre dir="auto" style="{styles.VALUE}"><code>{text}</code></pre>\n{note}'
+        f'<div class="createagents-error" style="{styles.ERROR}">'
+        f"<strong>{escape(kind)}</strong>: {escape(text)}</div>\n"
     )
-
-
-def _tool_state(tool: ToolLine, show_round: bool) -> list[str]:
-    state = [TOOL_WORDS.get(tool.status, "unknown state")]
-    if tool.latency_s is not None:
-        state.append(seconds(tool.latency_s))
-    if show_round:
-        state.append(f"round {int(tool.round)}")
-    return state
 
 
 def _error(snapshot: TurnSnapshot) -> tuple[str, str]:
@@ -147,8 +123,7 @@ def _markdown(snapshot: TurnSnapshot, texts: Mapping[str, VettedText], plain: st
     try:
         for block in snapshot.blocks:
             if isinstance(block, ToolLine):
-                state = ", ".join(_tool_state(block, show_round=False))
-                parts.append(f"> **tool** {code_span(call_of(block))} → {escape_markdown(state)}")
+                parts.append(tool_card_markdown(block))
                 continue
             if not block.text.strip():
                 continue
@@ -177,8 +152,7 @@ def _plain(snapshot: TurnSnapshot) -> str:
             case ReasoningBlock(text):
                 parts.append(f"[reasoning] {one_line(text)}")
             case ToolLine():
-                state = " ".join(_tool_state(block, show_round=False))
-                parts.append(f"[tool] {call_of(block)} -> {state}")
+                parts.append(f"[tool] {call_of(block)} -> {' '.join(tool_state(block))}")
     if snapshot.error_text or snapshot.error_type:
         kind, text = _error(snapshot)
         parts.append(f"{kind}: {text}")

@@ -5,13 +5,22 @@ from __future__ import annotations
 __all__ = [
     "ANSWER",
     "BOX",
+    "CELL",
     "ERROR",
+    "FOLD",
+    "FOLD_SUMMARY",
     "FORMULA",
+    "IMAGE",
     "LABEL",
+    "LONG_CELL",
+    "NUMBER",
+    "PICTURE",
     "PLAIN_PRE",
     "STATE",
     "STATUS",
     "SUMMARY",
+    "TABLE",
+    "TABLE_BOX",
     "TASK",
     "TURN",
     "VALUE",
@@ -33,5 +42,16 @@ PLAIN_PRE = "white-space:pre-wrap;overflow-wrap:break-word"
 VALUE = f"{PLAIN_PRE};max-height:24em;overflow:auto;margin:.2em 0"
 ERROR = "border-left:3px solid #d32f2f;margin:.5em 0;padding:.1em .7em"
 STATUS = f"margin-top:.6em;font-size:.85em;{_MUTED}"
+FOLD = "margin:.2em 0"
+FOLD_SUMMARY = f"{SUMMARY};font-size:.85em"
 TASK = "list-style:none"
 FORMULA = "overflow-x:auto;margin:.7em 0"
+IMAGE = "max-width:100%"
+# A plot without a background has black axes.
+PICTURE = f"{IMAGE};background:#fff"
+TABLE_BOX = "max-height:24em;overflow:auto;margin:.2em 0"
+TABLE = "border-collapse:collapse;font-size:.9em;margin:0"
+_CELL = f"{_LINE};padding:.2em .6em;vertical-align:top"
+CELL = f"{_CELL};text-align:start;white-space:nowrap"
+LONG_CELL = f"{_CELL};text-align:start;min-width:16em;max-width:30em;overflow-wrap:break-word"
+NUMBER = f"{_CELL};text-align:right;white-space:nowrap"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from ..agent.events import Event, Reasoning, ToolCallFinished, ToolCallRequested, ToolCallStarted, TurnDone
@@ -24,9 +24,14 @@ class TurnTracker:
         self._blocks: list[Block | list[str]] = []  # the last block of text grows as a list of pieces
         self._kind: type[Block] | None = None
         self._tools: dict[str, int] = {}
-        self._round = 1
+        self._sees_the_start = not response.events_so_far()
+        self._first_seen_s: float | None = None
 
-    def apply(self, events: Iterable[Event]) -> None:
+    def apply(self, events: Sequence[Event]) -> None:
+        if self._sees_the_start and self._first_seen_s is None:
+            # The exact figure comes with the end of the round.
+            if any(isinstance(event, str | ToolCallRequested) for event in events):
+                self._first_seen_s = (datetime.now(UTC) - self._response.record.started_at).total_seconds()
         for event in events:
             if type(event) is str:
                 self._grow(TextBlock, event)
@@ -38,9 +43,12 @@ class TurnTracker:
                 self._change(event.tool_call_id, round=event.round)
             elif isinstance(event, ToolCallFinished):
                 self._change(
-                    event.tool_call_id, status=event.status, latency_s=event.latency_s, result=event.result
+                    event.tool_call_id,
+                    status=event.status,
+                    latency_s=event.latency_s,
+                    result=event.result,
+                    display=event.display,
                 )
-
             elif isinstance(event, TurnDone):
                 for tool_call_id in self._tools:
                     tool = self.tool(tool_call_id)
@@ -72,13 +80,15 @@ class TurnTracker:
             status=record.status,
             blocks=self.blocks(),
             elapsed_s=elapsed_s,
-            ttft_s=record.ttft_s,
+            ttft_s=record.ttft_s if record.ttft_s is not None else self._first_seen_s,
             input_tokens=record.input_tokens,
             output_tokens=record.output_tokens,
             tokens_per_s=record.tokens_per_s if response.done else None,
+            cost_usd=record.cost_usd,
             error_text=record.error if with_error else None,
             error_type=record.error_type if with_error else None,
             demo=record.provider == "demo",
+            remote_images=response.remote_images,
             record=_record(response) if response.done else {},
         )
 

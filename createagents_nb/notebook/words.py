@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 from .clean_text import clean_text, one_line
 from .snapshot import ToolLine, TurnSnapshot
 
-__all__ = ["CALL_WORDS", "TOOL_WORDS", "call_of", "pretty_arguments", "seconds", "status_parts"]
+__all__ = [
+    "CALL_WORDS",
+    "TOOL_WORDS",
+    "call_of",
+    "dollars",
+    "pretty_arguments",
+    "running_status",
+    "seconds",
+    "status_parts",
+    "tool_state",
+]
 
 CALL_WORDS = {
     "running": "streaming…",
@@ -42,6 +53,18 @@ def seconds(value: float) -> str:
     return f"{int(value) // 60} min {int(value) % 60} s"
 
 
+def dollars(value: float) -> str:
+    """A cost for people, with the digits that tell: ``$12.50``, ``$0.13``, ``$0.0042``, ``<$0.0001``."""
+    if not math.isfinite(value) or value < 0:
+        return "? $"
+    if value == 0:
+        return "$0"
+    if value < 0.0001:
+        return "<$0.0001"
+    # Two digits that are not zero, and cents at least.
+    return f"${value:,.{max(2, 1 - math.floor(math.log10(value)))}f}"
+
+
 def _arguments(text: str) -> object:
     if len(text) > _MAX_ARGUMENTS_CHARS:
         return None
@@ -67,6 +90,16 @@ def pretty_arguments(text: str) -> str:
     return clean_text(text) if found is None else json.dumps(found, indent=2, ensure_ascii=False)
 
 
+def tool_state(tool: ToolLine, show_round: bool = False) -> list[str]:
+    """How a call went, in parts: ``["done", "0.02 s", "round 2"]``."""
+    state = [TOOL_WORDS.get(tool.status, "unknown state")]
+    if tool.latency_s is not None:
+        state.append(seconds(tool.latency_s))
+    if show_round:
+        state.append(f"round {int(tool.round)}")
+    return state
+
+
 def status_parts(turn: TurnSnapshot) -> list[str]:
     """The status line in parts, unknown ones left out."""
     parts = [one_line(turn.agent, 60), one_line(f"{turn.provider}/{turn.model}", 120), CALL_WORDS[turn.status]]
@@ -82,6 +115,15 @@ def status_parts(turn: TurnSnapshot) -> list[str]:
         parts.append(f"{turn.input_tokens:,} tokens in")
     if turn.tokens_per_s is not None and math.isfinite(turn.tokens_per_s):
         parts.append(f"{turn.tokens_per_s:.0f} tokens/s")
+    if turn.cost_usd is not None:
+        parts.append(dollars(turn.cost_usd))
     if turn.demo:
         parts.append("demo provider: canned text")
     return [part for part in parts if part]
+
+
+def running_status(turn: TurnSnapshot) -> list[str | None]:
+    """The status line of a turn that runs: None stands where a page puts the time that passes."""
+    parts: list[str | None] = [*status_parts(replace(turn, elapsed_s=None))]
+    parts.insert(parts.index(CALL_WORDS["running"]) + 1, None)
+    return parts

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ..agent.events import Event, Reasoning, RoundEnded, ToolCallRequested, Usage
+from ..agent.events import Event, Reasoning, RoundEnded, ToolCallRequested, Usage, cost_in_usd
 from ..errors import EmptyReplyError, ProtocolError, ProviderError
 from .broken_reply import ReplyDecoder, broken, incomplete
 from .wire import SSESplitter
@@ -61,6 +61,7 @@ class _Usage(msgspec.Struct):
     completion_tokens: int | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
+    cost: Any = None  # OpenRouter's, in USD; others put other things there
 
 
 class _Chunk(msgspec.Struct):
@@ -268,4 +269,5 @@ def _usage(usage: _Usage) -> Usage:
         output_tokens=usage.completion_tokens,
         cached_tokens=prompt.cached_tokens if prompt else None,
         reasoning_tokens=completion.reasoning_tokens if completion else None,
+        cost_usd=cost_in_usd(usage.cost),
     )

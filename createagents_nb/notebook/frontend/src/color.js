@@ -1,0 +1,158 @@
+// Colour for code, in the colours of `code_color.py`: another lexer, the same palette.
+
+import bash from "highlight.js/lib/languages/bash";
+import cpp from "highlight.js/lib/languages/cpp";
+import csharp from "highlight.js/lib/languages/csharp";
+import css from "highlight.js/lib/languages/css";
+import diff from "highlight.js/lib/languages/diff";
+import dockerfile from "highlight.js/lib/languages/dockerfile";
+import go from "highlight.js/lib/languages/go";
+import ini from "highlight.js/lib/languages/ini";
+import java from "highlight.js/lib/languages/java";
+import javascript from "highlight.js/lib/languages/javascript";
+import json from "highlight.js/lib/languages/json";
+import julia from "highlight.js/lib/languages/julia";
+import kotlin from "highlight.js/lib/languages/kotlin";
+import latex from "highlight.js/lib/languages/latex";
+import lua from "highlight.js/lib/languages/lua";
+import makefile from "highlight.js/lib/languages/makefile";
+import markdown from "highlight.js/lib/languages/markdown";
+import powershell from "highlight.js/lib/languages/powershell";
+import python from "highlight.js/lib/languages/python";
+import pythonRepl from "highlight.js/lib/languages/python-repl";
+import r from "highlight.js/lib/languages/r";
+import ruby from "highlight.js/lib/languages/ruby";
+import rust from "highlight.js/lib/languages/rust";
+import shell from "highlight.js/lib/languages/shell";
+import sql from "highlight.js/lib/languages/sql";
+import typescript from "highlight.js/lib/languages/typescript";
+import xml from "highlight.js/lib/languages/xml";
+import yaml from "highlight.js/lib/languages/yaml";
+import { createLowlight } from "lowlight";
+import constants from "./constants.json";
+
+/**
+ * @import { Child } from "./tree.js"
+ * @import { ElementContent } from "hast"
+ */
+
+const MAX_COLORED_CHARS = constants.limits.coloredChars;
+const SMALL = 2_000;
+const MAX_REMEMBERED = 50;
+
+/** @type {Record<string, string>} */
+const LANGUAGES = constants.languages;
+/** @type {Record<string, string>} */
+const COLORS = constants.codeColors;
+
+const lowlight = createLowlight({
+  bash, c: cpp, console: shell, cpp, csharp, css, diff, docker: dockerfile, go, html: xml, ini, java, javascript,
+  json, julia, kotlin, latex, lua, make: makefile, markdown, powershell, pycon: pythonRepl, python, r, ruby, rust,
+  sql, toml: ini, typescript, xml, yaml,
+}); // prettier-ignore
+// Grammars that embed another ask for it by its own name.
+lowlight.register({ "python-repl": pythonRepl });
+
+/** What highlight.js calls things, as the theme's palette calls them. @type {Record<string, string>} */
+const KINDS = {
+  "hljs-keyword": "keyword",
+  "hljs-literal": "atom",
+  "hljs-number": "number",
+  "hljs-built_in": "builtin",
+  "hljs-type": "builtin",
+  "hljs-string": "string",
+  "hljs-regexp": "string-2",
+  "hljs-symbol": "atom",
+  "hljs-title": "def",
+  "hljs-comment": "comment",
+  "hljs-doctag": "comment",
+  "hljs-meta": "meta",
+  "hljs-attr": "attribute",
+  "hljs-attribute": "attribute",
+  "hljs-name": "tag",
+  "hljs-tag": "tag",
+  "hljs-section": "header",
+  "hljs-addition": "tag",
+  "hljs-deletion": "error",
+  "hljs-operator": "operator",
+  "hljs-selector-tag": "tag",
+  "hljs-selector-class": "attribute",
+  "hljs-selector-id": "attribute",
+};
+
+/** Code that was coloured lately. @type {Map<string, Child[]>} */
+const remembered = new Map();
+
+/** @param {string} info A fence's info string. @returns {string} The known language that it names, or "". */
+export function languageOf(info) {
+  const word = /^\s*(\S+)/.exec(info)?.[1] ?? "";
+  const name = word.toLowerCase().replace(/^[{}.]+|[{}.]+$/g, "");
+  return Object.hasOwn(LANGUAGES, name) ? LANGUAGES[name] : "";
+}
+
+/** What a growing block showed last: its colours stay while text is added. */
+let growing = { language: "", code: "", children: /** @type {Child[]} */ ([]) };
+
+/**
+ * Code in coloured spans, where its language is known and it is not too long.
+ * @param {string} code @param {string} language
+ * @param {boolean} grows More of it may come: long code is then coloured anew only when it has grown by a quarter.
+ * @returns {Child[]}
+ */
+export function colored(code, language, grows) {
+  const plain = code ? [code] : [];
+  if (!lowlight.registered(language) || code.length > MAX_COLORED_CHARS || !code) return plain;
+  if (!grows || code.length < SMALL) return remember(code, language);
+  const known = growing;
+  if (known.language === language && code.startsWith(known.code) && code.length < 1.25 * known.code.length) {
+    const more = code.slice(known.code.length);
+    return more ? [...known.children, more] : known.children;
+  }
+  growing = { language, code, children: color(code, language) };
+  return growing.children;
+}
+
+/** @param {string} code @param {string} language */
+function remember(code, language) {
+  const key = `${language}\n${code}`;
+  let children = remembered.get(key);
+  if (!children) {
+    children = color(code, language);
+    if (remembered.size >= MAX_REMEMBERED) remembered.delete(/** @type {string} */ (remembered.keys().next().value));
+    remembered.set(key, children);
+  }
+  return children;
+}
+
+/** @param {string} code @param {string} language @returns {Child[]} */
+function color(code, language) {
+  /** @type {Child[]} */
+  const children = [];
+  let last = "";
+  /** @param {ElementContent[]} nodes @param {string} kind */
+  function walk(nodes, kind) {
+    for (const part of nodes) {
+      if (part.type === "element") {
+        const classes = /** @type {string[]} */ (part.properties.className ?? []);
+        walk(part.children, classes.map((name) => KINDS[name]).find(Boolean) ?? kind);
+      } else if (part.type === "text") {
+        const end = children.at(-1);
+        const holder = typeof end === "string" ? children : end?.children;
+        if (end !== undefined && holder && (kind === last || !part.value.trim())) {
+          holder[holder.length - 1] = `${holder.at(-1)}${part.value}`;
+        } else {
+          children.push(kind ? { tag: "span", attrs: { style: styleOf(kind) }, children: [part.value] } : part.value);
+          last = kind;
+        }
+      }
+    }
+  }
+  walk(/** @type {ElementContent[]} */ (lowlight.highlight(language, code).children), "");
+  return children;
+}
+
+/** @param {string} kind */
+function styleOf(kind) {
+  const slant = kind === "comment" ? ";font-style:italic" : "";
+  return `color:var(--jp-mirror-editor-${kind}-color,${COLORS[kind]})${slant}`;
+}

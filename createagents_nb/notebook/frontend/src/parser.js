@@ -1,0 +1,84 @@
+// Markdown to tokens: the twin of `markdown_safe.py`.
+
+import MarkdownIt from "markdown-it";
+import { backticks } from "./backticks.js";
+import constants from "./constants.json";
+import { addMathsRules } from "./maths.js";
+
+/** @import Token from "markdown-it/lib/token.mjs" */
+
+const { limits } = constants;
+const SAFE_HREF = /^(?:https?:|mailto:|#)/i;
+const TASK = /^\[([ xX])\][ \t]+(?=\S)/;
+
+/** @param {string} url A normalised link destination. */
+export function isSafeHref(url) {
+  return url.length <= limits.hrefChars && SAFE_HREF.test(url);
+}
+
+/** `maxNesting` is an option that the types do not know. */
+const OPTIONS = { html: false, maxNesting: limits.nesting };
+const md = new MarkdownIt("commonmark", OPTIONS);
+md.enable(["table", "strikethrough"]).disable(["html_block", "html_inline"]);
+md.validateLink = isSafeHref;
+addMathsRules(md);
+md.inline.ruler.at("backticks", backticks);
+
+/**
+ * @typedef {{ references: Record<string, { href: string, title: string }>, end?: (content: string) => string }} Env
+ * `references` is read and added to; `end` completes the last inline text, for an answer that has not ended.
+ */
+
+md.core.ruler.before("inline", "end_of_text", (state) => {
+  const { end } = /** @type {Env} */ (state.env);
+  if (!end) return;
+  const last = state.tokens.findLast((token) => !token.hidden && token.nesting === 0 && token.content.trim());
+  if (last?.type === "inline") last.content = end(last.content);
+});
+
+/** @param {string} text Whether it is too long to be taken as Markdown. */
+export function isTooLong(text) {
+  return text.length > limits.chars || count(text, "\n") > limits.lines || count(text, "[") > limits.brackets;
+}
+
+/** @param {string} text @param {string} char */
+function count(text, char) {
+  let found = 0;
+  for (let at = text.indexOf(char); at >= 0; at = text.indexOf(char, at + 1)) found += 1;
+  return found;
+}
+
+/** @param {Token[]} tokens */
+function markTasks(tokens) {
+  tokens.forEach((item, at) => {
+    if (item.type !== "list_item_open" || tokens[at + 1]?.type !== "paragraph_open") return;
+    const first = tokens[at + 2]?.children?.[0];
+    const task = first?.type === "text" && TASK.exec(first.content);
+    if (!first || !task) return;
+    first.content = first.content.slice(task[0].length);
+    item.meta = { checked: task[1] !== " " };
+  });
+}
+
+/**
+ * The tokens of clean text, or null where it nests too deep to be Markdown.
+ * @param {string} text @param {Env} env
+ */
+export function parse(text, env) {
+  const tokens = md.parse(text, env);
+  // At its limit the parser drops what is deeper.
+  if (tokens.some((token) => token.level >= limits.nesting - 2)) return null;
+  markTasks(tokens);
+  return tokens;
+}
+
+/**
+ * The lines at which the blocks of a text begin.
+ * @param {string} text
+ */
+export function blocksOf(text) {
+  /** @type {Token[]} */
+  const tokens = [];
+  md.block.parse(text, md, { references: {} }, tokens);
+  return tokens.flatMap(({ level, nesting, map }) => (level === 0 && nesting >= 0 && map ? [map[0]] : []));
+}

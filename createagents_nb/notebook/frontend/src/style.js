@@ -1,0 +1,39 @@
+// The look of what is only there while the page lives: the rest is written into the elements, as in the saved output.
+
+const CSS = `
+.createagents-live { font-family: var(--jp-content-font-family, system-ui, sans-serif);
+  font-size: var(--jp-content-font-size1, 14px); line-height: var(--jp-content-line-height, 1.6);
+  color: var(--jp-content-font-color1, inherit); overflow-wrap: anywhere; }
+.createagents-live table { margin-left: 0; margin-right: 0; }
+.createagents-live math { line-height: 1; }
+.createagents-live div.createagents-maths > math { margin: 1.3em 0; }
+.createagents-turn .highlight { position: relative; }
+.createagents-turn .createagents-status { font-variant-numeric: tabular-nums; }
+.createagents-button { font: inherit; font-family: var(--jp-ui-font-family, system-ui, sans-serif); cursor: pointer;
+  line-height: 1.3; padding: 0 0.7em; margin: 0 0 0 0.8em; border-radius: 3px; vertical-align: baseline;
+  color: var(--jp-ui-font-color1, #222); background: var(--jp-layout-color2, #eee);
+  border: 1px solid var(--jp-border-color1, #888); }
+.createagents-button:hover { background: var(--jp-layout-color3, #ddd); }
+.createagents-button:focus-visible, .createagents-turn summary:focus-visible {
+  outline: 2px solid var(--jp-brand-color1, #1976d2); outline-offset: 1px; }
+.createagents-button.createagents-stop { margin: 0 0.8em 0 0; font-weight: 600; }
+.createagents-button[aria-disabled="true"] { cursor: default; font-weight: normal; }
+.createagents-copy-code { position: absolute; top: 0.3em; right: 0.3em; font-size: 0.8em; opacity: 0; }
+.highlight:hover > .createagents-copy-code, .createagents-copy-code:focus-visible { opacity: 1; }
+@media (hover: none), (forced-colors: active) { .createagents-copy-code { opacity: 1; } }
+.createagents-announcer { position: fixed; left: 0; bottom: 0; width: 1px; height: 1px; margin: -1px; overflow: hidden;
+  clip-path: inset(50%); white-space: nowrap; border: 0; padding: 0; opacity: 0; pointer-events: none; }
+@media print { .createagents-button { display: none; } }
+`;
+
+/** @type {WeakSet<Document>} */
+const styled = new WeakSet();
+
+/** @param {Document} page */
+export function addStyle(page) {
+  if (styled.has(page)) return;
+  styled.add(page);
+  const style = page.createElement("style");
+  style.textContent = CSS;
+  page.head.append(style);
+}

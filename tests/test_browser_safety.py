@@ -1,0 +1,227 @@
+"""What a model, a tool or a server says stays text: in a real page, live and saved, trusted or not, and exported.
+
+The payloads are `hostile.py`'s and those of the HTML5 Security Cheatsheet, through every channel there is.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from family import Reply, ScriptedServer, delta, json_reply, sse
+from harmless import PageWatch
+from hostile import HOSTILE, NAMES, WRECKING, Case, aimed, read_h5sc, spoken, turn_of
+from lab import JupyterServer, NotebookPage
+from markdown_it import MarkdownIt
+from nbconvert import HTMLExporter, MarkdownExporter
+from playwright.sync_api import Browser, BrowserContext, expect
+
+from createagents_nb.notebook.static_bundle import render_bundle
+
+pytestmark = [pytest.mark.browser, pytest.mark.kernel]
+
+APPS = ["lab", "notebook"]
+END = "So it ends."
+LIVE, ENDED, AROUND = ".createagents-live", ".createagents-turn", ".jp-OutputArea"
+PROBE = '<p class="probe" onclick="0">A notebook that is not trusted takes the attribute away.</p>'
+ERROR_CHARS = 1_500
+
+SETUP = f"""
+%load_ext createagents_nb
+import asyncio, json
+from pathlib import Path
+import pandas as pd
+from IPython.display import HTML
+from createagents_nb import CreateAgent, tool
+
+spec = json.loads(Path("hostile.json").read_text())
+payloads = spec["payloads"]
+
+@tool
+def echo(text: str) -> str:
+    "Says it again."
+    return text
+
+@tool
+def fail(text: str) -> str:
+    "Raises it."
+    raise ValueError(text)
+
+@tool
+def table(start: int) -> pd.DataFrame:
+    "Names of columns and an index, and cells."
+    some = payloads[start:start + 15]
+    return pd.DataFrame([some] * 2, columns=some, index=pd.Index(some[:2], name=some[0]))
+
+@tool
+def picture() -> bytes:
+    "A GIF to some, a page to others."
+    return b"GIF89a\\x01\\x00\\x01\\x00/*<html><script>window.__xss=1</script>*/=1;"
+
+tools = [echo, fail, table, picture]
+agents = [
+    CreateAgent("openai", name=one["name"], model=one["model"], base_url=one["url"], api_key="k", tools=tools)
+    for one in spec["agents"]
+]
+HTML({PROBE!r})
+""".strip()
+BEGIN = "await asyncio.gather(*(agent.chat('Begin') for agent in agents))"
+
+
+@dataclass(frozen=True)
+class Script:
+    """The turns of all agents on scripted servers: what they say comes at once, their end when it is released."""
+
+    agents: list[dict[str, str]]
+    released: threading.Event
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was wrong, by the state in which the notebook was looked at."""
+
+    live: list[str]
+    ended: list[str]
+    trusted: list[str]
+    untrusted: list[str]
+    saved: Any
+
+
+@pytest.fixture(scope="module")
+def cases(shared_data: Path, beacons: ScriptedServer) -> list[Case]:
+    # Half a surrogate pair is no JSON to the client: that reply would be refused as a whole.
+    own = [aimed(payload, beacons.url).replace("\ud800", "\ufffd") for payload in HOSTILE]
+    return [*read_h5sc(shared_data, beacons.url), *map(Case, own)]
+
+
+@pytest.fixture(scope="module", params=APPS)
+def seen(
+    request: pytest.FixtureRequest,
+    window: BrowserContext,
+    jupyter: JupyterServer,
+    beacons: ScriptedServer,
+    cases: list[Case],
+) -> Seen:
+    """One notebook in which all channels are hostile at once: live, ended, loaded again, and as a stranger's."""
+    app = request.param
+    payloads = [case.payload for case in cases]
+    with ScriptedServer() as server, ScriptedServer() as tool_server:
+        script = enact(server, tool_server, payloads, beacons.url)
+        spec = {"payloads": payloads, "agents": script.agents}
+        (jupyter.root / "hostile.json").write_text(json.dumps(spec))
+        name = f"hostile-{app}.ipynb"
+        jupyter.write(name, [SETUP, BEGIN])
+        with NotebookPage(window, jupyter, name, app=app) as tab:
+            watch = PageWatch(tab.page, beacons, jupyter.url)
+            tab.run(0)
+            tab.wait_until_ended(0)
+            tab.run(1)
+            failing = sum(agent["fails"] == "at once" for agent in script.agents)
+            expect(tab.live(1)).to_have_count(len(script.agents) - failing)
+            for at in range(len(script.agents) - failing):
+                expect(tab.live(1).nth(at)).to_contain_text(END)
+            live = watch.problems(LIVE, AROUND, cases)
+            script.released.set()
+            tab.wait_until_ended(1)
+            expect(tab.turns(1)).to_have_count(len(script.agents))
+            expect(tab.live(1)).to_have_count(0)
+            ended = look_at_ended(tab, watch, cases, trusted=True)
+            saved = tab.save()
+            tab.reload()
+            tab.wait_until_ready()
+            trusted = look_at_ended(tab, watch, cases, trusted=True)
+        stranger = nbformat.from_dict({**saved, "metadata": {**saved.metadata, "signed_by": "nobody"}})
+        nbformat.write(stranger, jupyter.root / f"stranger-{app}.ipynb")
+        with NotebookPage(window, jupyter, f"stranger-{app}.ipynb", app=app) as tab:
+            watch = PageWatch(tab.page, beacons, jupyter.url)
+            untrusted = look_at_ended(tab, watch, cases, trusted=False)
+    return Seen(live, ended, trusted, untrusted, saved)
+
+
+def look_at_ended(tab: NotebookPage, watch: PageWatch, cases: list[Case], *, trusted: bool) -> list[str]:
+    expect(tab.cell(0).locator("p.probe[onclick]")).to_have_count(int(trusted))
+    expect(tab.cell(0).locator("p.probe")).to_have_count(1)
+    expect(tab.turns(1).locator("mjx-container").first).to_be_attached()  # Lab typesets, so it has come by
+    return watch.problems(ENDED, AROUND, cases)
+
+
+def enact(server: ScriptedServer, tool_server: ScriptedServer, payloads: list[str], home: str) -> Script:
+    """Every payload through every channel of a turn, in as few turns as that takes."""
+    names = [aimed(name, home) for name in NAMES]
+    released = threading.Event()
+    agents: list[dict[str, str]] = []
+
+    def add(reply: list[Any] | Reply, fails: str = "") -> None:
+        at = len(agents)
+        if not isinstance(reply, Reply):
+            reply = Reply(reply)
+        server.on(f"/{at}/v1/chat/completions", reply)
+        url = f"{server.url}/{at}/v1"
+        agents.append(
+            {"name": names[at % len(names)], "model": names[(at + 3) % len(names)], "url": url, "fails": fails}
+        )
+
+    def chunks(*bodies: dict[str, Any]) -> list[bytes]:
+        model = names[(len(agents) + 5) % len(names)]
+        return sse(*({**body, "model": model} for body in bodies), done=False)
+
+    say = spoken(payloads)
+    half = len(say) // 2
+    end = chunks(delta(finish="stop"))
+    ended = f"\n\n`````\n\n{END}\n\n"
+    add([*chunks(delta(say[:half]), delta(say[half:] + ended)), released, *end])
+    add([*chunks(delta(reasoning_content=say), delta(END)), released, *end])
+    add([*chunks(delta(f"<think>{say}"), delta(f"</think>{END}")), released, *end])
+    add([*chunks(delta(absurd(home) + ended)), released, *end])
+    for text in error_texts(payloads):
+        add(json_reply({"error": {"message": text, "type": text[:60], "code": text[:60]}}, "400 Bad Request"), "at once")
+    text = error_texts(payloads)[-1]
+    add([*chunks(delta(END)), released, *sse({"error": {"message": text, "type": "x"}})], "in the middle")
+
+    calls = []
+    for payload in payloads:
+        for tool, arguments in [
+            (payload, json.dumps({payload: payload})),
+            (payload, payload),
+            ("echo", json.dumps({"text": payload})),
+            ("fail", json.dumps({"text": payload})),
+        ]:
+            calls.append((tool, arguments))
+    calls += [("table", json.dumps({"start": start})) for start in range(0, len(payloads), 15)]
+    calls += [("picture", "{}"), (";".join(names), "{")]
+    deltas = [
+        delta(tool_calls=[{"index": at, "id": f"{names[0]}{at}", "function": {"name": tool, "arguments": arguments}}])
+        for at, (tool, arguments) in enumerate(calls)
+    ]
+    tool_server.enqueue(chunks(*deltas, delta(finish="tool_calls")))
+    tool_server.enqueue([*chunks(delta(END)), released, *end])
+    agents.append({"name": names[0], "model": names[1], "url": tool_server.openai_url, "fails": ""})
+    return Script(agents, released)
+
+
+def error_texts(payloads: list[str]) -> list[str]:
+    """All payloads in texts of errors that are shown whole."""
+    texts = [""]
+    for payload in payloads:
+        if len(texts[-1]) + len(payload) > ERROR_CHARS:
+            texts.append("")
+        texts[-1] += payload + "\n"
+    return texts
+
+
+def absurd(home: str) -> str:
+    """What is too deep or too much to be Markdown."""
+    return "\n\n".join(
+        [">" * 10_000 + f"<img src={home}/deep>", "[" * 5_000, "![" * 500 + "x" + f"]({home}/images)" * 500]
+    )
+
+
+@pytest.mark.parametrize("state", ["live", "ended", "trusted", "untrusted"])
+def test_nothing_hostile_becomes_more_than_text_in_a_notebook(seen: Seen, state: str) -> None:
+    assert getattr(seen, state) == []

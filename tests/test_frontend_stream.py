@@ -1,0 +1,104 @@
+"""The page's Markdown in Chromium, beside Python's: what has streamed in any pieces is what is saved."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import browser, find_chromium
+from playwright.sync_api import Page
+from test_markdown_safety import HOSTILE
+
+from createagents_nb.notebook.clean_text import clean_text
+from createagents_nb.notebook.static_bundle import render_markdown_html
+
+pytestmark = pytest.mark.browser
+
+STATIC = Path(__file__).parents[1] / "createagents_nb" / "notebook" / "static"
+DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+HARNESS = """async source => {
+    const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+    const { MarkdownStream } = (await import(url)).frontend;
+    // One line a node: colours in code and typeset formulas aside, which are another program's on either side.
+    function lines(node, depth = "") {
+        if (node instanceof Text) return [depth + JSON.stringify(node.data)];
+        if (node.matches(".createagents-maths")) return [depth + "FORMULA " + node.outerHTML.split(">")[0]];
+        const attributes = [...node.attributes].map(({ name, value }) => `${name}=${value}`).sort();
+        const head = depth + [node.localName, ...attributes].join(" ");
+        if (node.matches("code")) return [head, depth + " " + JSON.stringify(node.textContent)];
+        return [head, ...[...node.childNodes].flatMap(child => lines(child, depth + " "))];
+    }
+    function ofHtml(html) {
+        const holder = document.createElement("div");
+        holder.innerHTML = "\\n" + html;  // made by our renderer, which the other tests hold to its list of tags
+        return lines(holder);
+    }
+    function stream(pieces, each = () => {}) {
+        const holder = document.createElement("div");
+        const markdown = new MarkdownStream(holder);
+        for (const piece of pieces) {
+            markdown.append(piece);
+            markdown.render();
+            each(holder);
+        }
+        markdown.finish();
+        return holder;
+    }
+    window.difference = ([pieces, html]) => {
+        const streamed = lines(stream(pieces)).join("\\n"), saved = ofHtml(html).join("\\n");
+        return streamed === saved ? null : [streamed, saved];
+    };
+    window.shown = pieces => {
+        const seen = [];
+        const holder = stream(pieces, now => seen.push(now.innerHTML));
+        return [...seen, holder.innerHTML];
+    };
+}"""
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    path = find_chromium()
+    assert path is not None, "no Chromium: run `python scripts/ensure_chromium.py`, or set CHROMIUM=/path/to/it"
+    with browser(path) as running:
+        page = running.new_page()
+        page.evaluate(HARNESS, (STATIC / "frontend.js").read_text("utf-8"))
+        yield page
+
+
+def cut(text: str, seed: object) -> list[str]:
+    """``text`` in random pieces: some of a few characters, some long."""
+    rng = random.Random(f"{seed}")
+    longest = rng.choice([1, 3, 8, 40, 400])
+    pieces = []
+    while text:
+        size = rng.randint(1, longest)
+        pieces.append(text[:size])
+        text = text[size:]
+    return pieces
+
+
+def assert_streams_as_saved(page: Page, texts: list[str], cuts: int = 2) -> None:
+    for number, text in enumerate(texts):
+        cleaned = clean_text(text)
+        for seed in range(cuts):
+            pieces = cut(cleaned, (number, seed))
+            found: Any = page.evaluate("difference", [pieces, render_markdown_html(text)])
+            assert found is None, f"{text!r} in {pieces!r}:\n{found[0]}\n--- saved ---\n{found[1]}"
+
+
+def test_every_commonmark_example_streams_as_it_is_saved(page: Page) -> None:
+    file = DATA / "commonmark-spec.json"
+    if not file.exists():
+        pytest.skip(f"shared/data is missing: put commonmark-spec.json into {DATA}")
+    examples = [example["markdown"] for example in json.loads(file.read_text("utf-8"))]
+    assert_streams_as_saved(page, examples, cuts=3)
+
+
+def test_hostile_text_streams_as_it_is_saved(page: Page) -> None:
+    assert_streams_as_saved(page, [*HOSTILE, "\n\n".join(HOSTILE)])

@@ -86,10 +86,12 @@ class Answer:
     """From the kernel's end to the painted end of the text; infinite: given up."""
     tasks_s: list[float] = field(default_factory=list)
     """Long tasks in the page (> 50 ms)."""
-    received: int = 0
-    """Bytes over the websocket, to the page."""
     messages: Counter[str] = field(default_factory=Counter)
     """By type."""
+    sizes: Counter[str] = field(default_factory=Counter)
+    """Their bytes, all of them, by type."""
+    page_cpu_s: float = 0.0
+    """Of the page's main thread."""
     scroll: Scroll | None = None
 
 
@@ -157,10 +159,12 @@ class Tab:
     ) -> None:
         _, tokens, _, rate, self._kind = model.split("-")
         self._tokens, self._seconds, self._stamps = int(tokens), int(tokens) / int(rate), stamps
-        self._bytes, self._messages, self._ran = 0, Counter[str](), 0
+        self._messages, self._sizes, self._ran = Counter[str](), Counter[str](), 0
         context.once("page", lambda page: page.on("websocket", self._listen))
         self.notebook = NotebookPage(context, jupyter, name)
         self.page = self.notebook.page
+        self._devtools = context.new_cdp_session(self.page)
+        self._devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
         self.notebook.run(0)
         self.notebook.wait_until_ended(0)
         self._stamps.write_text("")
@@ -174,7 +178,8 @@ class Tab:
         limit_ms = (self._seconds + LATE_S) * 1000
         options = {"cell": cell, "mark": MARK, "baseline": baseline, "frames": bool(reader), "limitMs": limit_ms}
         self.page.evaluate("options => viewProbe.watch(options)", options)
-        self._bytes, self._messages = 0, Counter()
+        self._messages, self._sizes = Counter(), Counter()
+        cpu_before = self._page_cpu_s()
         if reader == "bottom":
             self._scroll(cell, reader)
         self.notebook.run(cell)
@@ -185,10 +190,11 @@ class Tab:
         except PageTimeoutError:
             found = None
         answer, started, ended = self._answer()
-        answer.received, answer.messages = self._bytes, self._messages
+        answer.messages, answer.sizes = self._messages, self._sizes
         if found is None:  # the page hangs
-            answer.late_s, answer.tasks_s = math.inf, [math.inf]
+            answer.late_s, answer.tasks_s, answer.page_cpu_s = math.inf, [math.inf], math.inf
             return answer
+        answer.page_cpu_s = self._page_cpu_s() - cpu_before
         done = found["at"] / 1000
         answer.late_s = done - ended if found["done"] else math.inf
         answer.tasks_s = [
@@ -230,18 +236,22 @@ class Tab:
         text = len(text_of(self._kind, self._tokens).encode())
         return Answer(self._tokens, text, ended - started, cpu_ended - cpu_started), started, ended
 
+    def _page_cpu_s(self) -> float:
+        metrics = self._devtools.send("Performance.getMetrics")["metrics"]
+        return float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))
+
     def _listen(self, websocket: WebSocket) -> None:
         if "/channels" in websocket.url:
             websocket.on("framereceived", self._count)
 
     def _count(self, payload: str | bytes) -> None:
-        self._bytes += len(payload)
         if isinstance(payload, str):
             header = json.loads(payload)["header"]
         else:  # v1.kernel.websocket.jupyter.org: how many offsets, the offsets, channel, header, …
             offsets = [int.from_bytes(payload[at : at + 8], "little") for at in (16, 24)]
             header = json.loads(payload[slice(*offsets)])
         self._messages[header["msg_type"]] += 1
+        self._sizes[header["msg_type"]] += len(payload)
 
 
 @contextmanager

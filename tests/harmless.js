@@ -50,8 +50,9 @@
         if (!maths && (name === "id" || isData)) say(`has ${name}`);
         if (name === "style" && (FETCHES.test(value) || (!maths && MOVES.test(value)))) say(`has the style ${value}`);
       }
-      // What the notebook puts our output in has classes of its own.
-      if (!maths && !roots.includes(element)) {
+      // What the notebook puts our output in has classes of its own; it numbers headings, and does so here with nothing.
+      const isNumber = element.className === "numbering-entry" && !element.textContent;
+      if (!maths && !roots.includes(element) && !isNumber) {
         for (const name of element.classList) if (!CLASS.test(name)) say(`is of class ${name}`);
       }
     }
@@ -83,8 +84,10 @@
       for (const type of ["pointerover", "mouseover", "mouseenter", "mousemove"]) {
         element.dispatchEvent(new MouseEvent(type));
       }
-      element.focus?.({ preventScroll: true });
-      element.blur?.();
+      if (element.matches("[tabindex], [href], summary, button, input, select, textarea, [contenteditable]")) {
+        element.focus({ preventScroll: true });
+        element.blur();
+      }
       // A click goes up to whatever is around it.
       const isInnermost = !element.firstElementChild || element.matches("a, button, [data-commandlinker-command]");
       if (isInnermost) element.click?.();

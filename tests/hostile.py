@@ -115,12 +115,13 @@ def read_h5sc(folder: Path, home: str = NOWHERE) -> list[Case]:
     return [Case(aimed(entry["payload"], home), entry["trigger"]) for entry in found]
 
 
-def spoken(payloads: list[str]) -> str:
-    """An answer with a formula that says each payload as text, in a quotation, a list, a fence and a code span."""
+def spoken(payloads: list[str], *, in_code: bool = True) -> str:
+    """An answer with a formula that says each payload as text, quoted, in a list, and in fences and code spans."""
     parts = ["$x^2$"]
     for payload in payloads:
-        parts += [_indented(payload, "> ", "> "), _indented(payload, "- ", "  "), payload]
-        parts += [f"`````html\n{payload}\n`````", f"`` {' '.join(payload.split())} ``"]
+        parts += [_indented(payload, "> - ", ">   "), payload]
+        if in_code:
+            parts += [f"`````html\n{payload}\n`````", f"`` {' '.join(payload.split())} ``"]
     return "\n\n".join(parts)
 
 

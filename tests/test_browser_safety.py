@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.kernel]
 
 APPS = ["lab", "notebook"]
 END = "So it ends."
-LIVE, ENDED, AROUND = ".createagents-live", ".createagents-turn", ".jp-OutputArea"
+LIVE, ENDED, AROUND = ".createagents-live", ".createagents-turn", ".jp-OutputArea-output"
 PROBE = '<p class="probe" onclick="0">A notebook that is not trusted takes the attribute away.</p>'
 ERROR_CHARS = 1_500
 
@@ -71,6 +71,21 @@ agents = [
 ]
 HTML({PROBE!r})
 """.strip()
+import os
+if os.environ.get("DEVPATCH"):
+    SETUP = """
+import createagents_nb.notebook.pieces as P
+def _w(self, pieces):
+    t = self._tracker
+    for i in list(t._tools)[:]:
+        line = t.tool(i)
+        key = (line.status, line.round, line.latency_s)
+        self.__dict__.setdefault("_k", {})
+        if self._k.get(i) != key:
+            self._k[i] = key
+            pieces.append(("tool", i, P.tool_card_html(line, False)))
+P.PieceWriter._write_cards = _w
+""" + SETUP
 BEGIN = "await asyncio.gather(*(agent.chat('Begin') for agent in agents))"
 
 
@@ -176,25 +191,21 @@ def enact(server: ScriptedServer, tool_server: ScriptedServer, payloads: list[st
     end = chunks(delta(finish="stop"))
     ended = f"\n\n`````\n\n{END}\n\n"
     add([*chunks(delta(say[:half]), delta(say[half:] + ended)), released, *end])
-    add([*chunks(delta(reasoning_content=say), delta(END)), released, *end])
-    add([*chunks(delta(f"<think>{say}"), delta(f"</think>{END}")), released, *end])
+    think = spoken(payloads, in_code=False)
+    add([*chunks(delta(reasoning_content=think), delta(END)), released, *end])
+    add([*chunks(delta(f"<think>{think}"), delta(f"</think>{END}")), released, *end])
     add([*chunks(delta(absurd(home) + ended)), released, *end])
     for text in error_texts(payloads):
         add(json_reply({"error": {"message": text, "type": text[:60], "code": text[:60]}}, "400 Bad Request"), "at once")
     text = error_texts(payloads)[-1]
     add([*chunks(delta(END)), released, *sse({"error": {"message": text, "type": "x"}})], "in the middle")
 
-    calls = []
-    for payload in payloads:
-        for tool, arguments in [
-            (payload, json.dumps({payload: payload})),
-            (payload, payload),
-            ("echo", json.dumps({"text": payload})),
-            ("fail", json.dumps({"text": payload})),
-        ]:
-            calls.append((tool, arguments))
+    calls = [(payload, json.dumps({payload: payload})) for payload in payloads]
+    for start in range(0, len(payloads), 4):
+        text = "\n\n".join(payloads[start : start + 4])
+        calls += [("echo", json.dumps({"text": text})), ("fail", json.dumps({"text": text})), ("echo", text)]
     calls += [("table", json.dumps({"start": start})) for start in range(0, len(payloads), 15)]
-    calls += [("picture", "{}"), (";".join(names), "{")]
+    calls.append(("picture", "{}"))
     deltas = [
         delta(tool_calls=[{"index": at, "id": f"{names[0]}{at}", "function": {"name": tool, "arguments": arguments}}])
         for at, (tool, arguments) in enumerate(calls)

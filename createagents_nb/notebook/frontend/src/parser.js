@@ -73,12 +73,35 @@ export function parse(text, env) {
 }
 
 /**
- * The lines at which the blocks of a text begin.
+ * @typedef {{ type: string, start: number }} Block
+ * The blocks of a text, and the lines at which they begin; for a list or a table that is the only one, its parts too.
  * @param {string} text
  */
 export function blocksOf(text) {
   /** @type {Token[]} */
   const tokens = [];
   md.block.parse(text, md, { references: {} }, tokens);
-  return tokens.flatMap(({ level, nesting, map }) => (level === 0 && nesting >= 0 && map ? [map[0]] : []));
+  /** @type {Block[]} */
+  const blocks = [];
+  /** @type {number[]} */
+  const parts = [];
+  let isLoose = false;
+  for (const { level, nesting, map, type, hidden } of tokens) {
+    if (nesting < 0 || !map) continue;
+    if (level === 0) blocks.push({ type, start: map[0] });
+    else if ((level === 1 && type === "list_item_open") || (level === 2 && type === "tr_open" && map[0] > 1)) parts.push(map[0]);
+    else if (level === 2 && type === "paragraph_open" && !hidden) isLoose = true;
+  }
+  return { blocks, parts, isLoose };
+}
+
+/**
+ * As if the list at the beginning had blank lines between its items.
+ * @param {Token[]} tokens
+ */
+export function loosen(tokens) {
+  for (const token of tokens) {
+    if (token.level === 0 && token.nesting < 0) return;
+    if (token.level === 2 && token.type.startsWith("paragraph_")) token.hidden = false;
+  }
 }

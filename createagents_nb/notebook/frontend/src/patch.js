@@ -34,7 +34,7 @@ function patchOne(dom, before, after) {
     else text.data = after;
   } else if (typeof before !== "string" && typeof after !== "string" && isAlike(before, after)) {
     // What a formula shows is no longer its text.
-    if (after.tex === undefined) patchChildren(/** @type {Element} */ (dom), before.children, after.children);
+    if (after.tex === undefined) patchChildren(/** @type {Element} */ (dom), before.children, after.children, after.skip);
   } else {
     dom.replaceWith(create(after));
   }
@@ -42,7 +42,7 @@ function patchOne(dom, before, after) {
 
 /** @param {TreeNode} before @param {TreeNode} after */
 function isAlike(before, after) {
-  if (before.tag !== after.tag || before.tex !== after.tex) return false;
+  if (before.tag !== after.tag || before.tex !== after.tex || before.skip !== after.skip) return false;
   const names = Object.keys(after.attrs);
   return (
     names.length === Object.keys(before.attrs).length && names.every((name) => before.attrs[name] === after.attrs[name])

@@ -1,19 +1,27 @@
 // An answer as it grows: blocks that are over are parsed once and stay, and only what may still change is parsed again.
 
-import constants from "./constants.json";
 import { completeBlocks, completeInline } from "./completion.js";
-import { blocksOf, isTooLong, parse } from "./parser.js";
+import constants from "./constants.json";
+import { blocksOf, isTooLong, loosen, parse } from "./parser.js";
 import { patchChildren } from "./patch.js";
-import { TooLargeError, plainTree, treeOf } from "./tree.js";
+import { TooLargeError, plainTree, sizeOf, treeOf } from "./tree.js";
 
 /**
- * @import { Child } from "./tree.js"
- * @typedef {{ text: string, tree: Child[] }} Chunk
+ * @import { Env } from "./parser.js"
+ * @import { Child, Node as TreeNode } from "./tree.js"
+ * @typedef {{ text: string, tree: Child[] }} Chunk Blocks that are over.
+ * @typedef {{ from: number, head: string, attrs: Record<string, string>, settled: number, isLoose: boolean }} Opened
+ * A long list or table that still grows. `from`: where it begins; `head`: what stands before its next part so that the
+ * parser takes it for one; `settled`: how many children of its element are.
  */
 
-const MAX_FORMULAS = constants.limits.formulas;
 /** A late definition of a link may change what stands above it; beyond so much text, that waits for the end. */
 const MAX_REFRESHED_CHARS = 20_000;
+/** A list or a table that is longer is settled part by part. */
+const LONG = 3_000;
+/** A formula that has begun may still take in what follows, as far as the next blank line. */
+const BEGINS_FORMULA = /^ {0,3}(?:\$\$|\\\[|\\begin\{)/;
+const BLANK_LINE = /\n[ \t]*\n/;
 
 /**
  * Shows Markdown in an element, exactly as `render_markdown_html` would once it is `finish`ed.
@@ -31,6 +39,8 @@ export class MarkdownStream {
     this.text = "";
     /** Where the text begins that may still change. */
     this.at = 0;
+    /** @type {Opened | null} */
+    this.opened = null;
     /** @type {Chunk[]} */
     this.chunks = [];
     /** How many of the element's children are settled. */
@@ -42,7 +52,8 @@ export class MarkdownStream {
     this.labels = 0;
     this.spent = { formulas: 0, size: 0 };
     this.isPlain = false;
-    this.seenBreak = 0;
+    this.seenBreak = -1;
+    this.seenLength = 0;
     element.append("\n");
   }
 
@@ -59,7 +70,7 @@ export class MarkdownStream {
   /** Show what there is, as it is. */
   finish() {
     this.#show(true);
-    for (const child of [...this.element.children].slice(-this.tail.length)) this.onSettled(child);
+    this.#tell(this.base, this.element.childNodes.length);
   }
 
   /** @param {boolean} isEnd */
@@ -86,56 +97,120 @@ export class MarkdownStream {
   /** @param {boolean} isEnd @returns {boolean} Whether it can be shown as Markdown. */
   #showMarkdown(isEnd) {
     if (isTooLong(this.text)) return false;
+    this.#reopenLooseList();
     const settled = this.#settle();
     if (!settled) return false;
     const rest = this.text.slice(this.at);
-    /** @type {import("./parser.js").Env} */
+    /** @type {Env} */
     const env = { references: Object.create(this.references) };
     if (!isEnd) env.end = completeInline;
-    const tokens = parse(isEnd ? rest : completeBlocks(rest), env);
-    if (!tokens) return false;
-    const tail = treeOf(tokens, { ...this.#budget(), open: !isEnd });
+    const tail = this.#treeOf(isEnd ? rest : completeBlocks(rest), env, { ...this.#budget(), open: !isEnd });
+    if (!tail) return false;
     patchChildren(this.element, this.tail, [...settled, ...tail], this.base);
-    const first = this.base;
-    this.base += settled.length;
     this.tail = tail;
-    for (let at = first; at < this.base; at += 1) {
+    this.base += settled.length;
+    this.#tell(this.base - settled.length, this.base);
+    if (isEnd) Object.assign(this.references, env.references);
+    else this.#settleParts();
+    this.#refresh(isEnd);
+    return true;
+  }
+
+  /** @param {number} from @param {number} to Children of the element that do not change any more. */
+  #tell(from, to) {
+    for (let at = from; at < to; at += 1) {
       const block = this.element.childNodes[at];
       if (block instanceof Element) this.onSettled(block);
     }
-    if (isEnd) Object.assign(this.references, env.references);
-    this.#refresh(isEnd);
-    return true;
   }
 
   #budget() {
     return {
       remoteImages: this.remoteImages,
-      formulas: MAX_FORMULAS - this.spent.formulas,
+      formulas: constants.limits.formulas - this.spent.formulas,
       size: 2_000_000 + 10 * this.text.length - this.spent.size,
     };
+  }
+
+  /**
+   * The tree of text that stands at `at`, or null if it is no Markdown.
+   * @param {string} text @param {Env} env @param {import("./tree.js").Context} context
+   * @returns {Child[] | null}
+   */
+  #treeOf(text, env, context) {
+    const { opened } = this;
+    const tokens = parse((opened?.head ?? "") + text, env);
+    if (!tokens) return null;
+    if (opened?.isLoose) loosen(tokens);
+    const tree = treeOf(tokens, context);
+    if (opened) {
+      const first = /** @type {TreeNode} */ (tree[0]);
+      first.attrs = opened.attrs;
+      holderOf(first).skip = opened.settled;
+    }
+    return tree;
   }
 
   /** The blocks that have come to their end since; null if they are no Markdown. @returns {Child[] | null} */
   #settle() {
     const lines = this.text.slice(this.at, this.text.lastIndexOf("\n") + 1);
-    // A blank line must have come: everything else can still grow into what stands before it.
-    const lastBreak = lastBlankLine(lines);
-    if (lastBreak < 0 || this.at + lastBreak === this.seenBreak) return [];
-    this.seenBreak = this.at + lastBreak;
-    const end = startOfLastBlock(lines);
-    if (!end) return [];
+    const lastBreak = this.at + lastBlankLine(lines);
+    const hasGrown = lines.length > LONG && this.at + lines.length > this.seenLength;
+    if ((lastBreak <= this.seenBreak || lastBreak < this.at) && !hasGrown) return [];
+    this.seenBreak = lastBreak;
+    this.seenLength = this.at + 1.25 * lines.length;
+    const head = this.opened?.head ?? "";
+    const end = startOfLastBlock(head + lines) - head.length;
+    if (end <= 0) return [];
     const text = lines.slice(0, end);
-    const tokens = parse(text, { references: this.references });
-    if (!tokens) return null;
     const budget = this.#budget();
     const before = { ...budget };
-    const tree = treeOf(tokens, budget);
+    const tree = this.#treeOf(text, { references: this.references }, budget);
+    if (!tree) return null;
     this.spent.formulas += before.formulas - budget.formulas;
     this.spent.size += before.size - budget.size;
-    this.chunks.push({ text, tree });
+    this.chunks.push({ text: this.text.slice(this.opened?.from ?? this.at, this.at + end), tree });
     this.at += end;
+    this.opened = null;
     return tree;
+  }
+
+  /** Where a long list or table is all that may change, settle its parts but the last two. */
+  #settleParts() {
+    const lines = this.text.slice(this.at, this.text.lastIndexOf("\n") + 1);
+    if (lines.length < LONG) return;
+    const { opened } = this;
+    const head = opened?.head ?? "";
+    const source = head + lines;
+    const { blocks, parts, isLoose } = blocksOf(source);
+    const isTable = blocks[0]?.type === "table_open";
+    const isList = /^(?:bullet|ordered)_list_open$/.test(blocks[0]?.type ?? "");
+    if (blocks.length !== 1 || blocks[0].start !== 0 || parts.length < 4 || !(isTable || isList)) return;
+    // Whether a list is loose is known when it is; that it is not, only while no blank line has come.
+    const loose = isList && (isLoose || Boolean(opened?.isLoose));
+    if (isList && !loose && BLANK_LINE.test(lines)) return;
+    const first = /** @type {TreeNode} */ (this.tail[0]);
+    const holder = holderOf(first);
+    const count = parts.length - 2;
+    const gone = holder.children.splice(0, 2 * count);
+    this.spent.size += gone.reduce((sum, child) => sum + sizeOf(child), 0);
+    holder.skip = (opened?.settled ?? 0) + gone.length;
+    this.opened = {
+      from: opened?.from ?? this.at,
+      head: isTable ? head || firstLines(source, 2) : "",
+      attrs: first.attrs,
+      settled: holder.skip,
+      isLoose: loose,
+    };
+    this.at += firstLines(source, parts[count]).length - head.length;
+  }
+
+  /** A blank line may make a list loose that was not: then it is shown again as a whole. */
+  #reopenLooseList() {
+    const { opened } = this;
+    if (!opened || opened.head || opened.isLoose || !BLANK_LINE.test(this.text.slice(this.at))) return;
+    this.at = opened.from;
+    this.opened = null;
   }
 
   /** Show earlier text again where links were defined only below it. @param {boolean} isEnd */
@@ -150,13 +225,26 @@ export class MarkdownStream {
     for (const chunk of this.chunks) {
       if (chunk.text.includes("[")) {
         const tokens = parse(chunk.text, { references: Object.create(this.references) }) ?? [];
-        const tree = treeOf(tokens, { ...this.#budget(), formulas: MAX_FORMULAS, size: Infinity });
+        const tree = treeOf(tokens, { ...this.#budget(), formulas: constants.limits.formulas, size: Infinity });
         patchChildren(this.element, chunk.tree, tree, base);
         chunk.tree = tree;
       }
       base += chunk.tree.length;
     }
   }
+}
+
+/** @param {TreeNode} block @returns {TreeNode} What has the parts of a list or a table as its children. */
+function holderOf(block) {
+  const body = block.children.find((child) => typeof child !== "string" && child.tag === "tbody");
+  return /** @type {TreeNode} */ (block.tag === "table" && body ? body : block);
+}
+
+/** @param {string} text @param {number} lines @returns {string} Its first lines. */
+function firstLines(text, lines) {
+  let end = 0;
+  for (let line = 0; line < lines; line += 1) end = text.indexOf("\n", end) + 1;
+  return text.slice(0, end);
 }
 
 /** @param {string} lines @returns {number} Where the last blank line begins, or -1. */
@@ -171,11 +259,15 @@ function lastBlankLine(lines) {
 }
 
 /**
- * Where the last block begins that a blank line separates from what stands before it; 0 if there is none.
+ * Where the last block begins, if what stands before it cannot change any more; else 0.
  * @param {string} text Whole lines.
  */
 function startOfLastBlock(text) {
+  const start = blocksOf(text).blocks.at(-1)?.start;
+  if (!start) return 0;
   const lines = text.split("\n");
-  const line = blocksOf(text).findLast((start) => start > 0 && !lines[start - 1].trim());
-  return line ? lines.slice(0, line).join("\n").length + 1 : 0;
+  for (let line = start - 1; line >= 0 && lines[line].trim(); line -= 1) {
+    if (BEGINS_FORMULA.test(lines[line])) return 0;
+  }
+  return firstLines(text, start).length;
 }

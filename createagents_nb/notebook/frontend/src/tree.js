@@ -8,7 +8,8 @@ import { isSafeHref } from "./parser.js";
 
 /**
  * @import Token from "markdown-it/lib/token.mjs"
- * @typedef {{ tag: string, attrs: Record<string, string>, children: Child[], tex?: string }} Node
+ * @typedef {{ tag: string, attrs: Record<string, string>, children: Child[], tex?: string, skip?: number }} Node
+ * `skip`: so many of the element's first children are settled, and not among `children`.
  * @typedef {Node | string} Child
  * @typedef {{ remoteImages: boolean, formulas: number, size: number, open?: boolean }} Context
  * `formulas` and `size` count down: how many formulas, and how much in all, may still come. `open`: the last block may
@@ -203,6 +204,12 @@ class Writer {
     }
     if (!isInline) this.put("\n");
   }
+}
+
+/** @param {Child} child @returns {number} What a writer would spend on it. */
+export function sizeOf(child) {
+  if (typeof child === "string") return child.length;
+  return child.children.reduce((sum, one) => sum + sizeOf(one), 20 + Object.values(child.attrs).join().length);
 }
 
 /** @param {string} href */

@@ -17,6 +17,7 @@ from view_measure import HERE, LATE_S, VIEWPORT, Answer
 RATE = 1_000
 STATIC = HERE.parent / "createagents_nb" / "notebook" / "static"
 PACKAGES = ("jupyterlab", "ipykernel", "anywidget")
+COMM, DISPLAY = ("comm_open", "comm_msg", "comm_close"), ("display_data", "update_display_data")
 Figure = Callable[[Answer], float]
 
 
@@ -44,22 +45,37 @@ def longest_ms(answer: Answer) -> float:
     return max(answer.tasks_s, default=0.0) * 1e3
 
 
+def page_cpu_ms(answer: Answer) -> float:
+    return answer.page_cpu_s * 1e3
+
+
+def took_s(answer: Answer) -> float:
+    return answer.kernel_s
+
+
 def late_s(answer: Answer) -> float:
     return answer.late_s
 
 
 def kilobytes(answer: Answer) -> float:
-    return answer.received / 1e3
+    return answer.sizes.total() / 1e3
+
+
+def comm_kilobytes(answer: Answer) -> float:
+    return sum(answer.sizes[kind] for kind in COMM) / 1e3
+
+
+def display_kilobytes(answer: Answer) -> float:
+    return sum(answer.sizes[kind] for kind in DISPLAY) / 1e3
 
 
 def per_text(answer: Answer) -> float:
-    return answer.received / answer.text
+    return answer.sizes.total() / answer.text
 
 
 def messages(answer: Answer) -> float:
-    """What carries the answer: comm messages, or updates of a display."""
-    kinds = ("comm_open", "comm_msg", "comm_close", "update_display_data")
-    return sum(answer.messages[kind] for kind in kinds)
+    """What carries the answer: comm messages, and displays with their updates."""
+    return sum(answer.messages[kind] for kind in COMM + DISPLAY)
 
 
 def messages_per_s(answer: Answer) -> float:
@@ -126,8 +142,12 @@ def side_by_side(found: Results) -> list[str]:
     rows: list[tuple[str, Figure, int]] = [
         ("long tasks in the page, sum, ms", tasks_ms, 0),
         ("the longest of them, ms", longest_ms, 0),
+        ("CPU of the page's main thread, ms", page_cpu_ms, 0),
+        ("the cell took, s", took_s, 2),
         ("page done after the kernel, s", late_s, 2),
         ("websocket, kB", kilobytes, 0),
+        ("of these, comm messages", comm_kilobytes, 0),
+        ("of these, displays and their updates", display_kilobytes, 0),
         ("websocket, bytes per byte of the answer", per_text, 1),
         ("messages that carry the answer", messages, 0),
         ("the same, per second", messages_per_s, 0),
@@ -156,21 +176,20 @@ def each_round(found: Results) -> list[str]:
 
 
 def long_answers(found: Results) -> list[str]:
-    head = [
-        "answer",
-        "long tasks, ms",
-        "longest, ms",
-        "page done after, s",
-        "websocket, kB",
-        "per byte",
-        "messages/s",
+    columns: list[tuple[str, Figure, int]] = [
+        ("long tasks, ms", tasks_ms, 0),
+        ("longest, ms", longest_ms, 0),
+        ("page CPU, ms", page_cpu_ms, 0),
+        ("page done after, s", late_s, 2),
+        ("websocket, kB", kilobytes, 0),
+        ("per byte", per_text, 1),
+        ("messages/s", messages_per_s, 0),
     ]
-    figures = ((tasks_ms, 0), (longest_ms, 0), (late_s, 2), (kilobytes, 0), (per_text, 1), (messages_per_s, 0))
     rows = [
         [name, *(number(figure(answer), digits) for figure, digits in figures)]
         for name, answer in found.long.items()
     ]
-    return table(head, rows)
+    return table(["answer", *(column[0] for column in columns)], rows)
 
 
 def scrolling(found: Results) -> list[str]:
@@ -219,7 +238,8 @@ def report(found: Results, command: str, tokens: int, long: int, load: tuple[flo
         "",
         *each_round(found),
         "",
-        "The first answer also brings the front end's code to the page. Bytes are counted before compression.",
+        "The first answer also brings the front end's code to the page. Bytes are those of whole messages, headers "
+        "too, before compression. A page can be done before its kernel: the last message is sent a little earlier.",
         "",
         "## Long and awkward answers",
         "",

@@ -6,10 +6,12 @@ The payloads are `hostile.py`'s and those of the HTML5 Security Cheatsheet, thro
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import nbformat
@@ -20,7 +22,7 @@ from hostile import HOSTILE, NAMES, WRECKING, Case, aimed, read_h5sc, spoken, tu
 from lab import JupyterServer, NotebookPage
 from markdown_it import MarkdownIt
 from nbconvert import HTMLExporter, MarkdownExporter
-from playwright.sync_api import Browser, BrowserContext, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from createagents_nb.notebook.static_bundle import render_bundle
 
@@ -141,6 +143,7 @@ def seen(
             expect(tab.live(1)).to_have_count(len(script.agents) - failing)
             for at in range(len(script.agents) - failing):
                 expect(tab.live(1).nth(at)).to_contain_text(END)
+            expect_channels(tab.live(1))
             live = watch.problems(LIVE, AROUND, cases)
             script.released.set()
             tab.wait_until_ended(1)
@@ -163,7 +166,15 @@ def look_at_ended(tab: NotebookPage, watch: PageWatch, cases: list[Case], *, tru
     expect(tab.cell(0).locator("p.probe[onclick]")).to_have_count(int(trusted))
     expect(tab.cell(0).locator("p.probe")).to_have_count(1)
     expect(tab.turns(1).locator("mjx-container").first).to_be_attached()  # Lab typesets, so it has come by
+    expect_channels(tab.turns(1))
+    expect(tab.turns(1).locator(".createagents-error").first).to_be_attached()
     return watch.problems(ENDED, AROUND, cases)
+
+
+def expect_channels(shown: Locator) -> None:
+    """That there is something to look at: each channel has come by."""
+    for channel in ["answer pre", "answer li", "answer .createagents-maths", "reasoning p", "tool table", "tool img"]:
+        expect(shown.locator(f".createagents-{channel}").first).to_be_attached()
 
 
 def enact(server: ScriptedServer, tool_server: ScriptedServer, payloads: list[str], home: str) -> Script:
@@ -236,3 +247,101 @@ def absurd(home: str) -> str:
 @pytest.mark.parametrize("state", ["live", "ended", "trusted", "untrusted"])
 def test_nothing_hostile_becomes_more_than_text_in_a_notebook(seen: Seen, state: str) -> None:
     assert getattr(seen, state) == []
+
+
+@pytest.fixture(scope="module")
+def pages() -> Iterator[ScriptedServer]:
+    """Where exported pages are served."""
+    with ScriptedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A tab of a browser that reaches this machine only."""
+    context = chromium.new_context()
+    context.route(re.compile(r"^https?://(?!127\.0\.0\.1[:/])"), lambda route: route.abort())
+    yield context.new_page()
+    context.close()
+
+
+def show(page: Page, pages: ScriptedServer, html: str) -> None:
+    pages.on("/page.html", Reply([html.encode()], headers={"content-type": "text/html; charset=utf-8"}))
+    pages.on("/favicon.ico", Reply([], "404 Not Found"))
+    page.goto(f"{pages.url}/page.html")
+
+
+@pytest.mark.parametrize("seen", ["lab"], indirect=True)
+@pytest.mark.parametrize("opened", ["served", "from a file"])
+def test_nothing_hostile_becomes_more_than_text_in_exported_html(
+    seen: Seen,
+    opened: str,
+    page: Page,
+    pages: ScriptedServer,
+    beacons: ScriptedServer,
+    cases: list[Case],
+    tmp_path: Path,
+) -> None:
+    html, _ = HTMLExporter().from_notebook_node(seen.saved)
+    watch = PageWatch(page, beacons, pages.url, "file:///", "https://cdnjs.cloudflare.com/")
+    if opened == "served":
+        show(page, pages, html)
+    else:
+        (tmp_path / "page.html").write_text(html)
+        page.goto((tmp_path / "page.html").as_uri())
+    assert watch.problems(ENDED, "body", cases) == []
+
+
+@pytest.mark.parametrize("seen", ["lab"], indirect=True)
+def test_nothing_hostile_becomes_more_than_text_in_exported_markdown(
+    seen: Seen, page: Page, pages: ScriptedServer, beacons: ScriptedServer, cases: list[Case]
+) -> None:
+    markdown, _ = MarkdownExporter().from_notebook_node(seen.saved)
+    watch = PageWatch(page, beacons, pages.url)
+    show(page, pages, read_permissively(markdown))
+    assert watch.problems("body", "body", cases) == []
+
+
+def test_nothing_hostile_becomes_more_than_text_where_it_stands_alone(
+    page: Page, pages: ScriptedServer, beacons: ScriptedServer, cases: list[Case]
+) -> None:
+    """Payload by payload, so that none can be hidden by what another leaves open: our HTML, and our Markdown."""
+    bundles = [render_bundle(turn_of(case.payload)) for case in cases]
+    parts = [f"<section>{bundle['text/html']}</section>" for bundle in bundles]
+    parts += [f"<section>{read_permissively(bundle['text/markdown'])}</section>" for bundle in bundles]
+    watch = PageWatch(page, beacons, pages.url)
+    show(page, pages, f"<!DOCTYPE html>{''.join(parts)}")
+    expect(page.locator("body > section")).to_have_count(len(parts))
+    assert watch.problems("section *", "body", cases) == []
+
+
+def read_permissively(markdown: str) -> str:
+    """Markdown as the most careless of its readers takes it: with HTML, and links to anywhere."""
+    parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    parser.validateLink = lambda url: True  # type: ignore[method-assign]
+    return parser.render(markdown)
+
+
+def test_the_same_payloads_are_seen_to_run_where_nothing_stops_them(
+    window: BrowserContext, jupyter: JupyterServer, beacons: ScriptedServer, cases: list[Case]
+) -> None:
+    """What tells the tests above that a page is harmless would have told that it is not."""
+    payloads = [case.payload for case in cases if not any(mark in case.payload for mark in WRECKING)]
+    groups = ["\n\n".join(payloads[at::20]) for at in range(20)]
+    (jupyter.root / "raw.json").write_text(json.dumps(groups))
+    source = """
+        import json
+        from pathlib import Path
+        from IPython.display import HTML, Markdown, display
+        for text in json.loads(Path("raw.json").read_text()):
+            display(HTML(text), Markdown(text))
+    """
+    jupyter.write("raw.ipynb", [dedent(source)])
+    with NotebookPage(window, jupyter, "raw.ipynb") as tab:
+        watch = PageWatch(tab.page, beacons, jupyter.url)
+        tab.run(0)
+        tab.wait_until_ended(0)
+        expect(tab.cell(0).locator("mjx-container").first).to_be_attached()
+        problems = "\n".join(watch.problems(".jp-OutputArea-output", AROUND, cases))
+    print(problems)
+    assert len(watch.hits) > 5

@@ -102,3 +102,92 @@ def test_every_commonmark_example_streams_as_it_is_saved(page: Page) -> None:
 
 def test_hostile_text_streams_as_it_is_saved(page: Page) -> None:
     assert_streams_as_saved(page, [*HOSTILE, "\n\n".join(HOSTILE)])
+
+
+# What has only begun
+
+
+def shown(page: Page, *pieces: str) -> list[str]:
+    """The HTML after each piece, and at the end."""
+    found: list[str] = page.evaluate("shown", list(pieces))
+    return [" ".join(html.split()).replace(" </p>", "</p>") for html in found]
+
+
+@pytest.mark.parametrize(
+    ("so_far", "html"),
+    [
+        ("Some **bo", "<p>Some <strong>bo</strong></p>"),
+        ("Some **bold", "<p>Some <strong>bold</strong></p>"),
+        ("Some **bold ", "<p>Some <strong>bold</strong></p>"),
+        ("Some **", "<p>Some</p>"),
+        ("Some *it", "<p>Some <em>it</em></p>"),
+        ("Some ***both", "<p>Some <em><strong>both</strong></em></p>"),
+        ("**bold *it", "<p><strong>bold <em>it</em></strong></p>"),
+        ("a ~~gone", "<p>a <s>gone</s></p>"),
+        ("2 * 3 and a_b", "<p>2 * 3 and a_b</p>"),
+        ("Call `f(x", "<p>Call <code>f(x</code></p>"),
+        ("Call `", "<p>Call</p>"),
+        ("Call ``a`", "<p>Call <code>a</code></p>"),
+        ("See [the do", "<p>See the do</p>"),
+        ("See [the docs]", "<p>See the docs</p>"),
+        ("See [the docs](https://exa", "<p>See the docs</p>"),
+        ("See ![a plot](https://exa", "<p>See a plot</p>"),
+        ("See **[the do", "<p>See <strong>the do</strong></p>"),
+        ("See <https://exa", "<p>See https://exa</p>"),
+        ("It costs $5", "<p>It costs $5</p>"),
+        ("A line\n-", "<p>A line</p>"),
+        ("A line\n=", "<p>A line</p>"),
+        ("#", ""),
+        ("##", ""),
+        ("- a\n-", "<ul> <li>a</li> </ul>"),
+        ("- a\n- ", "<ul> <li>a</li> </ul>"),
+        ("- a\n- **", "<ul> <li>a</li> </ul>"),
+        ("- a\n- [", "<ul> <li>a</li> </ul>"),
+        ("1", ""),
+        ("a\n\n``", "<p>a</p>"),
+        ("a\n\n```", "<p>a</p>"),
+        ("a\n\n**", "<p>a</p>"),
+        ("a\\", "<p>a</p>"),
+    ],
+)
+def test_half_a_construct_shows_no_raw_syntax(page: Page, so_far: str, html: str) -> None:
+    assert shown(page, so_far)[0].strip() == html
+
+
+def test_half_a_fence_is_code_from_its_first_line_on(page: Page) -> None:
+    begun, more, end = shown(page, "```py\nx", " = 1\n")
+    assert '<code class="language-python">x</code>' in begun
+    assert "x = " in more
+    assert "1" in end
+
+
+def test_half_a_table_is_a_table(page: Page) -> None:
+    head, closed, rule, row = (
+        shown(page, text)[0]
+        for text in ("| a | b", "| a | b |\n", "| a | b |\n|---", "| a | b |\n|---|---|\n| 1")
+    )
+    for html in (head, closed, rule):
+        assert '<th style="text-align:start">a</th> <th style="text-align:start">b</th>' in html
+        assert "|" not in html
+        assert "-" not in html.replace("text-align", "")
+    assert '<td style="text-align:start">1</td>' in row
+
+
+@pytest.mark.parametrize(
+    ("so_far", "formula"), [("so $x^", "$x^$"), ("so \\(a", "\\(a\\)"), ("so $$x", "$$x$$"), ("so \\[a", "\\[a\\]")]
+)
+def test_half_a_formula_is_closed(page: Page, so_far: str, formula: str) -> None:
+    html = shown(page, so_far)[0]
+    assert "createagents-maths" in html or f"<code>{formula}</code>" in html
+
+
+def test_what_was_only_held_back_is_there_in_the_end(page: Page) -> None:
+    for text, html in {
+        "The answer:\n42": "<p>The answer: 42</p>",
+        "a **": "<p>a **</p>",
+        "a [b": "<p>a [b</p>",
+        "a\n-": "<h2>a</h2>",
+        "| a | b |": "<p>| a | b |</p>",
+        "a\\": "<p>a\\</p>",
+    }.items():
+        assert shown(page, text)[-1].strip() == html

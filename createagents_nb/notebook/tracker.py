@@ -28,10 +28,9 @@ class TurnTracker:
         self._first_seen_s: float | None = None
 
     def apply(self, events: Sequence[Event]) -> None:
-        if self._sees_the_start and self._first_seen_s is None:
+        if self._first_seen_s is None and self._sees_the_start and any(map(_is_output, events)):
             # The exact figure comes with the end of the round.
-            if any(isinstance(event, str | ToolCallRequested) for event in events):
-                self._first_seen_s = (datetime.now(UTC) - self._response.record.started_at).total_seconds()
+            self._first_seen_s = (datetime.now(UTC) - self._response.record.started_at).total_seconds()
         for event in events:
             if type(event) is str:
                 self._grow(TextBlock, event)
@@ -119,6 +118,10 @@ class TurnTracker:
         line = self.tool(tool_call_id)
         if line is not None:
             self._blocks[self._tools[tool_call_id]] = replace(line, **changes)
+
+
+def _is_output(event: Event) -> bool:
+    return isinstance(event, str | ToolCallRequested)
 
 
 def _record(response: StreamingResponseDTO) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from IPython.display import display, update_display
 
 from ..agent.events import Event, ToolCallFinished, TurnDone
 from ..agent.stream import StreamingResponseDTO
+from ..agent.tool_display import ImageDisplay
 from ..errors import ConfigurationError
 from .snapshot import TurnSnapshot
 from .static_bundle import render_bundle
@@ -120,6 +121,8 @@ class _GrowingView:
 def _size(event: Event) -> int:
     if isinstance(event, str):
         return len(event)
+    if isinstance(event, ToolCallFinished) and isinstance(event.display, ImageDisplay):
+        return len(event.display.data) * 4 // 3
     return len(getattr(event, "text", "") or getattr(event, "result", "") or "")
 
 

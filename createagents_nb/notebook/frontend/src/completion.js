@@ -1,5 +1,7 @@
 // Constructs that have only begun: how they are shown until the rest arrives. Nothing of this stays in the end.
 
+/** @typedef {{ mark: string, at: number, end: number }} Opening A delimiter, and where the run it is of stands. */
+
 /** A last line that may still become a list, a heading, a fence, a rule or the rule of a table. */
 const BEGINNING = new RegExp(
   "^[ \\t>]*(?:(?:[-+*]|\\d{1,9}[.)])[ \\t]+)*" +
@@ -53,8 +55,8 @@ export function completeInline(content) {
       const run = /^`+/.exec(text.slice(at))?.[0] ?? "";
       const end = endOfRun(text, at + run.length, run);
       if (end < 0) {
-        const inside = text.slice(at + run.length);
-        const code = inside.trim() ? run + inside + (/`$/.test(inside) ? "" : run) : "";
+        const inside = text.slice(at + run.length).replace(/`+$/, "");
+        const code = inside.trim() ? run + inside + run : "";
         return closed(withoutOpenLink(text.slice(0, at), brackets), open, code);
       }
       at = end - 1;
@@ -89,7 +91,7 @@ export function completeInline(content) {
 
 /**
  * Take a run of delimiters: it closes what is open, or opens.
- * @param {string} text @param {number} at @param {{ mark: string, at: number }[]} open @returns {number} Its length.
+ * @param {string} text @param {number} at @param {Opening[]} open @returns {number} Its length.
  */
 function delimiters(text, at, open) {
   const char = text[at];
@@ -106,36 +108,30 @@ function delimiters(text, at, open) {
       left -= mark.length;
     }
   }
-  if (left > 0 && !/\s/.test(after) && !isInWord) {
+  const end = at + run.length;
+  const isLast = end === text.length && left === run.length && /\s/.test(before); // it will open something
+  if (left > 0 && (isLast || !/\s/.test(after)) && !isInWord) {
     if (char === "~") {
-      if (left === 2) open.push({ mark: "~~", at });
+      if (left === 2) open.push({ mark: "~~", at, end });
     } else {
-      if (left % 2) open.push({ mark: char, at });
-      for (let pair = 0; pair < Math.floor(left / 2); pair += 1) open.push({ mark: char + char, at });
+      if (left % 2) open.push({ mark: char, at, end });
+      for (let pair = 0; pair < Math.floor(left / 2); pair += 1) open.push({ mark: char + char, at, end });
     }
-  } else if (left === run.length && at + run.length === text.length && !/\S$/.test(text.slice(0, at))) {
-    open.push({ mark: "", at }); // a run at the very end, which will open something
   }
   return run.length;
 }
 
 /**
  * Text with what is open closed, before the space at its end.
- * @param {string} text @param {{ mark: string, at: number }[]} open @param {string} [code] A code span at its end.
+ * @param {string} text @param {Opening[]} open @param {string} [code] A code span at its end.
  */
 function closed(text, open, code = "") {
-  let shown = code ? text + code : text;
-  const last = open.at(-1);
-  if (!code && last && !last.mark) {
-    shown = shown.slice(0, last.at);
-    open = open.slice(0, -1);
-  }
-  const space = /\s*$/.exec(shown)?.[0] ?? "";
-  let body = shown.slice(0, shown.length - space.length);
-  for (const { mark } of [...open].reverse()) {
-    // Nothing between the marks: they have only begun.
-    if (body.endsWith(mark) && mark) body = body.slice(0, -mark.length);
-    else body += mark;
+  const shown = (text + code).trimEnd();
+  const space = (text + code).slice(shown.length);
+  let body = shown;
+  for (const { mark, at, end } of [...open].reverse()) {
+    if (end < shown.length) body += mark;
+    else body = body.slice(0, at); // nothing has come after it
   }
   return body + space;
 }

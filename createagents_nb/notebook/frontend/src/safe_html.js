@@ -14,6 +14,8 @@ const ATTRIBUTES = {
   alt: () => true,
   class: (value) => value.split(" ").every((name) => CLASS.test(name)),
   dir: (value) => value === "auto" || value === "ltr",
+  open: (value) => value === "",
+  scope: (value) => value === "col" || value === "row",
   src: (value) => /^data:image\/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/]*={0,2}$/.test(value),
   style: (value) => STYLES.has(value) || /^text-align:(?:left|right|center|start)$/.test(value),
 };

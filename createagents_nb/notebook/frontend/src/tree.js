@@ -19,6 +19,8 @@ import { isSafeHref } from "./parser.js";
 const { styles } = constants;
 const INVISIBLE = new RegExp(constants.invisible, "gu");
 const MATHS_CLASSES = "createagents-maths mathjax_process tex2jax_process";
+/** Without the slashes a browser takes `https:x` for a path of the page's own server. */
+const REMOTE = /^https?:\/\/[^/\\?#]/i;
 const ALIGN = /^text-align:(left|right|center)$/;
 
 /** @type {Record<string, [tag: string, after: string]>} */
@@ -163,7 +165,7 @@ class Writer {
     const text = hideInvisible(words.map((child) => child.content).join("")).trim() || "image";
     const source = token.attrGet("src") ?? "";
     const address = /^https?:/i.test(source) ? source : "";
-    if (address && this.context.remoteImages) {
+    if (this.context.remoteImages && REMOTE.test(address) && isSafeHref(address)) {
       return this.put(
         node("img", {
           src: address,

@@ -98,7 +98,7 @@ export class Turn {
     }
     const summary = known.querySelector("summary");
     const hasFocus = summary !== null && summary === summary.ownerDocument.activeElement;
-    card.toggleAttribute("open", known.hasAttribute("open"));
+    if (known.hasAttribute("open")) card.setAttribute("open", "");
     known.replaceWith(card);
     if (hasFocus) card.querySelector("summary")?.focus({ preventScroll: true });
   }

@@ -43,10 +43,14 @@ lint: $(INSTALLED)  ## check style, types and the import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/build_frontend.py --check
 
 format: $(INSTALLED)  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+frontend: $(INSTALLED)  ## bundle what the page loads, into createagents_nb/notebook/static
+	$(BIN)/python scripts/build_frontend.py
 
 bench: $(INSTALLED)  ## measure speed, side by side with the SDKs
 	$(BIN)/python benchmarks/run.py
@@ -57,6 +61,7 @@ bench-view: $(INSTALLED)  ## measure the live view in JupyterLab, side by side w
 
 clean:  ## remove the environments and everything that was made
 	rm -rf .venv .venv-wheel out dist build test-results *.egg-info
+	rm -rf createagents_nb/notebook/frontend/node_modules
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -186,7 +186,7 @@ def long_answers(found: Results) -> list[str]:
         ("messages/s", messages_per_s, 0),
     ]
     rows = [
-        [name, *(number(figure(answer), digits) for figure, digits in figures)]
+        [name, *(number(figure(answer), digits) for _, figure, digits in columns)]
         for name, answer in found.long.items()
     ]
     return table(["answer", *(column[0] for column in columns)], rows)
@@ -238,8 +238,8 @@ def report(found: Results, command: str, tokens: int, long: int, load: tuple[flo
         "",
         *each_round(found),
         "",
-        "The first answer also brings the front end's code to the page. Bytes are those of whole messages, headers "
-        "too, before compression. A page can be done before its kernel: the last message is sent a little earlier.",
+        "The first answer also brings the front end's code to the page. Bytes are those of whole messages with their "
+        "headers, before compression. A page can be done before its kernel, which sends the end a little earlier.",
         "",
         "## Long and awkward answers",
         "",

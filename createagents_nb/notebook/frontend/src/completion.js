@@ -40,7 +40,7 @@ function completeTable(text) {
  */
 export function completeInline(content) {
   const text = content.replace(/(?<!\\)(?:\\\\)*\\$/, (slashes) => slashes.slice(1));
-  /** Delimiters that may still be closed, outermost first. @type {{ mark: string, at: number }[]} */
+  /** Delimiters that may still be closed, outermost first. @type {Opening[]} */
   const open = [];
   /** Where each `[` that has no `]` yet stands. @type {number[]} */
   const brackets = [];

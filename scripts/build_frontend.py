@@ -1,8 +1,8 @@
 """Build the page's half: ``build_frontend.py [--out FOLDER] [--check]``.
 
-Writes what JavaScript shares with Python (``frontend/src/constants.json``: words, limits, styles, TeX commands), gets
-the packages that ``package-lock.json`` names, and bundles ``frontend/src`` into ``notebook/static``. With ``--check``
-the types are checked instead.
+Writes what JavaScript shares with Python (``frontend/src/constants.json``: limits, styles, colours, TeX commands),
+gets the packages that ``package-lock.json`` names, and bundles ``frontend/src`` into ``notebook/static``. With
+``--check`` the types are checked instead.
 """
 
 from __future__ import annotations

@@ -29,4 +29,3 @@ def test_the_bundle_is_small_and_every_view_carries_little_of_it() -> None:
     sizes = {path.name: len(gzip.compress(path.read_bytes())) for path in STATIC.glob("*.js")}
     assert sum(sizes.values()) <= 150_000
     assert (STATIC / "loader.js").stat().st_size <= 2_000
-

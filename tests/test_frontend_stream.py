@@ -163,8 +163,7 @@ def test_half_a_fence_is_code_from_its_first_line_on(page: Page) -> None:
 
 def test_half_a_table_is_a_table(page: Page) -> None:
     head, closed, rule, row = (
-        shown(page, text)[0]
-        for text in ("| a | b", "| a | b |\n", "| a | b |\n|---", "| a | b |\n|---|---|\n| 1")
+        shown(page, text)[0] for text in ("| a | b", "| a | b |\n", "| a | b |\n|---", "| a | b |\n|---|---|\n| 1")
     )
     for html in (head, closed, rule):
         assert '<th style="text-align:start">a</th> <th style="text-align:start">b</th>' in html
@@ -174,7 +173,8 @@ def test_half_a_table_is_a_table(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("so_far", "formula"), [("so $x^", "$x^$"), ("so \\(a", "\\(a\\)"), ("so $$x", "$$x$$"), ("so \\[a", "\\[a\\]")]
+    ("so_far", "formula"),
+    [("so $x^", "$x^$"), ("so \\(a", "\\(a\\)"), ("so $$x", "$$x$$"), ("so \\[a", "\\[a\\]")],
 )
 def test_half_a_formula_is_closed(page: Page, so_far: str, formula: str) -> None:
     html = shown(page, so_far)[0]

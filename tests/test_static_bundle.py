@@ -43,6 +43,21 @@ def test_a_bundle_has_the_three_texts_and_the_record() -> None:
     assert bundle[BUNDLE_MIME] == {**record, "version": 1}
 
 
+def test_the_record_says_where_the_answer_stands_and_does_not_repeat_it() -> None:
+    blocks = (TextBlock("\n\n"), TextBlock("Let me see.\n"), ROWS, TextBlock("**Three** rows.\n\nThe end"))
+    record = {"call": {"call_id": "c1", "response": "Let me see.\n**Three** rows.\n\nThe end"}}
+    bundle = render_bundle(turn(*blocks, record=record))
+    call = bundle[BUNDLE_MIME]["call"]
+    assert "response" not in call
+    pieces = [bundle["text/plain"][start:end] for start, end in call["response_in_plain"]]
+    assert pieces == ["Let me see.", "**Three** rows.\n\nThe end"]
+
+
+def test_an_answer_that_was_not_recorded_is_not_pointed_at() -> None:
+    bundle = render_bundle(turn(TextBlock("hi"), record={"call": {"call_id": "c1", "response": None}}))
+    assert bundle[BUNDLE_MIME]["call"] == {"call_id": "c1"}
+
+
 def test_a_running_turn_has_no_record_yet_and_says_that_it_streams() -> None:
     bundle = render_bundle(turn(TextBlock("```python\nx = "), status="running"))
     assert BUNDLE_MIME not in bundle

@@ -60,8 +60,8 @@ def _frontend() -> Frontend:
 class TurnWidget(anywidget.AnyWidget):
     """The page's half is built from ``frontend/src``.
 
-    Messages to the page: ``{"type": "delta", "seq": n, "pieces": […], "status": […]}``, where ``status`` is there when
-    it has changed; ``{"type": "snapshot", …}`` with all that there is; ``{"type": "end", "ended": {…}}``, the last;
+    Messages to the page: ``{"type": "delta", "seq": n, "pieces": […], "status": […]}``, where ``status`` is there
+    when it has changed; ``{"type": "snapshot", …}`` with all that there is; the last, ``{"type": "end", "ended": {…}}``;
     ``{"type": "frontend", "source": …}``. From it: ``{"type": "stop"}``; ``{"type": "hello"}``, which asks for a
     snapshot, with ``"view": "new"`` once a view; ``{"type": "frontend"}``, when it cannot get the front end.
     """

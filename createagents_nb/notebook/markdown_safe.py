@@ -54,7 +54,7 @@ def _parser() -> MarkdownIt:
 
 
 def _backslash_space(state: StateInline, silent: bool) -> bool:
-    """A backslash before a space is itself: the space may be one of the two that break a line, as in CommonMark."""
+    """A backslash before a space is itself, as in CommonMark: the space may be one of two that break a line."""
     if not state.src.startswith("\\ ", state.pos):
         return False
     if not silent:

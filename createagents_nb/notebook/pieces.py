@@ -19,7 +19,7 @@ Piece: TypeAlias = tuple[str, str] | tuple[str, str, str]
 
 
 class PieceWriter:
-    """Writes the pieces of one turn, from its first event on; the view that joins them shows what will be saved."""
+    """Writes the pieces of one turn, from its first event on; joined, they are what will be saved."""
 
     def __init__(self, response: StreamingResponseDTO) -> None:
         self._tracker = TurnTracker(response)

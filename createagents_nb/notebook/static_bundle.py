@@ -42,7 +42,8 @@ def render_bundle(snapshot: TurnSnapshot) -> dict[str, Any]:
 
     Returns:
         ``text/html``, ``text/markdown`` and ``text/plain``; for a turn that has ended also
-        ``application/vnd.createagents-nb+json``: the record and ``"version": 1``.
+        ``application/vnd.createagents-nb+json``: the record and ``"version": 1``. The call's ``response`` is not
+        there a fourth time: ``response_in_plain`` lists where its pieces begin and end in ``text/plain``.
 
     Example:
         >>> hi = (TextBlock("hi"),)
@@ -50,7 +51,7 @@ def render_bundle(snapshot: TurnSnapshot) -> dict[str, Any]:
         >>> render_bundle(turn)["text/plain"]
         'hi\\n\\na · demo/m · done'
     """
-    plain = _plain(snapshot)
+    plain, answers = _plain(snapshot)
     texts = {block.text: VettedText.of(block.text) for block in snapshot.blocks if not isinstance(block, ToolLine)}
     bundle: dict[str, Any] = {
         "text/html": _html(snapshot, texts),
@@ -58,7 +59,10 @@ def render_bundle(snapshot: TurnSnapshot) -> dict[str, Any]:
         "text/plain": plain,
     }
     if snapshot.status != "running":
-        bundle[BUNDLE_MIME] = {**_json_safe(snapshot.record), "version": BUNDLE_VERSION}
+        record = _json_safe(snapshot.record)
+        if isinstance(record.get("call"), dict) and isinstance(record["call"].pop("response", None), str):
+            record["call"]["response_in_plain"] = answers
+        bundle[BUNDLE_MIME] = {**record, "version": BUNDLE_VERSION}
     return bundle
 
 
@@ -143,21 +147,34 @@ def _markdown(snapshot: TurnSnapshot, texts: Mapping[str, VettedText], plain: st
 # Plain text
 
 
-def _plain(snapshot: TurnSnapshot) -> str:
+def _plain(snapshot: TurnSnapshot) -> tuple[str, list[list[int]]]:
+    """The turn as text, and where in it each piece of the answer begins and ends."""
     parts: list[str] = []
+    answers: list[list[int]] = []
+    size = 0
+
+    def put(text: str) -> None:
+        nonlocal size
+        if text.strip():
+            parts.append(text)
+            size += len(text) + len("\n\n")
+
     for block in snapshot.blocks:
         match block:
             case TextBlock(text):
-                parts.append(clean_text(text).strip("\n"))
+                start = size
+                put(clean_text(text).strip("\n"))
+                if size > start:
+                    answers.append([start, size - len("\n\n")])
             case ReasoningBlock(text):
-                parts.append(f"[reasoning] {one_line(text)}")
+                put(f"[reasoning] {one_line(text)}")
             case ToolLine():
-                parts.append(f"[tool] {call_of(block)} -> {' '.join(tool_state(block))}")
+                put(f"[tool] {call_of(block)} -> {' '.join(tool_state(block))}")
     if snapshot.error_text or snapshot.error_type:
         kind, text = _error(snapshot)
-        parts.append(f"{kind}: {text}")
-    parts.append(" · ".join(status_parts(snapshot)))
-    return "\n\n".join(part for part in parts if part.strip())
+        put(f"{kind}: {text}")
+    put(" · ".join(status_parts(snapshot)))
+    return "\n\n".join(parts), answers
 
 
 def _json_safe(value: Any, depth: int = 0) -> Any:

@@ -1,0 +1,102 @@
+"""What a live view is told adds up to what will be saved."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from createagents_nb.agent.call_record import CallRecord
+from createagents_nb.agent.events import (
+    Event,
+    Reasoning,
+    ToolCallFinished,
+    ToolCallRequested,
+    ToolCallStarted,
+    TurnDone,
+)
+from createagents_nb.agent.stream import StreamingResponseDTO
+from createagents_nb.notebook.clean_text import TextCleaner, clean_text
+from createagents_nb.notebook.pieces import Piece, PieceWriter
+from createagents_nb.notebook.snapshot import ToolLine
+from createagents_nb.notebook.static_bundle import tool_card_html
+
+RECORD = CallRecord(
+    call_id="1", started_at=datetime.now(UTC), agent="a", provider="openai", model="m", status="running"
+)
+ESCAPES = [
+    "\x1b",
+    "[",
+    "]",
+    "3",
+    "1m",
+    ";",
+    "\x07",
+    "\\",
+    "\x9b",
+    "\x9c",
+    "\x90",
+    "\r",
+    "\n",
+    "a",
+    " ",
+    "\u200b",
+    "P",
+]
+
+
+@given(st.lists(st.sampled_from(ESCAPES), max_size=30), st.lists(st.integers(0, 60), max_size=8))
+def test_text_that_is_cleaned_in_pieces_is_what_it_is_as_a_whole(parts: list[str], cuts: list[int]) -> None:
+    text = "".join(parts)
+    places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    cleaner = TextCleaner()
+    pieces = [cleaner.feed(text[start:end]) for start, end in pairwise(places)]
+    assert "".join(pieces) + cleaner.rest() == clean_text(text)
+
+
+def test_an_escape_that_never_ends_is_held_back_only_so_far() -> None:
+    cleaner = TextCleaner()
+    assert "x" in cleaner.feed("\x1b]" + "x" * 5_000)
+
+
+def writer() -> PieceWriter:
+    return PieceWriter(StreamingResponseDTO(RECORD))
+
+
+def texts(pieces: list[Piece]) -> list[tuple[str, ...]]:
+    return [piece for piece in pieces if piece[0] != "tool"]
+
+
+@pytest.mark.asyncio
+async def test_what_comes_together_is_one_piece_and_a_held_back_end_comes_before_what_follows() -> None:
+    events: list[Event] = ["Hel", "lo\r", Reasoning("Hm"), Reasoning("m\x1b[3"), "And \x1b[3", "1mon"]
+    assert writer().write(events) == [("text", "Hello\n"), ("reasoning", "Hmm3"), ("text", "And on")]
+    one_by_one = writer()
+    assert [one_by_one.write([event]) for event in events[:3]] == [
+        [("text", "Hel")],
+        [("text", "lo")],
+        [("text", "\n"), ("reasoning", "Hm")],
+    ]
+
+
+@pytest.mark.asyncio
+async def test_a_card_is_told_when_it_changes_and_every_card_when_there_are_rounds() -> None:
+    told = writer()
+    asked = told.write(["Let me see", ToolCallRequested("1", "rows", "{}"), ToolCallStarted("1", "rows", 1)])
+    running = ToolLine(tool_call_id="1", name="rows", arguments="{}")
+    assert asked == [("text", "Let me see"), ("tool", "1", tool_card_html(running, False))]
+    (ended,) = told.write([ToolCallFinished("1", "rows", 1, "ok", 0.5, "three")])
+    assert "done · 0.50 s" in ended[2]
+    second = told.write([ToolCallRequested("2", "rows", "{}"), ToolCallStarted("2", "rows", 2)])
+    assert [(piece[1], "round" in piece[2]) for piece in second] == [("2", False), ("1", True), ("2", True)]
+
+
+@pytest.mark.asyncio
+async def test_a_tool_that_never_ran_is_told_at_the_end() -> None:
+    told = writer()
+    told.write([ToolCallRequested("1", "rows", "{}")])
+    (piece,) = told.write([TurnDone("limit")])
+    assert "not run" in piece[2]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ def load(shell: InteractiveShell) -> None:
     """What ``%load_ext createagents_nb`` does; doing it again starts afresh."""
     from . import cell_hooks, display
     from .magics import AgentMagics
+    from .surroundings import has_page
 
     unload(shell)
     shell.register_magics(AgentMagics(shell))
@@ -23,7 +26,8 @@ def load(shell: InteractiveShell) -> None:
     display.install()
     if getattr(shell, "kernel", None) is not None:
         # The SDK takes a second or so to import: while the user types, not in the first answer.
-        threading.Thread(target=_warm_up, name="createagents-nb-warm-up", daemon=True).start()
+        loop = asyncio.get_running_loop() if has_page(shell) else None
+        threading.Thread(target=_warm_up, args=(loop,), name="createagents-nb-warm-up", daemon=True).start()
 
 
 def unload(shell: InteractiveShell) -> None:
@@ -36,8 +40,13 @@ def unload(shell: InteractiveShell) -> None:
         shell.magics_manager.magics[kind].pop("agent", None)
 
 
-def _warm_up() -> None:
+def _warm_up(loop: asyncio.AbstractEventLoop | None) -> None:
+    """Import what a first answer needs; ``loop`` is the kernel's where there is a page to be made ready, too."""
     ours = ("commands", "views", "live_view")
     theirs = ("openai", "aiohttp", "markdown_it", "pygments.lexers")
     for module in (*(f"{__name__}.{name}" for name in ours), *theirs):
         importlib.import_module(module)
+    if loop is not None:
+        live_view = importlib.import_module(f"{__name__}.live_view")
+        with suppress(RuntimeError):  # the loop was closed: the kernel ends
+            loop.call_soon_threadsafe(live_view.frontend)

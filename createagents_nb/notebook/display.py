@@ -16,6 +16,7 @@ from .. import bridge
 from ..agent.call_record import CellRef, current_cell
 from ..agent.stream import StreamingResponseDTO
 from ..errors import TurnStopped
+from .surroundings import has_page
 
 if TYPE_CHECKING:
     from .tracker import TurnTracker
@@ -88,7 +89,7 @@ def display_response(response: StreamingResponseDTO) -> None:
 
 def show_again(response: StreamingResponseDTO) -> None:
     """Show a response in this cell, wherever it was shown before; in a page, a running one is followed."""
-    if not response.done and _has_page():
+    if not response.done and has_page(get_ipython()):
         _follow_in_background(response)
         return
     if not response.done:
@@ -172,12 +173,6 @@ def _interruptible() -> Iterator[None]:
         return
     with bridge.interrupt_cancels(task):
         yield
-
-
-def _has_page() -> bool:
-    from .views import has_page
-
-    return has_page(get_ipython())
 
 
 def _has_kernel() -> bool:

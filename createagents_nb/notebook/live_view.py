@@ -25,7 +25,7 @@ from .static_bundle import error_html, render_bundle
 from .tracker import TurnTracker
 from .words import CALL_WORDS, running_status, status_parts
 
-__all__ = ["Frontend", "LiveView", "TurnWidget"]
+__all__ = ["Frontend", "LiveView", "TurnWidget", "frontend"]
 
 _STATIC = Path(__file__).parent / "static"
 
@@ -49,8 +49,8 @@ class Frontend(anywidget.AnyWidget):
 _frontends: list[Frontend] = []
 
 
-def _frontend() -> Frontend:
-    """This kernel's; another one when somebody has closed all widgets."""
+def frontend() -> Frontend:
+    """This kernel's, sent when it is first asked for; another one when somebody has closed all widgets."""
     if not _frontends or _frontends[-1].comm is None:
         digest = hashlib.sha256(_source().encode()).hexdigest()[:12]
         _frontends[:] = [Frontend(name=f"createagents-nb {digest}")]
@@ -61,9 +61,9 @@ class TurnWidget(anywidget.AnyWidget):
     """The page's half is built from ``frontend/src``.
 
     Messages to the page: ``{"type": "delta", "seq": n, "pieces": […], "status": […]}``, where ``status`` is there
-    when it has changed; ``{"type": "snapshot", …}`` with all that there is; the last, ``{"type": "end", "ended": {…}}``;
-    ``{"type": "frontend", "source": …}``. From it: ``{"type": "stop"}``; ``{"type": "hello"}``, which asks for a
-    snapshot, with ``"view": "new"`` once a view; ``{"type": "frontend"}``, when it cannot get the front end.
+    when it has changed; ``{"type": "snapshot", …}`` with all that there is; ``{"type": "end", "ended": {…}}``, the
+    last; ``{"type": "frontend", "source": …}``. From it: ``{"type": "stop"}``; ``{"type": "hello"}``, which asks
+    for a snapshot, with ``"view": "new"`` once a view; ``{"type": "frontend"}``, when it cannot get the front end.
     """
 
     _esm = _STATIC / "loader.js"
@@ -100,7 +100,7 @@ class LiveView:
         self._ended: dict[str, Any] | None = None
         self._opened_at = time.perf_counter()
         self._views = 0
-        frontend = _frontend()
+        code = frontend()
         self.widget = TurnWidget(
             self,
             about={
@@ -109,8 +109,8 @@ class LiveView:
                 "status": self._status,
             },
             interrupt=_kernel_to_interrupt(),
-            frontend_id=frontend.model_id,
-            frontend_name=frontend.name,
+            frontend_id=code.model_id,
+            frontend_name=code.name,
         )
         self.widget.on_msg(self._on_message)
 

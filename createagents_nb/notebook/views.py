@@ -7,7 +7,7 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
@@ -19,10 +19,11 @@ from ..agent.tool_display import ImageDisplay
 from ..errors import ConfigurationError
 from .snapshot import TurnSnapshot
 from .static_bundle import render_bundle
+from .surroundings import fitting_view
 from .tracker import TurnTracker
 from .words import TOOL_WORDS, call_of, seconds, status_parts
 
-__all__ = ["View", "has_page", "open_view"]
+__all__ = ["View", "open_view"]
 
 ENVIRONMENT = "CREATEAGENTS_NB_VIEW"
 
@@ -42,7 +43,7 @@ def open_view(shell: InteractiveShell | None, response: StreamingResponseDTO, tr
     The environment variable ``CREATEAGENTS_NB_VIEW`` (``widget``, ``static`` or ``text``) decides instead.
     """
     view: View
-    wanted = os.environ.get(ENVIRONMENT) or _fitting(shell)
+    wanted = os.environ.get(ENVIRONMENT) or fitting_view(shell)
     if wanted not in ("widget", "static", "text"):
         raise ConfigurationError(f"{ENVIRONMENT} must be widget, static or text, not {wanted!r}")
     if isinstance(getattr(shell, "display_pub", None), CapturingDisplayPublisher):
@@ -57,21 +58,6 @@ def open_view(shell: InteractiveShell | None, response: StreamingResponseDTO, tr
         view = LiveView(response, tracker)
     view.open()
     return view
-
-
-def has_page(shell: InteractiveShell | None) -> bool:
-    """Whether a notebook page shows the output of this cell, also after the cell has ended."""
-    return _fitting(shell) == "widget"
-
-
-def _fitting(shell: Any) -> str:
-    if getattr(shell, "kernel", None) is None:
-        return "text"
-    # A notebook page says which cell it runs; headless runners (nbclient, papermill, nbval) and consoles,
-    # which have no widget manager, do not.
-    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
-    metadata = parent.get("metadata") or {}
-    return "widget" if metadata.get("cellId") or "google.colab" in sys.modules else "static"
 
 
 class _FinalView:

@@ -45,13 +45,24 @@ const LANGUAGES = constants.languages;
 /** @type {Record<string, string>} */
 const COLORS = constants.codeColors;
 
-const lowlight = createLowlight({
+const GRAMMARS = {
   bash, c: cpp, console: shell, cpp, csharp, css, diff, docker: dockerfile, go, html: xml, ini, java, javascript,
   json, julia, kotlin, latex, lua, make: makefile, markdown, powershell, pycon: pythonRepl, python, r, ruby, rust,
   sql, toml: ini, typescript, xml, yaml,
-}); // prettier-ignore
-// Grammars that embed another ask for it by its own name.
-lowlight.register({ "python-repl": pythonRepl });
+}; // prettier-ignore
+
+const EMBEDDED = { css, javascript, python, xml };
+const lowlight = createLowlight();
+
+/** Whether a language has colours; its grammar is set up when it is first asked for. @param {string} language */
+function isKnown(language) {
+  if (!lowlight.registered(language)) {
+    if (!Object.hasOwn(GRAMMARS, language)) return false;
+    // Some grammars embed these.
+    lowlight.register({ ...EMBEDDED, [language]: GRAMMARS[/** @type {keyof typeof GRAMMARS} */ (language)] });
+  }
+  return true;
+}
 
 /** What highlight.js calls things, as the theme's palette calls them. @type {Record<string, string>} */
 const KINDS = {
@@ -101,7 +112,7 @@ let growing = { language: "", code: "", children: /** @type {Child[]} */ ([]) };
  */
 export function colored(code, language, grows) {
   const plain = code ? [code] : [];
-  if (!lowlight.registered(language) || code.length > MAX_COLORED_CHARS || !code) return plain;
+  if (!code || code.length > MAX_COLORED_CHARS || !isKnown(language)) return plain;
   if (!grows || code.length < SMALL) return remember(code, language);
   const known = growing;
   if (known.language === language && code.startsWith(known.code) && code.length < 1.25 * known.code.length) {

@@ -97,6 +97,10 @@ def number(value: float, digits: int = 0) -> str:
     return f"{value:,.{digits}f}" if math.isfinite(value) else f"not within {LATE_S:.0f} s"
 
 
+def ratio(ours: float, other: float) -> str:
+    return f"{ours / other:.2f}" if other and math.isfinite(ours + other) else "–"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     lines = [head, ["---"] * len(head), *rows]
     return [*(f"| {' | '.join(line)} |" for line in lines), ""]
@@ -156,15 +160,16 @@ def side_by_side(found: Results) -> list[str]:
     lines = []
     for what, figure, digits in rows:
         first, second, baseline = (median(part, figure) for part in (found.first, found.second, found.baseline))
-        ratio = f"{second / baseline:.2f}" if baseline and math.isfinite(baseline) else "–"
-        lines.append([what, *(number(value, digits) for value in (first, second, baseline)), ratio])
+        lines.append(
+            [what, *(number(value, digits) for value in (first, second, baseline)), ratio(second, baseline)]
+        )
     floor = median(found.unseen, cpu_us)
     costs = [median(part, cpu_us) - floor for part in (found.first, found.second, found.baseline)]
     lines.append(
         [
             f"the same over reading without a view ({floor:.0f})",
             *(number(cost) for cost in costs),
-            f"{costs[1] / costs[2]:.2f}",
+            ratio(*costs[1:]),
         ]
     )
     return table(["median", "first answer", "second answer", "baseline", "second ÷ baseline"], lines)
@@ -238,8 +243,8 @@ def report(found: Results, command: str, tokens: int, long: int, load: tuple[flo
         "",
         *each_round(found),
         "",
-        "The first answer also brings the front end's code to the page. Bytes are those of whole messages with their "
-        "headers, before compression. A page can be done before its kernel, which sends the end a little earlier.",
+        "The first answer also brings the front end's code to the page. Bytes are those of whole messages with "
+        "their headers, before compression. A page can be done before its kernel, which sends the end earlier.",
         "",
         "## Long and awkward answers",
         "",

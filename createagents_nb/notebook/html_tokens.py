@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["LINK_ATTRIBUTES", "MATHS_CLASSES", "TooLargeError", "write_html"]
 
 LINK_ATTRIBUTES = 'target="_blank" rel="noopener noreferrer"'
+TABLE_OPEN = '<table border="1" cellpadding="4">'
+"""Grid and space for pages that have no styles for tables, by attributes that those of JupyterLab override."""
 MATHS_CLASSES = "createagents-maths mathjax_process tex2jax_process"
 
 _MAX_COLORED_CHARS = 100_000
@@ -29,7 +31,6 @@ _PAIRS = {
     "paragraph": ("p", ""),
     "s": ("s", ""),
     "strong": ("strong", ""),
-    "table": ("table", "\n"),
     "tbody": ("tbody", "\n"),
     "thead": ("thead", "\n"),
     "tr": ("tr", "\n"),
@@ -74,6 +75,8 @@ class _HtmlWriter:
         if name in _PAIRS:
             tag, after = _PAIRS[name]
             return f"<{tag}>{after}" if opens else f"</{tag}>" + ("" if name in ("em", "s", "strong") else "\n")
+        if name == "table":
+            return f"{TABLE_OPEN}\n" if opens else "</table>\n"
         if name == "heading" and re.fullmatch("h[1-6]", token.tag):
             return f"<{token.tag}>" if opens else f"</{token.tag}>\n"
         if name == "link":

@@ -31,7 +31,6 @@ const PAIRS = {
   paragraph: ["p", ""],
   s: ["s", ""],
   strong: ["strong", ""],
-  table: ["table", "\n"],
   tbody: ["tbody", "\n"],
   thead: ["thead", "\n"],
   tr: ["tr", "\n"],
@@ -113,6 +112,9 @@ class Writer {
     if (name in PAIRS) {
       this.open(PAIRS[name][0]);
       this.put(PAIRS[name][1]);
+    } else if (name === "table") {
+      this.open("table", { border: "1", cellpadding: "4" });
+      this.put("\n");
     } else if (name === "heading") {
       this.open(token.tag);
     } else if (name === "link") {

@@ -17,7 +17,7 @@ AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help lab demo test lint format bench bench-view clean
+.PHONY: help lab demo test lint format frontend bench bench-view clean
 
 help:  ## show these commands
 	@awk -F '  ## ' '/^[a-z-]+:.*  ## / { split($$1, target, ":"); printf "  make %-10s %s\n", target[1], $$2 }' Makefile

@@ -13,12 +13,13 @@ from lab import browser, find_chromium
 from playwright.sync_api import Page
 from test_markdown_safety import HOSTILE
 
+from createagents_nb import notebook
 from createagents_nb.notebook.clean_text import clean_text
 from createagents_nb.notebook.static_bundle import render_markdown_html
 
 pytestmark = pytest.mark.browser
 
-STATIC = Path(__file__).parents[1] / "createagents_nb" / "notebook" / "static"
+STATIC = Path(notebook.__file__).parent / "static"
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 HARNESS = """async source => {
@@ -74,7 +75,7 @@ def page() -> Iterator[Page]:
 def cut(text: str, seed: object) -> list[str]:
     """``text`` in random pieces: some of a few characters, some long."""
     rng = random.Random(f"{seed}")
-    longest = rng.choice([1, 3, 8, 40, 400])
+    longest = rng.choice([1, 3, 8, 40, 400]) if len(text) < 2_000 else rng.choice([40, 400, 2_000])
     pieces = []
     while text:
         size = rng.randint(1, longest)
@@ -102,6 +103,87 @@ def test_every_commonmark_example_streams_as_it_is_saved(page: Page) -> None:
 
 def test_hostile_text_streams_as_it_is_saved(page: Page) -> None:
     assert_streams_as_saved(page, [*HOSTILE, "\n\n".join(HOSTILE)])
+
+
+ANSWERS = [
+    """# Summary
+
+The model compares **two** plans[^1]; see [the docs] and ~~the old ones~~ `plan.compare()`.
+
+1. Read the data:
+   ```python
+   df = pd.read_csv("a.csv")  # *not* emphasis, $not$ maths
+   ```
+2. Fit it
+   - with `k = 3`
+   - with _k_ = 5
+
+     A second paragraph.
+3. Done
+
+| plan | cost | note |
+|:-----|-----:|:----:|
+| A | $5 | `x|y` |
+| B | $10 | **best** |
+
+> Quoted
+> > twice
+
+- [x] read
+- [ ] fit
+
+[the docs]: https://x.example/docs "Docs"
+""",
+    r"""Euler: $e^{i\pi} + 1 = 0$, and \(a^2\). It costs $5 or $6, and \[ not closed.
+
+$$
+\begin{pmatrix} 1 & 0 \\ 0 & 1 \end{pmatrix}
+$$
+
+\[
+\sum_{i=1}^n i = \frac{n(n+1)}{2}
+\]
+
+\begin{align}
+a &= b \\
+c &= d
+\end{align}
+
+In code: `$x$`, and
+
+```tex
+$$ x $$
+```
+
+$\href{javascript:x}{y}$ is no formula.
+""",
+    "## العنوان\n\nهذا **نص** مع `code` و[رابط](https://x.example).\n\n- أول\n- ثان\n"
+    "\n日本語の文章。*強調*です。\n\n👩‍💻 ok\n",
+    "Steps:\n1. one\n2. two\n\n   more\n\n10. ten\n* other\n+ third\n\nText\n===\n\nText\n---\n***\n",
+    "Look: ![plot](https://x.example/p.png) <https://y.example> https://bare.example "
+    "<b>no</b> &copy; &#35; &nope;\n",
+    "".join(f"- item {number} with **bold** and `code` and [a][ref]\n" for number in range(150))
+    + "\n[ref]: https://x.example\n",
+    "".join(f"{number}. item {number} of a list\n" for number in range(200))
+    + "\n    and a last paragraph\n\nThe end",
+    "".join(f"- loose {number}\n\n  with more\n\n" for number in range(150)) + "tight\n",
+    "| a | b |\n|---|--:|\n" + "".join(f"| row {number} | `{number}` |\n" for number in range(300)) + "\nAfter",
+    "```js\n" + "".join(f"const x{number} = {number};\n" for number in range(400)) + "```\nAfter\n",
+    "A paragraph " + "that goes on " * 2_000 + "**to the end",
+    "x\n" * 20_001,
+    ">" * 100 + " deep",
+    "[a]: https://x.example/" + "y" * 1_900 + "\n\n" + "[a]" * 3_000,
+]
+
+
+def test_answers_as_models_write_them_stream_as_they_are_saved(page: Page) -> None:
+    assert_streams_as_saved(page, ANSWERS, cuts=3)
+
+
+def test_the_comparison_sees_a_difference(page: Page) -> None:
+    assert page.evaluate("difference", [["a *b*"], "<p>a <em>b</em></p>\n"]) is None
+    assert page.evaluate("difference", [["a *b*"], "<p>a <em>c</em></p>\n"]) is not None
+    assert page.evaluate("difference", [["[a](https://x)"], "<p><a href='https://x'>a</a></p>\n"]) is not None
 
 
 # What has only begun

@@ -30,6 +30,7 @@ def constants() -> dict[str, Any]:
         "texCommands": sorted(tex_commands.COMMANDS),
         "texEnvironments": sorted(tex_commands.ENVIRONMENTS),
         "invisible": clean_text.INVISIBLE,
+        "rightToLeft": clean_text.RIGHT_TO_LEFT,
         "limits": {
             "chars": markdown_safe.MAX_MARKDOWN_CHARS,
             "lines": markdown_safe.MAX_MARKDOWN_LINES,

@@ -181,8 +181,14 @@ class JupyterServer:
 class NotebookPage:
     """A notebook in a tab of the browser. Cells are named by their place in it, from 0."""
 
-    def __init__(self, context: BrowserContext, server: JupyterServer, name: str, *, app: str = "lab") -> None:
-        """Open a notebook in JupyterLab (``app="lab"``) or in Notebook 7 (``app="notebook"``)."""
+    def __init__(
+        self, context: BrowserContext, server: JupyterServer, name: str, *, app: str = "lab", to_run: bool = True
+    ) -> None:
+        """Open a notebook in JupyterLab (``app="lab"``) or in Notebook 7 (``app="notebook"``).
+
+        Args:
+            to_run: whether to wait for its kernel; what has been saved can be seen before.
+        """
         self.server, self.name = server, name
         self.page: Page = context.new_page()
         self.errors: list[str] = []
@@ -192,7 +198,9 @@ class NotebookPage:
         # A workspace of its own: Lab would open the tabs of the test before again.
         path = f"lab/workspaces/{Path(name).stem}/tree/{name}" if app == "lab" else f"notebooks/{name}"
         self.page.goto(server.url + path)
-        self.wait_until_ready()
+        self.wait_until_shown()
+        if to_run:
+            self.wait_until_ready()
 
     def __enter__(self) -> NotebookPage:
         return self
@@ -206,16 +214,19 @@ class NotebookPage:
         if kind == "error" and not NOT_OURS.search(text):
             self.errors.append(text)
 
+    def wait_until_shown(self) -> None:
+        expect(self.page.locator(".jp-Notebook .jp-Cell").first).to_be_visible()
+
     def wait_until_ready(self) -> None:
         """Until the notebook is shown and its kernel answers and is idle: Lab drops what is run before."""
-        expect(self.page.locator(".jp-Notebook .jp-Cell").first).to_be_visible()
+        self.wait_until_shown()
         expect(self.page.locator(".jp-Toolbar-kernelName").first).to_contain_text("Python")
         expect(self.page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').first).to_be_attached()
 
     def reload(self) -> None:
         """Until the notebook is shown; what its kernel does is not known while a cell runs."""
         self.page.reload()
-        expect(self.page.locator(".jp-Notebook .jp-Cell").first).to_be_visible()
+        self.wait_until_shown()
 
     def cell(self, number: int) -> Locator:
         return self.page.locator(f'.jp-Notebook .jp-Cell[data-windowed-list-index="{number}"]')

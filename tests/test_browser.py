@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Iterator
@@ -13,8 +12,8 @@ from typing import Any
 import nbformat
 import pytest
 from family import Reply, ScriptedServer, delta, sse
-from lab import RUNNING, WIDGET_MIME, JupyterServer, NotebookPage, browser, find_chromium
-from playwright.sync_api import Browser, BrowserContext, expect
+from lab import RUNNING, WIDGET_MIME, JupyterServer, NotebookPage
+from playwright.sync_api import BrowserContext, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.kernel]
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from family import Reply, ScriptedServer, delta, sse
 from kernel_client import answer
 from lab import SCROLLER, VIEWPORT, JupyterServer, NotebookPage
-from playwright.sync_api import BrowserContext, Locator, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.kernel]
 
@@ -81,87 +83,18 @@ def double(x):
 """
 MATHS = "Inline $z^2$, and\n\n$$\\frac{a}{b} + 1$$\n\n"
 
-PAGE_SIDE = """
-// One line a node. Aside: buttons, colours inside code, typeset maths, and what Lab adds to headings and links.
-window.linesOf = (node, depth = "") => {
-    if (node instanceof Text) return [depth + JSON.stringify(node.data)];
-    if (node.matches("button, .numbering-entry")) return [];
-    const attributes = [...node.attributes].filter(({ name }) => !(name === "rel" && node.matches("a")));
-    const head = depth + [node.localName, ...attributes.map(({ name, value }) => `${name}=${value}`).sort()].join(" ");
-    if (node.matches(".createagents-maths")) return [head];
-    if (node.matches("code, .createagents-status")) return [head, depth + " " + JSON.stringify(textOf(node))];
-    return [head, ...[...node.childNodes].flatMap(child => linesOf(child, depth + " "))];
-};
-window.textOf = node => {
-    const copy = node.cloneNode(true);
-    copy.querySelectorAll("button").forEach(button => button.remove());
-    return copy.textContent;
-};
-// The live views that are taken away from now on, as they were at the end.
-window.keepEnded = () => {
-    window.ended = [];
-    new MutationObserver(records => {
-        for (const { removedNodes } of records) for (const node of removedNodes) {
-            const turn = node.querySelector?.(".createagents-live > .createagents-turn");
-            if (turn) window.ended.push(turn);
-        }
-    }).observe(document.body, { childList: true, subtree: true });
-};
-// What screen readers are told from now on.
-window.keepTold = () => {
-    window.told = [];
-    const region = node => (node instanceof Element ? node : node.parentElement)?.closest(
-        "[role=status], [role=alert], [role=log], [aria-live]:not([aria-live=off])");
-    new MutationObserver(records => {
-        for (const { target, type } of records) if (region(target)) window.told.push(region(target).textContent);
-        for (const { addedNodes } of records) for (const node of addedNodes) {
-            if (node instanceof Element && node === region(node) && node.textContent) window.told.push(node.textContent);
-        }
-    }).observe(document.body, { childList: true, characterData: true, subtree: true });
-};
-// Whether the focus falls back to the body, in any frame from now on.
-window.watchFocus = () => {
-    window.focusWasLost = false;
-    const look = () => {
-        window.focusWasLost ||= document.activeElement === document.body;
-        requestAnimationFrame(look);
-    };
-    look();
-};
-// Texts whose contrast with what is behind them is below 4.5; colours in code are the theme's.
-window.faint = root => {
-    const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-    const rgba = color => {
-        canvas.clearRect(0, 0, 1, 1);
-        canvas.fillStyle = color;
-        canvas.fillRect(0, 0, 1, 1);
-        const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
-        return [r, g, b, a / 255];
-    };
-    const over = ([r, g, b, a], behind) => [r, g, b].map((value, at) => a * value + (1 - a) * behind[at]);
-    const behind = element => element
-        ? over(rgba(getComputedStyle(element).backgroundColor), behind(element.parentElement)) : [255, 255, 255];
-    const light = color => color.map(value => value / 255)
-        .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, value, at) => sum + value * [0.2126, 0.7152, 0.0722][at], 0);
-    const found = [];
-    const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
-    for (let text = texts.nextNode(); text; text = texts.nextNode()) {
-        const element = text.parentElement;
-        if (!text.data.trim() || element.matches("code span")) continue;
-        const background = behind(element);
-        const [one, other] = [light(background), light(over(rgba(getComputedStyle(element).color), background))];
-        const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
-        if (contrast < 4.5) found.push(`${text.data.trim().slice(0, 40)}: ${contrast.toFixed(2)}`);
-    }
-    return found;
-};
-"""
+PAGE_SIDE = Path(__file__).with_name("reader.js")
+
+
+LINES = "turn => linesOf(turn)"
+
+
+_ids = itertools.count()
 
 
 def call(at: int, tool: str, **arguments: Any) -> dict[str, Any]:
     function = {"name": tool, "arguments": json.dumps(arguments)}
-    return delta(tool_calls=[{"index": at, "id": f"call-{at}-{tool}", "function": function}])
+    return delta(tool_calls=[{"index": at, "id": f"call-{next(_ids)}", "function": function}])
 
 
 def calls(*deltas: dict[str, Any], text: str = "") -> list[bytes]:
@@ -211,7 +144,7 @@ class Cell:
 @pytest.fixture(scope="module")
 def window(window: BrowserContext, jupyter: JupyterServer) -> BrowserContext:
     window.grant_permissions(["clipboard-read", "clipboard-write"], origin=jupyter.url.rstrip("/"))
-    window.add_init_script(PAGE_SIDE)
+    window.add_init_script(path=PAGE_SIDE)
     return window
 
 
@@ -328,10 +261,10 @@ def test_saved_turn_takes_the_place_of_the_view_unseen(cell: Cell, hold: threadi
     cell.ask(MARKDOWN, "The end.", hold)
     expect(cell.answer).to_contain_text("The end.")
     live = cell.live.locator(".createagents-turn")
-    streamed = live.evaluate("linesOf")
+    streamed = live.evaluate(LINES)
     height, left = height_of(live), left_of(live.locator("table"))
     cell.release(hold)
-    saved = cell.turn.evaluate("linesOf")
+    saved = cell.turn.evaluate(LINES)
     assert saved[:-1] == streamed[:-1]  # the last line is the status
     assert cell.tab.page.evaluate("ended.map(turn => linesOf(turn))") == [saved]
     assert abs(height_of(cell.turn) - height) <= 2
@@ -348,48 +281,79 @@ def test_all_kinds_of_blocks_are_saved_as_they_were_seen(
     server.enqueue(answer(MATHS, "The end.", hold))
     cell.run("await ask(tools=tools)")
     expect(cell.answer.last).to_contain_text("The end.")
-    streamed = cell.live.locator(".createagents-turn").evaluate("linesOf")
+    streamed = cell.live.locator(".createagents-turn").evaluate(LINES)
     cell.release(hold)
-    saved = cell.turn.evaluate("linesOf")
+    saved = cell.turn.evaluate(LINES)
     assert saved[:-1] == streamed[:-1]
     assert cell.tab.page.evaluate("ended.map(turn => linesOf(turn))") == [saved]
 
 
-def test_reader_who_has_scrolled_away_is_left_alone(cell: Cell, hold: threading.Event) -> None:
-    page, scroller, end = cell.tab.page, cell.tab.page.locator(SCROLLER).first, threading.Event()
-    page.set_viewport_size({"width": 1100, "height": 700})
+@pytest.fixture
+def low_window(cell: Cell) -> Locator:
+    """What scrolls, in a window that is lower than an answer; the cell that asks is in view."""
+    cell.tab.page.set_viewport_size({"width": 1100, "height": 700})
+    cell.tab.cell(cell.number).evaluate("cell => cell.scrollIntoView()")
+    return cell.tab.page.locator(SCROLLER).first
+
+
+def paragraphs(first: int, last: int) -> str:
+    return "".join(f"Paragraph {number}.\n\n" for number in range(first, last))
+
+
+@pytest.mark.parametrize("pixels", [30, 600])
+def test_reader_who_has_scrolled_away_is_left_alone(
+    cell: Cell, low_window: Locator, hold: threading.Event, pixels: int
+) -> None:
+    page, end = cell.tab.page, threading.Event()
     cell.ask(paragraphs(0, 60), hold, paragraphs(60, 90), end)
     expect(cell.answer).to_contain_text("Paragraph 59")
-    cell.answer.locator("p").nth(20).evaluate("paragraph => paragraph.scrollIntoView()")
-    before, top = scroller.evaluate("element => element.scrollTop"), top_of(cell.answer.locator("p").nth(20))
-    assert before > 0
+    cell.status.evaluate("status => status.scrollIntoView({ block: 'end' })")
+    before = low_window.evaluate("element => element.scrollTop")
+    low_window.hover()
+    page.mouse.wheel(0, -pixels)
+    page.wait_for_function(f"top => document.querySelector('{SCROLLER}').scrollTop === top", arg=before - pixels)
+    top = top_of(cell.answer.locator("p").nth(40))
     hold.set()
     expect(cell.answer).to_contain_text("Paragraph 89")
-    assert scroller.evaluate("element => element.scrollTop") == before
+    painted(page)
+    assert low_window.evaluate("element => element.scrollTop") == before - pixels
     cell.release(end)
-    assert scroller.evaluate("element => element.scrollTop") == before
-    assert abs(top_of(cell.turn.locator("p").nth(20)) - top) <= 2
+    assert low_window.evaluate("element => element.scrollTop") == before - pixels
+    assert abs(top_of(cell.turn.locator("p").nth(40)) - top) <= 2
 
 
-def test_end_stays_in_view_for_who_reads_it(cell: Cell, hold: threading.Event) -> None:
-    cell.tab.page.set_viewport_size({"width": 1100, "height": 700})
+def test_end_stays_in_view_for_who_reads_it(cell: Cell, low_window: Locator) -> None:
+    for _ in range(6):  # a page makes a view before or after it has a place for it
+        hold, end = threading.Event(), threading.Event()
+        cell.ask("Begin.\n\n", hold, paragraphs(0, 60), end)
+        hold.set()
+        expect(cell.answer).to_contain_text("Paragraph 59")
+        expect(cell.status).to_be_in_viewport(ratio=1)
+        cell.release(end)
+        expect(cell.turn.locator(".createagents-status")).to_be_in_viewport(ratio=1)
+        cell.tab.cell(cell.number).evaluate("cell => cell.scrollIntoView()")
+
+
+def test_reader_who_comes_back_to_the_end_follows_it_again(
+    cell: Cell, low_window: Locator, hold: threading.Event
+) -> None:
     end = threading.Event()
     cell.ask(paragraphs(0, 60), hold, paragraphs(60, 90), end)
     expect(cell.answer).to_contain_text("Paragraph 59")
-    expect(cell.status).to_be_in_viewport(ratio=1)  # the cell was in view when it was run
     cell.answer.locator("p").nth(20).evaluate("paragraph => paragraph.scrollIntoView()")
+    painted(cell.tab.page)
     cell.status.evaluate("status => status.scrollIntoView({ block: 'end' })")
+    painted(cell.tab.page)
     hold.set()
     expect(cell.answer).to_contain_text("Paragraph 89")
     expect(cell.status).to_be_in_viewport(ratio=1)
     cell.release(end)
-    expect(cell.turn.locator(".createagents-status")).to_be_in_viewport(ratio=1)
 
 
 FOCUS = {
     ".createagents-stop": ".createagents-copy-answer",
     ".createagents-copy-answer": ".createagents-copy-answer",
-    ".createagents-tool >> nth=1 >> summary": ".createagents-tool >> nth=1 >> summary",
+    ".createagents-tool >> nth=1 >> summary >> nth=0": ".createagents-tool >> nth=1 >> summary >> nth=0",
     ".createagents-copy-code >> nth=1": ".createagents-copy-code >> nth=1",
 }
 
@@ -400,7 +364,7 @@ def test_focus_and_what_was_opened_go_over_to_the_saved_turn(
 ) -> None:
     page = cell.tab.page
     server.enqueue(calls(call(0, "frame"), call(1, "lines")))
-    server.enqueue(answer("```\none\n```\n\n```\ntwo\n```\n\nThe end.", hold))
+    server.enqueue(answer("```\none\n```\n\n```\ntwo\n```\n\nMore.\n\nThe end.", hold))
     cell.run("await ask(tools=tools)")
     expect(cell.answer).to_contain_text("The end.")
     card = cell.live.locator(".createagents-tool").nth(1)
@@ -413,6 +377,27 @@ def test_focus_and_what_was_opened_go_over_to_the_saved_turn(
     assert page.evaluate("focusWasLost") is False
     opened = cell.turn.locator("details").evaluate_all("all => all.map(details => details.open)")
     assert opened == [False, True, True]
+
+
+def test_what_was_opened_in_a_card_stays_so_when_the_card_changes(
+    cell: Cell, server: ScriptedServer, hold: threading.Event
+) -> None:
+    server.enqueue(calls(call(0, "lines")))
+    server.enqueue([*sse(delta("Once more."), done=False), hold, *calls(call(0, "lines"))])
+    end = threading.Event()
+    server.enqueue(answer("The end.", end))
+    cell.run("await ask(tools=tools)")
+    expect(cell.answer).to_contain_text("Once more.")
+    card = cell.live.locator(".createagents-tool").first
+    card.locator("> summary").click()
+    more = card.get_by_text("Show all")
+    more.click()
+    more.focus()
+    hold.set()
+    expect(card.locator("> summary")).to_contain_text("round 1")
+    expect(more).to_be_focused()
+    expect(card.get_by_text("line 99")).to_be_visible()
+    cell.release(end)
 
 
 def test_focus_elsewhere_is_not_taken(cell: Cell, other_cell: Cell, hold: threading.Event) -> None:
@@ -452,20 +437,20 @@ def test_answer_and_code_are_copied_before_and_after_the_end(cell: Cell, hold: t
 def test_letters_run_no_command_while_something_of_ours_has_the_focus(cell: Cell, hold: threading.Event) -> None:
     cells = cell.tab.page.locator(".jp-Notebook .jp-Cell")
     before = cells.count()
-    cell.ask("```\ncode\n```\n\nThe end.", hold)
+    cell.ask("```\ncode\n```\n\nMore.\n\nThe end.", hold)
     expect(cell.answer).to_contain_text("The end.")
 
-    def assert_deaf(turn: Locator) -> None:
+    def assert_deaf(turn: Locator, buttons: int) -> None:
+        expect(turn.get_by_role("button")).to_have_count(buttons)
         for button in turn.get_by_role("button").all():
-            for key in ("a", "b", "x", "m", "d", "d"):
-                button.press(key)
+            button.press("b")  # elsewhere in an output, this inserts a cell
             expect(button).to_be_focused()
-            expect(cells).to_have_count(before)
-        expect(cell.tab.cell(cell.number)).to_have_class(re.compile("jp-CodeCell"))
+            painted(cell.tab.page)
+            assert cells.count() == before, button.inner_text()
 
-    assert_deaf(cell.live)
+    assert_deaf(cell.live, 3)
     cell.release(hold)
-    assert_deaf(cell.turn)
+    assert_deaf(cell.turn, 2)
 
 
 def test_stop_of_a_view_keeps_what_has_come(cell: Cell, hold: threading.Event) -> None:
@@ -566,45 +551,53 @@ def test_demo_says_that_it_is_one(cell: Cell) -> None:
 # More than one view
 
 
-def test_second_view_of_an_output_shows_the_text_so_far_and_goes_on(cell: Cell, server: ScriptedServer) -> None:
-    page, holds = cell.tab.page, [threading.Event() for _ in range(2)]
+@pytest.fixture
+def second_views(cell: Cell) -> Iterator[Locator]:
+    """The views of outputs beside the notebook; they are closed in the end."""
+    page = cell.tab.page
+    yield page.locator(".jp-LinkedOutputView")
+    for tab in page.locator(".lm-TabBar-tab").filter(has_text="Output View").all():
+        tab.locator(".lm-TabBar-tabCloseIcon").click()
+
+
+def test_second_view_of_an_output_shows_the_text_so_far_and_goes_on(
+    cell: Cell, server: ScriptedServer, second_views: Locator
+) -> None:
+    holds = [threading.Event() for _ in range(2)]
     reasoning = sse(delta(reasoning_content="Hm."), done=False)
     server.enqueue([*reasoning, *answer("As far as here. ", holds[0], "And on. ", holds[1], "To the end.")])
     cell.run("await ask()")
     expect(cell.answer).to_contain_text("As far as here.")
-    cell.live.locator("summary").click()
-    cell.live.locator("summary").focus()
+    summary = cell.live.locator("summary")
+    summary.click()
     cell.answer.click(button="right")
-    page.get_by_role("menuitem", name="Create New View for Cell Output").click()
-    second = page.locator(".jp-LinkedOutputView")
-    expect(second.locator(".createagents-live .createagents-answer")).to_have_text(
-        re.compile("^As far as here. *$")
-    )
+    cell.tab.page.get_by_role("menuitem", name="Create New View for Cell Output").click()
+    text_so_far = re.compile(r"^\s*As far as here\.\s*$")
+    expect(second_views.locator(".createagents-live .createagents-answer")).to_have_text(text_so_far)
     assert cell.live.locator("details").evaluate("details => details.open")  # the first one is as it was
     holds[0].set()
-    for view in (cell.live, second):
+    for view in (cell.live, second_views):
         expect(view.locator(".createagents-answer")).to_contain_text("As far as here. And on.")
     holds[1].set()
     cell.wait_for_swap()
-    for turn in (cell.turn, second.locator(".createagents-turn")):
+    for turn in (cell.turn, second_views.locator(".createagents-turn")):
         expect(turn).to_contain_text("As far as here. And on. To the end.")
         expect(turn.locator(".createagents-status")).to_contain_text("· done ·")
-    expect(second.locator(".createagents-live")).to_have_count(0)
-    page.locator(".lm-TabBar-tab.lm-mod-current").filter(has_text="Output View").locator(
-        ".lm-TabBar-tabCloseIcon"
-    ).click()
-    expect(second).to_have_count(0)
+    expect(second_views.locator(".createagents-live")).to_have_count(0)
 
 
-def test_turn_is_shown_again_by_the_magic_and_as_a_value(cell: Cell, other_cell: Cell) -> None:
-    cell.ask(MARKDOWN, "The end.")
+def test_turn_is_shown_again_by_the_magic_and_as_a_value(
+    cell: Cell, other_cell: Cell, server: ScriptedServer
+) -> None:
+    server.enqueue(answer(MARKDOWN))
+    cell.run("await ask()")
     cell.wait_for_swap()
-    shown = cell.turn.evaluate("linesOf")
+    shown = cell.turn.evaluate(LINES)
     for source in ("%agent show -1", "_", f"_{other_cell.tab.prompt(cell.number).inner_text()[1:-2]}"):
         other_cell.clear()
         other_cell.run(source)
         expect(other_cell.turn).to_have_count(1)
-        assert other_cell.turn.evaluate("linesOf") == shown
+        assert other_cell.turn.evaluate(LINES) == shown
         expect(other_cell.live).to_have_count(0)
 
 
@@ -630,14 +623,6 @@ def test_arabic_runs_from_right_to_left_and_code_from_left_to_right(cell: Cell, 
     def assert_directions(turn: Locator) -> None:
         for element, direction in {"p >> nth=0": "rtl", "li": "rtl", "pre": "ltr", "pre code": "ltr"}.items():
             expect(turn.locator(element)).to_have_css("direction", direction)
-        paragraph = turn.locator("p").first
-        assert (
-            paragraph.evaluate(
-                "p => { const range = document.createRange(); range.selectNodeContents(p);"
-                " return p.getBoundingClientRect().right - range.getBoundingClientRect().right; }"
-            )
-            < 2
-        )  # it stands at the right edge
         expect(turn.locator(".createagents-status")).to_have_css("direction", "ltr")
 
     assert_directions(cell.live)
@@ -649,10 +634,11 @@ def test_narrow_notebook_does_not_scroll_sideways(
     cell: Cell, server: ScriptedServer, hold: threading.Event
 ) -> None:
     page = cell.tab.page
-    wide = f"{'word ' * 40}\n\n{'w' * 300}\n\n```\n{'code ' * 60}\n```\n\n`{'c' * 200}`\n\n"
-    table = f"|{' column |' * 12}\n|{'---|' * 12}\n|{' value |' * 12}\n\n$$\n{' + '.join(f'x_{{{at}}}' for at in range(60))}\n$$\n\n"
+    text = f"{'word ' * 40}\n\n{'w' * 300}\n\n```\n{'code ' * 60}\n```\n\n`{'c' * 200}`\n\n"
+    table = f"|{' column |' * 12}\n|{'---|' * 12}\n|{' value |' * 12}\n\n"
+    formula = f"$$\n{' + '.join(f'x_{{{at}}}' for at in range(60))}\n$$\n\n"
     server.enqueue(calls(call(0, "frame"), call(1, "w" * 100, argument="a" * 300), call(2, "lines")))
-    server.enqueue(answer(wide + table, "The end.", hold))
+    server.enqueue(answer(text + table + formula, "The end.", hold))
     page.set_viewport_size({"width": 620, "height": 1600})
     page.keyboard.press("Control+b")  # the file browser
     try:
@@ -661,13 +647,13 @@ def test_narrow_notebook_does_not_scroll_sideways(
         expect(cell.answer).to_contain_text("The end.")
         for summary in cell.live.locator(".createagents-tool > summary").all():
             summary.click()
-        sideways = "scroller => scroller.scrollWidth - scroller.clientWidth"
-        assert page.locator(SCROLLER).first.evaluate(sideways) == 0
-        prose = "answer => Math.max(...[...answer.querySelectorAll('p, pre')].map(one => one.scrollWidth - one.clientWidth))"
-        assert cell.answer.evaluate(prose) <= 0
+        scroller = page.locator(SCROLLER).first
+        text_overflows = "answer => Math.max(...[...answer.querySelectorAll('p, pre')].map(overflow))"
+        assert scroller.evaluate("overflow") == 0
+        assert cell.answer.evaluate(text_overflows) <= 0
         cell.release(hold)
-        assert page.locator(SCROLLER).first.evaluate(sideways) == 0
-        assert cell.turn.locator(".createagents-answer").evaluate(prose) <= 0
+        assert scroller.evaluate("overflow") == 0
+        assert cell.turn.locator(".createagents-answer").evaluate(text_overflows) <= 0
     finally:
         page.set_viewport_size(VIEWPORT)
         page.keyboard.press("Control+b")
@@ -685,13 +671,9 @@ def all_kinds(cell: Cell, server: ScriptedServer, hold: threading.Event) -> None
 
 def test_nothing_moves_by_itself(cell: Cell, server: ScriptedServer, hold: threading.Event) -> None:
     all_kinds(cell, server, hold)
-    moving = """root => [root, ...root.querySelectorAll("*")].filter(element => {
-        const { animationName, transitionDuration } = getComputedStyle(element);
-        return animationName !== "none" || !/^0s(, 0s)*$/.test(transitionDuration) || element.getAnimations().length;
-    }).map(element => element.outerHTML.slice(0, 80))"""
-    assert cell.live.evaluate(moving) == []
+    assert cell.live.evaluate("moving") == []
     cell.release(hold)
-    assert cell.turn.evaluate(moving) == []
+    assert cell.turn.evaluate("moving") == []
 
 
 @pytest.fixture
@@ -704,7 +686,7 @@ def dark(cell: Cell) -> Iterator[None]:
 
 def choose_theme(tab: NotebookPage, name: str) -> None:
     for item in ("Settings", "Theme", name):
-        tab.page.get_by_role("menuitem", name=item, exact=True).click()
+        tab.page.locator(".lm-Menu-itemLabel, .lm-MenuBar-itemLabel").get_by_text(item, exact=True).click()
     expect(tab.page.locator(f"body[data-jp-theme-name='{name}']")).to_be_attached()
 
 
@@ -727,15 +709,9 @@ def test_buttons_and_cards_keep_their_borders_with_forced_colours(
 ) -> None:
     cell.tab.page.emulate_media(forced_colors="active")
     all_kinds(cell, server, hold)
-    borderless = """root => [...root.querySelectorAll("button, .createagents-tool, .createagents-reasoning")]
-        .filter(element => {
-            const style = getComputedStyle(element);
-            return style.borderTopStyle !== "solid" || parseFloat(style.borderTopWidth) < 1 || style.opacity !== "1"
-                || style.borderTopColor === getComputedStyle(document.body).backgroundColor;
-        }).map(element => element.outerHTML.slice(0, 80))"""
-    assert cell.live.evaluate(borderless) == []
+    assert cell.live.evaluate("borderless") == []
     cell.release(hold)
-    assert cell.turn.evaluate(borderless) == []
+    assert cell.turn.evaluate("borderless") == []
 
 
 # Notebook 7
@@ -756,17 +732,12 @@ def test_notebook_7_streams_markdown_and_swaps_unseen(
         cell.live.locator(".createagents-tool > summary").click()
         cell.live.get_by_role("button", name="Stop").focus()
         live = cell.live.locator(".createagents-turn")
-        streamed, height, left = live.evaluate("linesOf"), height_of(live), left_of(live.locator("table").last)
+        streamed, height, left = live.evaluate(LINES), height_of(live), left_of(live.locator("table").last)
         cell.release(hold)
-        assert cell.turn.evaluate("linesOf")[:-1] == streamed[:-1]
+        assert cell.turn.evaluate(LINES)[:-1] == streamed[:-1]
         assert abs(height_of(cell.turn) - height) <= 2
         assert left_of(cell.turn.locator("table").last) == left
         expect(cell.turn.locator(".createagents-copy-answer")).to_be_focused()
-        assert tab.errors == []
-
-
-def paragraphs(first: int, last: int) -> str:
-    return "".join(f"Paragraph {number}.\n\n" for number in range(first, last))
 
 
 def height_of(element: Locator) -> float:
@@ -779,3 +750,8 @@ def left_of(element: Locator) -> float:
 
 def top_of(element: Locator) -> float:
     return float(element.evaluate("element => element.getBoundingClientRect().top"))
+
+
+def painted(page: Page) -> None:
+    """What was to be done has been done: two frames have passed."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")

@@ -68,6 +68,7 @@ def page() -> Iterator[Page]:
     assert path is not None, "no Chromium: run `python scripts/ensure_chromium.py`, or set CHROMIUM=/path/to/it"
     with browser(path) as running:
         page = running.new_page()
+        page.set_content("<!doctype html>")  # formulas are not set in quirks mode
         page.evaluate(HARNESS, (STATIC / "frontend.js").read_text("utf-8"))
         yield page
 

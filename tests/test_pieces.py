@@ -87,11 +87,11 @@ async def test_a_card_is_told_when_it_changes_and_every_card_when_there_are_roun
     told = writer()
     asked = told.write(["Let me see", ToolCallRequested("1", "rows", "{}"), ToolCallStarted("1", "rows", 1)])
     running = ToolLine(tool_call_id="1", name="rows", arguments="{}")
-    assert asked == [("text", "Let me see"), ("tool", "1", tool_card_html(running, False))]
+    assert asked == [("text", "Let me see"), ("tool", "0", tool_card_html(running, False))]
     (ended,) = told.write([ToolCallFinished("1", "rows", 1, "ok", 0.5, "three")])
     assert "done · 0.50 s" in ended[2]
     second = told.write([ToolCallRequested("2", "rows", "{}"), ToolCallStarted("2", "rows", 2)])
-    assert [(piece[1], "round" in piece[2]) for piece in second] == [("2", False), ("1", True), ("2", True)]
+    assert [(piece[1], "round" in piece[2]) for piece in second] == [("1", False), ("0", True), ("1", True)]
 
 
 @pytest.mark.asyncio

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["INVISIBLE", "TextCleaner", "clean_text", "code_fence", "hide_invisible", "one_line", "shorten"]
+__all__ = [
+    "INVISIBLE",
+    "RIGHT_TO_LEFT",
+    "TextCleaner",
+    "clean_text",
+    "code_fence",
+    "hide_invisible",
+    "one_line",
+    "shorten",
+]
 
 _LINE_ENDS = re.compile("\r\n?|[\u2028\u2029]")
 _TERMINAL_ESCAPES = re.compile(
@@ -20,6 +29,8 @@ _UNFINISHED = re.compile(
 INVISIBLE = (
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
+RIGHT_TO_LEFT = "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]"
+"""Letters of the scripts that run so: Hebrew, Arabic, Syriac, Thaana, N'Ko…"""
 _INVISIBLE = re.compile(INVISIBLE)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 

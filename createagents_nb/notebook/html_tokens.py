@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from .clean_text import hide_invisible
+from .clean_text import RIGHT_TO_LEFT, hide_invisible
 from .code_color import color_code, language_of
 from .links import image_text, is_remote_image, is_safe_href, web_address
 from .maths import MAX_FORMULAS, is_safe_tex
-from .styles import FORMULA, IMAGE, TASK
+from .styles import FORMULA, IMAGE, PARAGRAPH, TASK
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
@@ -28,18 +28,22 @@ _PAIRS = {
     "blockquote": ("blockquote", "\n"),
     "bullet_list": ("ul", "\n"),
     "em": ("em", ""),
-    "paragraph": ("p", ""),
     "s": ("s", ""),
     "strong": ("strong", ""),
     "tbody": ("tbody", "\n"),
     "thead": ("thead", "\n"),
     "tr": ("tr", "\n"),
 }
+_RIGHT_TO_LEFT = re.compile(RIGHT_TO_LEFT)
 _ALIGN = re.compile(r"text-align:(left|right|center)")
 
 
 class TooLargeError(ValueError):
     """A small text would become a huge page, as one long link repeated a thousand times does."""
+
+
+def _paragraph(text: str) -> str:
+    return f'<p dir="auto" style="{PARAGRAPH}">' if _RIGHT_TO_LEFT.search(text) else "<p>"
 
 
 def _anchor(href: str) -> str:
@@ -63,10 +67,14 @@ class _HtmlWriter:
         self.out.append(html)
 
     def write(self, tokens: Sequence[Token]) -> None:
-        for token in tokens:
+        for at, token in enumerate(tokens):
             if token.type == "inline":
                 self.write(token.children or [])
-            elif not token.hidden:
+            elif token.hidden:
+                continue
+            elif token.type == "paragraph_open":
+                self.put(_paragraph(tokens[at + 1].content))
+            else:
                 self.put(self.one(token))
 
     def one(self, token: Token) -> str:
@@ -75,6 +83,8 @@ class _HtmlWriter:
         if name in _PAIRS:
             tag, after = _PAIRS[name]
             return f"<{tag}>{after}" if opens else f"</{tag}>" + ("" if name in ("em", "s", "strong") else "\n")
+        if name == "paragraph":
+            return "</p>\n"
         if name == "table":
             return f"{TABLE_OPEN}\n" if opens else "</table>\n"
         if name == "heading" and re.fullmatch("h[1-6]", token.tag):

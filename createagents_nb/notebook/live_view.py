@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import time
 import uuid
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -98,7 +98,6 @@ class LiveView:
         self._sent = (0, 0)  # messages, and the events that were in them: one value, for threads
         self._status: list[str | None] = running_status(tracker.snapshot())
         self._ended: dict[str, Any] | None = None
-        self._opened_at = time.perf_counter()
         self._views = 0
         code = frontend()
         self.widget = TurnWidget(
@@ -142,6 +141,7 @@ class LiveView:
         update_display(render_bundle(snapshot), raw=True, display_id=self._id)
         # A page that was loaded again in mid-stream no longer hears what a cell displays: its view stays, ended.
         if self._views < 2:
+            self.widget.layout.close()
             self.widget.close()
 
     def so_far(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class LiveView:
         pieces = PieceWriter(self._response).write(self._response.events_so_far()[:count])
         state = {
             "seq": seq,
-            "elapsed_s": round(time.perf_counter() - self._opened_at, 1),
+            "elapsed_s": round((datetime.now(UTC) - self._response.record.started_at).total_seconds(), 1),
             "pieces": pieces,
             "status": self._status,
         }

@@ -15,7 +15,7 @@ from .tracker import TurnTracker
 __all__ = ["Piece", "PieceWriter"]
 
 Piece: TypeAlias = tuple[str, str] | tuple[str, str, str]
-"""``("text", …)``, ``("reasoning", …)``, both clean, or ``("tool", id, html)``: the card as it is saved."""
+"""``("text", …)``, ``("reasoning", …)``, both clean, or ``("tool", key, html)``: the card as it is saved."""
 
 
 class PieceWriter:
@@ -61,8 +61,9 @@ class PieceWriter:
         """The cards that have changed: one, or all of them when a second round shows that there are rounds."""
         lines = [block for block in self._tracker.blocks() if isinstance(block, ToolLine)]
         self._has_rounds = self._has_rounds or any(line.round > 1 for line in lines)
-        for line in lines:
-            card = tool_card_html(line, self._has_rounds)
-            if self._cards.get(line.tool_call_id) != card:
-                self._cards[line.tool_call_id] = card
-                pieces.append(("tool", line.tool_call_id, card))
+        for number, line in enumerate(lines):
+            # Not by their ids, which some servers give again in the next round.
+            key, card = str(number), tool_card_html(line, self._has_rounds)
+            if self._cards.get(key) != card:
+                self._cards[key] = card
+                pieces.append(("tool", key, card))

@@ -14,6 +14,7 @@ __all__ = [
     "LABEL",
     "LONG_CELL",
     "NUMBER",
+    "PARAGRAPH",
     "PICTURE",
     "PLAIN_PRE",
     "STATE",
@@ -33,6 +34,8 @@ _MUTED = "color:var(--jp-ui-font-color2,inherit)"
 
 # JupyterLab aligns every output to the left.
 ANSWER = "text-align:start;overflow-wrap:anywhere"
+# And every paragraph.
+PARAGRAPH = "text-align:start"
 TURN = "margin-bottom:.9em"
 BOX = f"{_LINE};border-radius:4px;margin:.5em 0;padding:.3em .7em"
 SUMMARY = "cursor:pointer"

@@ -1,5 +1,11 @@
 // Constructs that have only begun: how they are shown until the rest arrives. Nothing of this stays in the end.
 
+import { isSafeTex } from "./maths.js";
+import { canSet } from "./typeset.js";
+
+/** How often a formula that has begun is cut back until it can be set. */
+const MAX_TRIES = 12;
+
 /** @typedef {{ mark: string, at: number, end: number }} Opening A delimiter, and where the run it is of stands. */
 
 /** A last line that may still become a list, a heading, a fence, a rule or the rule of a table. */
@@ -39,6 +45,10 @@ function completeTable(text) {
  * @param {string} content
  */
 export function completeInline(content) {
+  const environment = /^\\begin\{([a-z]+\*?)\}/.exec(content)?.[1];
+  if (environment && !content.includes(`\\end{${environment}}`)) {
+    return formula("$$", content, `\\end{${environment}}`, "$$");
+  }
   const text = content.replace(/(?<!\\)(?:\\\\)*\\$/, (slashes) => slashes.slice(1));
   /** Delimiters that may still be closed, outermost first. @type {Opening[]} */
   const open = [];
@@ -49,7 +59,7 @@ export function completeInline(content) {
     if (char === "\\") {
       const closer = { "(": "\\)", "[": "\\]" }[text[at + 1]];
       const end = closer ? text.indexOf(closer, at + 2) : at + 1;
-      if (end < 0) return closed(text.slice(0, at), open) + formula(text.slice(at), closer ?? "");
+      if (end < 0) return closed(text.slice(0, at), open) + formula(text.slice(at, at + 2), text.slice(at + 2), "", closer ?? "");
       at = closer ? end + 1 : end;
     } else if (char === "`") {
       const run = /^`+/.exec(text.slice(at))?.[0] ?? "";
@@ -66,7 +76,7 @@ export function completeInline(content) {
       if (end < 0) {
         const inside = text.slice(at + mark.length);
         if (mark === "$" && !/[\\^_{]/.test(inside)) continue; // a price, as likely as not
-        return closed(text.slice(0, at), open) + formula(text.slice(at), mark);
+        return closed(text.slice(0, at), open) + formula(mark, inside, "", mark);
       }
       if (mark === "$$" || !/\s|\d/.test(text[at + 1] ?? " ")) at = end + mark.length - 1;
     } else if (char === "[") {
@@ -144,9 +154,19 @@ function withoutOpenLink(text, brackets) {
   return text.slice(0, start) + text.slice(from + 1);
 }
 
-/** @param {string} source From the opening delimiter on. @param {string} closer */
-function formula(source, closer) {
-  return source.trim().length > closer.length ? source.trimEnd() + closer : "";
+/**
+ * As much of a formula that has begun as can be set, closed; nothing where that is nothing.
+ * @param {string} opener @param {string} source @param {string} end What its environment needs. @param {string} closer
+ */
+function formula(opener, source, end, closer) {
+  let tex = source.trimEnd();
+  for (let tries = 0; tries < MAX_TRIES && tex.trim(); tries += 1) {
+    const braces = (tex.match(/(?<!\\)\{/g) ?? []).length - (tex.match(/(?<!\\)\}/g) ?? []).length;
+    const whole = tex + "}".repeat(Math.max(0, braces)) + end;
+    if (isSafeTex(whole) && canSet(whole)) return opener + whole + closer;
+    tex = tex.slice(0, Math.max(0, tex.search(/(?:\\[A-Za-z]*|[\^_{&]|[^\\^_{&\s]+|\s+)$/))).trimEnd();
+  }
+  return "";
 }
 
 /** @param {string} text @param {number} from @param {string} run @returns {number} The end of an equal run of backticks. */

@@ -1,40 +1,57 @@
 // Scrolling: who sees the end of an answer goes on seeing it as it grows; who has scrolled away is left alone.
 
-const NEAR_PX = 40;
+const AT_THE_END_PX = 2;
 
 /**
  * @param {HTMLElement} root What grows.
  * @returns {() => void} To end it.
  */
 export function follow(root) {
-  const scroller = scrollerOf(root);
-  if (!scroller) return () => {};
+  /** @type {Element | null} */
+  let scroller = null;
   let follows = true;
+  let top = 0;
 
-  function below() {
-    const view = /** @type {Element} */ (scroller);
-    const bottom = view === document.scrollingElement ? window.innerHeight : view.getBoundingClientRect().bottom;
-    return root.getBoundingClientRect().bottom - bottom;
+  /** @param {Element} view */
+  function bottomOf(view) {
+    return view === document.scrollingElement ? window.innerHeight : view.getBoundingClientRect().bottom;
   }
-  // Where the end of the answer is in view it is followed, and where it stands above the view, nothing is.
-  function look() {
-    const distance = below();
-    const height = /** @type {Element} */ (scroller).clientHeight;
-    follows = distance <= NEAR_PX && distance > -height;
+  /** @param {Element} view How far below its lower edge the answer ends. */
+  function below(view) {
+    return root.getBoundingClientRect().bottom - bottomOf(view);
   }
+
+  function scrolled() {
+    if (!scroller) return;
+    const distance = below(scroller);
+    const isInView = distance > -scroller.clientHeight;
+    if (scroller.scrollTop < top) follows = isInView && distance <= 0;
+    else if (distance <= AT_THE_END_PX || !isInView) follows = isInView;
+    top = scroller.scrollTop;
+  }
+
   function grew() {
-    const distance = below();
-    if (follows && distance > 0) /** @type {Element} */ (scroller).scrollTop += Math.ceil(distance);
+    if (!root.isConnected) return; // not yet where it will stand
+    if (!scroller) {
+      scroller = scrollerOf(root);
+      if (!scroller) return;
+      follows = root.getBoundingClientRect().top < bottomOf(scroller);
+      target().addEventListener("scroll", scrolled, { passive: true });
+    }
+    const distance = below(scroller);
+    if (follows && distance > 0) scroller.scrollTop += Math.ceil(distance);
+    top = scroller.scrollTop;
   }
 
-  const target = scroller === document.scrollingElement ? document : scroller;
+  function target() {
+    return !scroller || scroller === document.scrollingElement ? document : scroller;
+  }
+
   const observer = new ResizeObserver(grew);
-  look();
   observer.observe(root);
-  target.addEventListener("scroll", look, { passive: true });
   return () => {
     observer.disconnect();
-    target.removeEventListener("scroll", look);
+    target().removeEventListener("scroll", scrolled);
   };
 }
 

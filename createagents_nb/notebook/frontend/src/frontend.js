@@ -1,5 +1,6 @@
 // The module that a page loads once a session: it makes itself known to all views of the page.
 
+import { announce } from "./announce.js";
 import { MarkdownStream } from "./stream.js";
 import { render } from "./view.js";
 
@@ -9,6 +10,7 @@ export const frontend = { render, MarkdownStream };
 export function register(name) {
   const page = /** @type {any} */ (globalThis);
   const known = page[name];
+  announce(""); // a region that is filled when it is made is not read
   page[name] = { promise: Promise.resolve(frontend), resolve() {} };
   known?.resolve(frontend);
 }

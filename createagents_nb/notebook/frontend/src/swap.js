@@ -41,7 +41,7 @@ export class Possessions {
     addCopyCodes(turn);
     const copy = copyAnswerButton(this.text);
     turn.querySelector(".createagents-status")?.append(copy);
-    turn.querySelectorAll("button").forEach(keepLetters);
+    if (turn instanceof HTMLElement) keepLetters(turn);
     turn.querySelectorAll("details").forEach((details, at) => (details.open = this.opened[at] ?? false));
     if (!this.focus) return;
     const [selector, number] = this.focus;

@@ -21,6 +21,7 @@ const INVISIBLE = new RegExp(constants.invisible, "gu");
 const MATHS_CLASSES = "createagents-maths mathjax_process tex2jax_process";
 /** Without the slashes a browser takes `https:x` for a path of the page's own server. */
 const REMOTE = /^https?:\/\/[^/\\?#]/i;
+const RIGHT_TO_LEFT = new RegExp(constants.rightToLeft, "u");
 const ALIGN = /^text-align:(left|right|center)$/;
 
 /** @type {Record<string, [tag: string, after: string]>} */
@@ -28,7 +29,6 @@ const PAIRS = {
   blockquote: ["blockquote", "\n"],
   bullet_list: ["ul", "\n"],
   em: ["em", ""],
-  paragraph: ["p", ""],
   s: ["s", ""],
   strong: ["strong", ""],
   tbody: ["tbody", "\n"],
@@ -90,7 +90,9 @@ class Writer {
   write(tokens) {
     tokens.forEach((token, at) => {
       if (token.type === "inline") this.write(token.children ?? []);
-      else if (!token.hidden) this.one(token, at === tokens.length - 1);
+      else if (token.hidden) return;
+      else if (token.type === "paragraph_open") this.open("p", paragraph(tokens[at + 1].content));
+      else this.one(token, at === tokens.length - 1);
     });
   }
 
@@ -214,6 +216,11 @@ class Writer {
 export function sizeOf(child) {
   if (typeof child === "string") return child.length;
   return child.children.reduce((sum, one) => sum + sizeOf(one), 20 + Object.values(child.attrs).join().length);
+}
+
+/** @param {string} text What may be read from right to left. @returns {Record<string, string>} */
+function paragraph(text) {
+  return RIGHT_TO_LEFT.test(text) ? { dir: "auto", style: styles.PARAGRAPH } : {};
 }
 
 /** @param {string} href */

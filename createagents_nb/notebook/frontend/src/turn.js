@@ -96,17 +96,29 @@ export class Turn {
       this.#append(card, "\n");
       return;
     }
-    const summary = known.querySelector("summary");
-    const hasFocus = summary !== null && summary === summary.ownerDocument.activeElement;
-    if (known.hasAttribute("open")) card.setAttribute("open", "");
-    known.replaceWith(card);
-    if (hasFocus) card.querySelector("summary")?.focus({ preventScroll: true });
+    replaceCard(known, card);
   }
 
   /** @param {(Node | string)[]} nodes */
   #append(...nodes) {
     this.status.before(...nodes);
   }
+}
+
+/**
+ * What the reader has folded out, scrolled and focused in a card stays so in the card that takes its place.
+ * @param {Element} before @param {Element} after
+ */
+function replaceCard(before, after) {
+  /** @param {Element} card */
+  const detailsOf = (card) => [card, ...card.querySelectorAll("details")];
+  const opened = detailsOf(before).map((details) => details.hasAttribute("open"));
+  const focused = [...before.querySelectorAll("summary")].indexOf(/** @type {any} */ (document.activeElement));
+  const scrolled = [...before.querySelectorAll("pre")].map((pre) => pre.scrollTop);
+  detailsOf(after).forEach((details, at) => opened[at] && details.setAttribute("open", ""));
+  before.replaceWith(after);
+  after.querySelectorAll("pre").forEach((pre, at) => (pre.scrollTop = scrolled[at] ?? 0));
+  after.querySelectorAll("summary")[focused]?.focus({ preventScroll: true });
 }
 
 function answerBlock() {

@@ -2,6 +2,16 @@
 
 import temml from "temml";
 
+/** @param {string} tex Safe TeX. */
+export function canSet(tex) {
+  try {
+    temml.renderToString(tex, { throwOnError: true, trust: false });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /**
  * Show TeX that is known to be safe in an element that holds its source; what cannot be set stays as it is.
  * @param {Element} element @param {string} tex

@@ -60,20 +60,21 @@ class View {
     this.hasEnded = false;
     this.isScheduled = false;
     this.nextAt = 0;
-    this.opened = performance.now();
+    this.opened = performance.now() - 1000 * (model.get("snapshot").elapsed_s ?? 0);
     /** @type {Status} */
     this.status = this.about.status;
     this.stop = button("Stop", "stop", "Stop this answer; what has arrived is kept", () => this.#stop());
     this.line = el.ownerDocument.createElement("span");
     this.copy = copyAnswerButton(() => this.turn.text);
     this.turn.status.append(this.stop, this.line, this.copy);
-    for (const made of [this.stop, this.copy]) keepLetters(made);
+    keepLetters(this.turn.root);
     /** @type {import("./swap.js").Place | null} */
     this.place = null;
     this.timer = setInterval(() => this.#tick(), 1000);
     this.unfollow = follow(this.root);
     this.focus = new FocusKeeper(this.turn.root);
     this.#tick();
+    model.on("comm_live_update", () => this.#lose());
     announce(`${this.about.agent} is answering`);
     this.handleEvent();
   }
@@ -115,7 +116,8 @@ class View {
   /** @param {Message} message */
   #take(message) {
     if (message.type === "snapshot") {
-      if (message.seq >= this.seq) this.#restart(message);
+      // A view that has it all keeps what the reader has folded out and selected in it.
+      if (message.seq > this.seq || this.hasAsked || message.ended) this.#restart(message);
     } else if (message.type === "end") {
       this.#end(/** @type {End} */ (message.ended));
     } else if (message.type === "delta" && message.seq > this.seq) {
@@ -161,6 +163,14 @@ class View {
     this.stop.remove();
     announce(`${this.about.agent}: ${end.words}`);
     this.notSaved = setTimeout(() => this.line.append(NOT_SAVED), NOT_SAVED_MS);
+  }
+
+  /** The kernel was restarted, or has died. */
+  #lose() {
+    this.#takeAll();
+    if (this.hasEnded) return;
+    const words = "ended: the kernel is gone";
+    this.#end({ status: [...this.about.status.slice(0, 2), words].join(" · "), words, error: "" });
   }
 
   async #stop() {

@@ -1,4 +1,4 @@
-"""What all tests share: a clean environment, a scripted provider, a scripted server, a browser where there is one."""
+"""What all tests share: a clean environment, scripted providers and servers, Jupyter in a browser."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def window(chromium: Browser, jupyter: JupyterServer) -> Iterator[BrowserContext
 def beacons() -> Iterator[ScriptedServer]:
     """Where a hostile answer would have the page call home."""
     with ScriptedServer() as server:
-        server.on("/control", Reply([b"seen"]))
+        server.on("*", Reply([b"seen"]))
         yield server
 
 

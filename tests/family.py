@@ -176,7 +176,8 @@ def recorded(path: Path) -> Reply:
 class ScriptedServer:
     """A real HTTP server on loopback that answers with what was enqueued, in order, and keeps the requests.
 
-    ``on(path, reply)`` answers every request to that path. Bodies end with the connection, as many servers' do.
+    ``on(path, reply)`` answers every request to that path, ``on("*", reply)`` any other. Bodies end with the
+    connection, as many servers' do.
     """
 
     def __init__(self) -> None:
@@ -226,7 +227,7 @@ class ScriptedServer:
         try:
             request = await self._read(reader)
             self.requests.append(request)
-            reply = self._always.get(request.path) or self._replies.popleft()
+            reply = self._always.get(request.path) or self._always.get("*") or self._replies.popleft()
             lines = [
                 f"HTTP/1.1 {reply.status}",
                 *(f"{k}: {v}" for k, v in reply.headers.items()),

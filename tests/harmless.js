@@ -20,7 +20,7 @@
     /** @type {Map<string, { times: number, example: string }>} */
     const found = new Map();
     const note = (what, element) => {
-      const known = found.get(what) ?? { times: 0, example: element.outerHTML.slice(0, 300) };
+      const known = found.get(what) ?? { times: 0, example: element.outerHTML.slice(0, 300).replace(/\s+/g, " ") };
       found.set(what, { ...known, times: known.times + 1 });
     };
     const roots = [...document.querySelectorAll(scope)];

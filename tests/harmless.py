@@ -1,15 +1,14 @@
-"""Whether what a page shows of a hostile turn stays text: its elements, and what they do when they are touched."""
+"""Whether what a page shows of a hostile turn stays text: its elements, and what they do when touched."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from family import ScriptedServer
 from hostile import Case
-from playwright.sync_api import Dialog, Error, Page
+from playwright.sync_api import Dialog, Page
 
 __all__ = ["CONTROL", "PageWatch"]
 
@@ -36,9 +35,9 @@ class PageWatch:
         beacons.requests.clear()
 
     def _on_dialog(self, dialog: Dialog) -> None:
-        self._dialogs.append(dialog.message)
-        with suppress(Error):  # it has been answered
-            dialog.accept()
+        # Whoever made the page answers it. A notebook itself asks whether to leave.
+        if dialog.type != "beforeunload":
+            self._dialogs.append(dialog.message)
 
     @property
     def hits(self) -> set[str]:

@@ -44,10 +44,10 @@ HOSTILE = [
     "![x](data:image/svg+xml;base64,PHN2ZyBvbmxvYWQ9IndpbmRvdy5fX3hzcz0xIiB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9z"
     'dmciLz4=) ![x](data:text/html,x) ![x](blob:x) <img src="data:image/svg+xml,%3Csvg onload=alert(1)%3E">',
     # What looks like text in our HTML and like Markdown or HTML to whoever reads it again
-    f"\\![x]({{BEACON}}/escaped.png) !\\[x]({{BEACON}}/half.png) \\[x](javascript:{_RUN})\n&#x200b;\n!\\[x]({{BEACON}}/a)",
-    f"before\n\n![x]({{BEACON}}/after-a-blank-line.png)\n\n[x](javascript:{_RUN})\n\n<img src=x onerror={_RUN}>\n\n",
-    f"&lt;script&gt;{_RUN}&lt;/script&gt; &#60;img src=x onerror={_RUN}&#62; &#x202e;x &#27;[31m &amp;lt;b&amp;gt;",
-    f'\\<img src=x onerror={_RUN}\\> `<img src=x onerror={_RUN}>` ``<script>{_RUN}</script>``',
+    f"\\![x]({{BEACON}}/escaped.png) \\[x](javascript:{_RUN})\n&#x200b;\n!\\[x]({{BEACON}}/no-longer-blank.png)",
+    f"before\n\n![x]({{BEACON}}/after-a-blank-line.png)\n\n[x](javascript:{_RUN})\n\n<img onerror={_RUN}>\n\n",
+    f"&lt;script&gt;{_RUN}&lt;/script&gt; &#60;img src=x onerror={_RUN}&#62; &#x202e;x &#27;[31m &amp;lt;b>",
+    f"\\<img src=x onerror={_RUN}\\> `<img src=x onerror={_RUN}>` ``<script>{_RUN}</script>``",
     # Fences
     f'```mermaid\ngraph TD; A["<img src={{BEACON}}/m onerror={_RUN}>"]-->B; click A href "javascript:{_RUN}"\n```',
     f"~~~ {{.mermaid}}\n%%{{init: {{'securityLevel': 'loose'}}}}%%\ngraph TD; A-->B; click A call {_RUN}()\n~~~",
@@ -59,7 +59,7 @@ HOSTILE = [
     f"$\\href{{javascript:{_RUN}}}{{x}}$ \\(\\cssId{{x}}{{y}}\\) $\\text{{$\\href{{javascript:{_RUN}}}{{x}}$}}$",
     "\\(\\style{background:url({BEACON}/style)}{x}\\) $$\\require{html}\\data{x}{y}$$ $\\htmlData{x=y}{z}$",
     "$\\def\\x{\\x\\x}\\x$ $\\unicode{60}$ $\\class{jp-x}{y}$ $\\bbox[url(//x)]{y}$ $^^5cinput{/etc/passwd}$",
-    "$\\includegraphics{{BEACON}/picture}$ $\\url{javascript:x}$ $\\htmlId{x}{y}$ $\\htmlStyle{position:fixed}{y}$",
+    "$\\includegraphics{{BEACON}/tex}$ $\\url{javascript:x}$ $\\htmlId{x}{y}$ $\\htmlStyle{position:fixed}{y}$",
     "$\\newcommand{\\y}[1]{#1#1}\\y{\\y{x}}$ $\\let\\frac\\href\\frac{javascript:x}{y}$ $\\label{x}\\tag{<b>}y$",
     f"$</span><script>{_RUN}</script>$ $$<img src=x onerror={_RUN}>$$ $x^2$ $$\\mathbb{{R}}$$",
     f"``` a``\\\\( ``` `\\\\) <img src=x onerror={_RUN}>`",
@@ -68,16 +68,16 @@ HOSTILE = [
     f"$$\n~~~\n$$\n\n```\n~~~\n<img src=x onerror={_RUN}>\n```",
     f"~~~~x~~~~\n\n```\n~~~~\n<script>{_RUN}</script>\n```",
     # Other people's template languages
-    "{{< include /etc/passwd >}} :::{.x}\n:::\n\\input{/etc/passwd} {{ ''.__class__ }} {% raw %} ${x} #{x} <%= x %>",
+    "{{< include /etc/passwd >}} :::{.x}\n:::\n\\input{/etc/passwd} {{ ''.__class__ }} {% raw %} ${x} <%= x %>",
     # Terminals, and what the eye does not see
-    f"\x1b]8;;javascript:{_RUN}\x07link\x1b]8;;\x07 \x1b]8;;{{BEACON}}/osc\x1b\\link\x1b]8;;\x1b\\ \x1b[2J\x9b31m\x1b[31mred",
-    "abc\u202egnp.exe \u2066x\u2069 zero\u200bwidth \U000e0041\U000e0042 \ud800 java\u200bscript:x <\u200bscript>x",
+    f"\x1b]8;;javascript:{_RUN}\x07link\x1b]8;;\x07 \x1b]8;;{{BEACON}}/osc\x1b\\link \x1b[2J\x9b31m\x1b[31mred",
+    "abc\u202egnp.exe \u2066x\u2069 zero\u200bwidth \U000e0041\U000e0042 \ud800 <\u200bscript>x</\u200bscript>",
     # What Jupyter would show as something else
     '{"application/vnd.jupyter.widget-view+json": {"version_major": 2, "version_minor": 0, "model_id": "x"}}',
     f'{{"text/html": "<script>{_RUN}</script>", "application/javascript": "{_RUN}", "image/svg+xml": "<svg/>"}}',
-    f"<!DOCTYPE html><html><head><base href={{BEACON}}/base><title>x</title></head><body onload={_RUN}>x</body></html>",
+    f"<!DOCTYPE html><html><head><base href={{BEACON}}/base><title>x</title></head><body onload={_RUN}>x</body>",
     # Tables
-    f"| a | b |\n|---|---|\n| <script>{_RUN}</script> | [x](javascript:{_RUN}) `|` $|$ |\n| ![x]({{BEACON}}/cell) |",
+    f"| a | b |\n|---|---|\n| <script>{_RUN}</script> | [x](javascript:{_RUN}) `|` $|$ |\n| ![]({{BEACON}}/td) |",
 ]
 
 NAMES = [
@@ -92,7 +92,7 @@ NAMES = [
 ]
 """Short enough to be shown whole as a name of an agent or a model, and sendable."""
 
-WRECKING = ("<meta http-equiv", "<frameset", "<base", "history.pushState", "position:fixed")
+WRECKING = ("<meta http-equiv", "<frameset", "<base", "history.pushState", "position:fixed", "javascript:&apos;")
 """What, raw in a page, takes away the page in which one wants to count."""
 
 

@@ -504,11 +504,13 @@ def assert_results(cards: Locator) -> None:
     assert frame.evaluate("card => card.open") is False
     lines.locator("> summary").click()
     expect(lines.get_by_text("line 99")).not_to_be_visible()
-    lines.get_by_text(re.compile(r"^Show all \d+ characters$")).click()
+    show_all = lines.get_by_text(re.compile(r"^Show all \d+ characters$"))
+    show_all.click()
     expect(lines.get_by_text("line 99")).to_be_visible()
     expect(broken).to_contain_text("no such city")
     expect(late).to_contain_text("0.1 s")
     expect(unheard_of).to_contain_text("There is no tool 'unheard_of'")
+    show_all.click()  # what is left open stays so in the saved turn
     lines.locator("> summary").click()
 
 

@@ -63,13 +63,16 @@ async function toClipboard(text) {
 }
 
 /**
- * While something in an element has the focus, a letter must not run a command of JupyterLab's; Ctrl+S still saves.
- * @param {HTMLElement} element
+ * While something in an element has the focus, a letter must not run a command of JupyterLab's, which looks at what has
+ * it; Ctrl+S still saves.
+ * @param {HTMLElement} root
  */
-export function keepLetters(element) {
-  /** @param {Pick<KeyboardEvent, "ctrlKey" | "metaKey">} event */
-  const set = (event) => element.toggleAttribute("data-lm-suppress-shortcuts", !event.ctrlKey && !event.metaKey);
-  set({ ctrlKey: false, metaKey: false });
-  element.addEventListener("keydown", set);
-  element.addEventListener("keyup", set);
+export function keepLetters(root) {
+  /** @param {Event} event */
+  function set(event) {
+    const withCommand = event instanceof KeyboardEvent && (event.ctrlKey || event.metaKey);
+    const isKept = event.type !== "focusout" && !withCommand;
+    if (event.target instanceof HTMLElement) event.target.toggleAttribute("data-lm-suppress-shortcuts", isKept);
+  }
+  for (const type of ["focusin", "focusout", "keydown", "keyup"]) root.addEventListener(type, set);
 }

@@ -53,6 +53,16 @@ def test_the_record_says_where_the_answer_stands_and_does_not_repeat_it() -> Non
     assert pieces == ["Let me see.", "**Three** rows.\n\nThe end"]
 
 
+def test_saved_html_has_no_blank_line_which_would_end_it_in_a_markdown_file() -> None:
+    code = "```python\na\n\n\n  \nb\n```"
+    tool = ToolLine(tool_call_id="1", name="f", arguments="{}", status="ok", result="x\n\n![y](https://z.example)")
+    html = render_bundle(turn(TextBlock(code), tool))["text/html"]
+    assert not [line for line in html.split("\n") if not line.strip()]
+    text = "".join(read_strictly(html).text)
+    assert "a\n\n\n  \nb\n" in text
+    assert "x\n\n![y](https://z.example)" in text
+
+
 def test_an_answer_that_was_not_recorded_is_not_pointed_at() -> None:
     bundle = render_bundle(turn(TextBlock("hi"), record={"call": {"call_id": "c1", "response": None}}))
     assert bundle[BUNDLE_MIME]["call"] == {"call_id": "c1"}

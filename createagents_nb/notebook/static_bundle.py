@@ -6,6 +6,7 @@ tool said become one: text is escaped, tags and attributes are ours alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -35,6 +36,8 @@ BUNDLE_MIME = "application/vnd.createagents-nb+json"
 BUNDLE_VERSION = 1
 
 MAX_ERROR_CHARS = 2_000
+
+_BLANK_LINE = re.compile(r"\n(?=[ \t]*\n)")
 
 
 def render_bundle(snapshot: TurnSnapshot) -> dict[str, Any]:
@@ -91,7 +94,10 @@ def _html(snapshot: TurnSnapshot, texts: Mapping[str, VettedText]) -> str:
     # Without these classes JupyterLab would typeset every dollar sign in the page; formulas that may be
     # typeset carry the opposite ones.
     opening = f'<div class="createagents-turn mathjax_ignore tex2jax_ignore" style="{styles.TURN}">'
-    return f"{opening}\n{''.join(parts)}</div>"
+    html = f"{opening}\n{''.join(parts)}</div>"
+    # A blank line, as code has them, ends a block of HTML for whoever reads it as Markdown (nbconvert's export):
+    # what follows would be Markdown again. Written as a reference it is the same newline, and no blank line.
+    return _BLANK_LINE.sub("&#10;", html)
 
 
 def _reasoning_html(html: str) -> str:

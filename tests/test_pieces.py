@@ -19,10 +19,12 @@ from createagents_nb.agent.events import (
     TurnDone,
 )
 from createagents_nb.agent.stream import StreamingResponseDTO
+from createagents_nb.notebook import pieces as pieces_module
 from createagents_nb.notebook.clean_text import TextCleaner, clean_text
 from createagents_nb.notebook.pieces import Piece, PieceWriter
 from createagents_nb.notebook.snapshot import ToolLine
 from createagents_nb.notebook.static_bundle import tool_card_html
+from createagents_nb.notebook.words import pretty_arguments
 
 RECORD = CallRecord(
     call_id="1", started_at=datetime.now(UTC), agent="a", provider="openai", model="m", status="running"
@@ -100,3 +102,33 @@ async def test_a_tool_that_never_ran_is_told_at_the_end() -> None:
     told.write([ToolCallRequested("1", "rows", "{}")])
     (piece,) = told.write([TurnDone("limit")])
     assert "not run" in piece[2]
+
+
+@pytest.mark.asyncio
+async def test_an_id_that_comes_again_is_another_card() -> None:
+    told = writer()
+    told.write([ToolCallRequested("1", "rows", "{}"), ToolCallFinished("1", "rows", 1, "ok", 0.5, "three")])
+    (piece,) = told.write([ToolCallRequested("1", "columns", "{}")])
+    assert piece[:2] == ("tool", "1")
+    assert "columns()" in piece[2]
+
+
+@pytest.mark.asyncio
+async def test_many_calls_are_told_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr(pieces_module, "tool_card_html", lambda line, _: drawn.append(line.name) or line.name)
+    told = writer()
+    for number in range(200):
+        told.write([ToolCallRequested(f"{number}", f"tool{number}", "{}")])
+    assert len(drawn) == 200
+
+
+def test_arguments_that_nest_too_deep_are_not_indented() -> None:
+    text = '{"a":' + "[" * 900 + "]" * 900 + "}"
+    assert pretty_arguments(text) == text
+    assert pretty_arguments('{"a":[1]}') == '{\n  "a": [\n    1\n  ]\n}'
+
+
+def test_escapes_that_never_end_cost_no_more_than_their_length() -> None:
+    assert clean_text("\x9d" * 200_000) == ""
+    assert clean_text(("\x90" + "a" * 10) * 50_000) == "a" * 500_000

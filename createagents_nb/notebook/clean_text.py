@@ -18,11 +18,12 @@ __all__ = [
 _LINE_ENDS = re.compile("\r\n?|[\u2028\u2029]")
 _TERMINAL_ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|(?:\x1b[\]PX^_]|[\x90\x9d])[^\x07\x1b\x9c\n]{0,4096}(?:\x07|\x1b\\|\x9c)"  # OSC, DCS: titles, links
+    r"|(?:\x1b[\]PX^_]|[\x90\x9d])[^\x07\x1b\x90\x9c\x9d\n]{0,4096}(?:\x07|\x1b\\|\x9c)"  # OSC, DCS: titles, links
     r"|\x1b[ -/]*[0-~]?"
 )
 _UNFINISHED = re.compile(
-    r"(?:\r|(?:\x1b\[|\x9b)[0-?]*[ -/]*|(?:\x1b[\]PX^_]|[\x90\x9d])[^\x07\x1b\x9c\n]{0,4096}\x1b?|\x1b[ -/]*)\Z"
+    r"(?:\r|(?:\x1b\[|\x9b)[0-?]*[ -/]*|\x1b[ -/]*"
+    r"|(?:\x1b[\]PX^_]|[\x90\x9d])[^\x07\x1b\x90\x9c\x9d\n]{0,4096}\x1b?)\Z"
 )
 # Overrides and isolates let text read as something it is not; zero-width characters and the tag block
 # hide text from the reader. Right-to-left marks and joiners stay: Persian, Hindi and emoji need them.

@@ -25,6 +25,8 @@ class PieceWriter:
         self._tracker = TurnTracker(response)
         self._cleaner = TextCleaner()
         self._kind = ""
+        self._keys: dict[str, str] = {}
+        self._count = 0
         self._cards: dict[str, str] = {}
         self._has_rounds = False
 
@@ -35,10 +37,18 @@ class PieceWriter:
                 self._grow(pieces, "text", event)
             elif isinstance(event, Reasoning):
                 self._grow(pieces, "reasoning", event.text)
-            elif isinstance(event, ToolCallRequested | ToolCallStarted | ToolCallFinished | TurnDone):
+            elif isinstance(event, ToolCallRequested | ToolCallStarted | ToolCallFinished):
                 self._end_of_text(pieces)
                 self._tracker.apply([event])
-                self._write_cards(pieces)
+                if isinstance(event, ToolCallRequested):
+                    # Not by their ids alone, which some servers give again in the next round.
+                    self._keys[event.tool_call_id] = str(self._count)
+                    self._count += 1
+                self._write_changed(pieces, event.tool_call_id)
+            elif isinstance(event, TurnDone):
+                self._end_of_text(pieces)
+                self._tracker.apply([event])
+                self._write_all(pieces)
         return pieces
 
     def _grow(self, pieces: list[Piece], kind: str, text: str) -> None:
@@ -57,13 +67,24 @@ class PieceWriter:
             text = pieces.pop()[1] + text
         pieces.append((kind, text))
 
-    def _write_cards(self, pieces: list[Piece]) -> None:
-        """The cards that have changed: one, or all of them when a second round shows that there are rounds."""
+    def _write_changed(self, pieces: list[Piece], tool_call_id: str) -> None:
+        """The card of a call; all of them when a second round shows that there are rounds."""
+        line = self._tracker.tool(tool_call_id)
+        if line is None:
+            return
+        if line.round > 1 and not self._has_rounds:
+            self._has_rounds = True
+            self._write_all(pieces)
+        else:
+            self._write_card(pieces, self._keys[tool_call_id], line)
+
+    def _write_all(self, pieces: list[Piece]) -> None:
         lines = [block for block in self._tracker.blocks() if isinstance(block, ToolLine)]
-        self._has_rounds = self._has_rounds or any(line.round > 1 for line in lines)
         for number, line in enumerate(lines):
-            # Not by their ids, which some servers give again in the next round.
-            key, card = str(number), tool_card_html(line, self._has_rounds)
-            if self._cards.get(key) != card:
-                self._cards[key] = card
-                pieces.append(("tool", key, card))
+            self._write_card(pieces, str(number), line)
+
+    def _write_card(self, pieces: list[Piece], key: str, line: ToolLine) -> None:
+        card = tool_card_html(line, self._has_rounds)
+        if self._cards.get(key) != card:
+            self._cards[key] = card
+            pieces.append(("tool", key, card))

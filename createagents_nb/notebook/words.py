@@ -40,6 +40,8 @@ TOOL_WORDS = {
 }
 
 _MAX_ARGUMENTS_CHARS = 20_000
+_MAX_INDENTED_DEPTH = 50
+"""Indented, a text grows with the square of its depth."""
 
 
 def seconds(value: float) -> str:
@@ -87,7 +89,18 @@ def call_of(tool: ToolLine) -> str:
 def pretty_arguments(text: str) -> str:
     """Arguments as indented JSON where they are JSON, else as the model wrote them."""
     found = _arguments(text)
-    return clean_text(text) if found is None else json.dumps(found, indent=2, ensure_ascii=False)
+    if found is None or _depth(text) > _MAX_INDENTED_DEPTH:
+        return clean_text(text)
+    return json.dumps(found, indent=2, ensure_ascii=False)
+
+
+def _depth(text: str) -> int:
+    """How deep brackets nest in ``text``, those in strings counted too."""
+    depth = deepest = 0
+    for char in text:
+        depth += (char in "[{") - (char in "]}")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def tool_state(tool: ToolLine, show_round: bool = False) -> list[str]:

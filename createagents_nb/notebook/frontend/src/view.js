@@ -22,6 +22,7 @@ import { Turn } from "./turn.js";
 
 /** Of the page's time, what rendering may take: one part in so many. */
 const SHARE = 8;
+const MAX_WAIT_MS = 2_000;
 const NOT_SAVED_MS = 2_000;
 const NOT_SAVED = " · this view is not saved: %agent show, or the response in another cell, keeps it";
 
@@ -106,7 +107,10 @@ class View {
     this.#takeAll();
     if (!this.hasEnded) this.turn.render();
     // Measured when the page has been laid out and painted, too.
-    setTimeout(() => (this.nextAt = performance.now() + (SHARE - 1) * (performance.now() - started)));
+    setTimeout(() => {
+      const now = performance.now();
+      this.nextAt = now + Math.min(MAX_WAIT_MS, (SHARE - 1) * (now - started));
+    });
   }
 
   #takeAll() {

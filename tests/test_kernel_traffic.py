@@ -112,9 +112,10 @@ def test_view_is_told_of_the_end_before_the_saved_output_takes_its_place(
     assert widget.messages[-1]["content"] == end
     assert end["ended"]["words"] == "done"
     assert end["ended"]["status"] == cell.saved[0]["text/plain"].splitlines()[-1]
-    assert [message["msg_type"] for message in cell.messages][-4:] == [
+    assert [message["msg_type"] for message in cell.messages][-5:] == [
         "comm_msg",
         "update_display_data",
+        "comm_close",  # the widget's layout
         "comm_close",
         "status",
     ]

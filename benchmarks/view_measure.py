@@ -90,6 +90,8 @@ class Answer:
     """By type."""
     sizes: Counter[str] = field(default_factory=Counter)
     """Their bytes, all of them, by type."""
+    headers: int = 0
+    """Of these bytes, what the protocol says of each message before its content."""
     page_cpu_s: float = 0.0
     """Of the page's main thread."""
     scroll: Scroll | None = None
@@ -159,7 +161,7 @@ class Tab:
     ) -> None:
         _, tokens, _, rate, self._kind = model.split("-")
         self._tokens, self._seconds, self._stamps = int(tokens), int(tokens) / int(rate), stamps
-        self._messages, self._sizes, self._ran = Counter[str](), Counter[str](), 0
+        self._messages, self._sizes, self._headers, self._ran = Counter[str](), Counter[str](), 0, 0
         context.once("page", lambda page: page.on("websocket", self._listen))
         self.notebook = NotebookPage(context, jupyter, name)
         self.page = self.notebook.page
@@ -178,7 +180,7 @@ class Tab:
         limit_ms = (self._seconds + LATE_S) * 1000
         options = {"cell": cell, "mark": MARK, "baseline": baseline, "frames": bool(reader), "limitMs": limit_ms}
         self.page.evaluate("options => viewProbe.watch(options)", options)
-        self._messages, self._sizes = Counter(), Counter()
+        self._messages, self._sizes, self._headers = Counter(), Counter(), 0
         cpu_before = self._page_cpu_s()
         if reader == "bottom":
             self._scroll(cell, reader)
@@ -190,7 +192,7 @@ class Tab:
         except PageTimeoutError:
             found = None
         answer, started, ended = self._answer()
-        answer.messages, answer.sizes = self._messages, self._sizes
+        answer.messages, answer.sizes, answer.headers = self._messages, self._sizes, self._headers
         if found is None:  # the page hangs
             answer.late_s, answer.tasks_s, answer.page_cpu_s = math.inf, [math.inf], math.inf
             return answer
@@ -247,9 +249,10 @@ class Tab:
     def _count(self, payload: str | bytes) -> None:
         if isinstance(payload, str):
             header = json.loads(payload)["header"]
-        else:  # v1.kernel.websocket.jupyter.org: how many offsets, the offsets, channel, header, …
-            offsets = [int.from_bytes(payload[at : at + 8], "little") for at in (16, 24)]
-            header = json.loads(payload[slice(*offsets)])
+        else:  # v1.kernel.websocket.jupyter.org: how many offsets, the offsets, channel, header, parent, metadata, …
+            header_at, parent_at, content_at = (int.from_bytes(payload[at : at + 8], "little") for at in (16, 24, 40))
+            header = json.loads(payload[header_at:parent_at])
+            self._headers += content_at
         self._messages[header["msg_type"]] += 1
         self._sizes[header["msg_type"]] += len(payload)
 

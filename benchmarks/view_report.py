@@ -69,6 +69,10 @@ def display_kilobytes(answer: Answer) -> float:
     return sum(answer.sizes[kind] for kind in DISPLAY) / 1e3
 
 
+def header_kilobytes(answer: Answer) -> float:
+    return answer.headers / 1e3
+
+
 def per_text(answer: Answer) -> float:
     return answer.sizes.total() / answer.text
 
@@ -152,6 +156,7 @@ def side_by_side(found: Results) -> list[str]:
         ("websocket, kB", kilobytes, 0),
         ("of these, comm messages", comm_kilobytes, 0),
         ("of these, displays and their updates", display_kilobytes, 0),
+        ("of all, the protocol's headers", header_kilobytes, 0),
         ("websocket, bytes per byte of the answer", per_text, 1),
         ("messages that carry the answer", messages, 0),
         ("the same, per second", messages_per_s, 0),

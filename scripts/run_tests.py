@@ -31,6 +31,8 @@ RESULTS = ROOT / "test-results"
 WHEEL_ENVIRONMENT = ROOT / ".venv-wheel"
 # A test that hangs is a failure with a traceback, not a run without an end.
 TEST_TIMEOUT_S = 180
+# A file's tests stay together: they share servers and kernels. More workers than this only wait for each other.
+WORKERS = ["-n", str(min(os.cpu_count() or 1, 4)), "--dist", "loadfile"]
 OLD_KERNEL = "ipykernel>=6.29,<7"
 NOT_FOR_THE_WHEEL = "not browser and not checkout"
 # What the tests may read beside themselves; the package is left out on purpose.
@@ -43,7 +45,7 @@ def run_main(pytest_arguments: Sequence[str]) -> bool:
     if chromium is None:
         print(ADVICE, flush=True)
     environment = environment_of(Path(sys.executable), CHROMIUM=chromium or "")
-    return pytest("main", Path(sys.executable), ["tests", *pytest_arguments], ROOT, environment)
+    return pytest("main", Path(sys.executable), ["tests", *WORKERS, *pytest_arguments], ROOT, environment)
 
 
 def run_notebooks(_: Sequence[str]) -> bool:
@@ -58,7 +60,7 @@ def run_wheel(pytest_arguments: Sequence[str]) -> bool:
     with tempfile.TemporaryDirectory(prefix="createagents-nb-") as folder:
         copy = Path(folder) / "checkout"
         copy_without_package(copy)
-        selected = ["tests", "-m", NOT_FOR_THE_WHEEL, *pytest_arguments]
+        selected = ["tests", "-m", NOT_FOR_THE_WHEEL, *WORKERS, *pytest_arguments]
         passed = pytest("wheel", interpreter, selected, copy, environment_of(interpreter))
         return validate_notebooks("wheel-notebooks", interpreter, copy) and passed
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 import subprocess
 import sys
 import tempfile
@@ -249,8 +250,8 @@ class Tab:
     def _count(self, payload: str | bytes) -> None:
         if isinstance(payload, str):
             header = json.loads(payload)["header"]
-        else:  # v1.kernel.websocket.jupyter.org: how many offsets, the offsets, channel, header, parent, metadata, …
-            header_at, parent_at, content_at = (int.from_bytes(payload[at : at + 8], "little") for at in (16, 24, 40))
+        else:  # v1.kernel.websocket.jupyter.org: how many offsets, the offsets, channel, header, parent, metadata…
+            header_at, parent_at, _, content_at = struct.unpack_from("<4Q", payload, 16)
             header = json.loads(payload[header_at:parent_at])
             self._headers += content_at
         self._messages[header["msg_type"]] += 1

@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from createagents_nb.notebook import clean_text, code_color, links, markdown_safe, maths, styles, tex_commands
+from createagents_nb import clean_text
+from createagents_nb.notebook import code_color, links, markdown_safe, maths, styles, tex_commands
 
 FRONTEND = Path(__file__).resolve().parents[1] / "createagents_nb" / "notebook" / "frontend"
 LOCK, STAMP = FRONTEND / "package-lock.json", FRONTEND / "node_modules" / ".package-lock.stamp"

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jupyterlab_maths import without_maths
 
+from createagents_nb.clean_text import clean_text
 from createagents_nb.notebook import code_color
-from createagents_nb.notebook.clean_text import clean_text
 from createagents_nb.notebook.code_color import LANGUAGES, color_code
 from createagents_nb.notebook.links import is_safe_href
 from createagents_nb.notebook.maths import is_safe_tex

@@ -19,8 +19,8 @@ from createagents_nb.agent.events import (
     TurnDone,
 )
 from createagents_nb.agent.stream import StreamingResponseDTO
+from createagents_nb.clean_text import TextCleaner, clean_text
 from createagents_nb.notebook import pieces as pieces_module
-from createagents_nb.notebook.clean_text import TextCleaner, clean_text
 from createagents_nb.notebook.pieces import Piece, PieceWriter
 from createagents_nb.notebook.snapshot import ToolLine
 from createagents_nb.notebook.static_bundle import tool_card_html

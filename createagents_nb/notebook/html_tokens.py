@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from .clean_text import RIGHT_TO_LEFT, hide_invisible
+from ..clean_text import RIGHT_TO_LEFT, hide_invisible
 from .code_color import color_code, language_of
 from .links import image_text, is_remote_image, is_safe_href, web_address
 from .maths import MAX_FORMULAS, is_safe_tex

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .clean_text import hide_invisible
+from ..clean_text import hide_invisible
 
 if TYPE_CHECKING:
     from markdown_it.token import Token

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from createagents_nb.logging_config import LoggingConfig
 
-from .clean_text import clean_text
+from ..clean_text import clean_text
 from .html_tokens import TooLargeError, write_html
 from .links import is_safe_href
 from .markdown_tokens import UnsafeMarkdownError, write_markdown

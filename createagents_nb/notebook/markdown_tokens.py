@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from .clean_text import code_fence, hide_invisible
+from ..clean_text import code_fence, hide_invisible
 from .code_color import LANGUAGES, language_of
 from .links import image_text, is_safe_href, web_address
 from .maths import is_safe_tex

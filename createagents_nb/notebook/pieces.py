@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from ..agent.events import Event, Reasoning, ToolCallFinished, ToolCallRequested, ToolCallStarted, TurnDone
 from ..agent.stream import StreamingResponseDTO
-from .clean_text import TextCleaner
+from ..clean_text import TextCleaner
 from .snapshot import ToolLine
 from .static_bundle import tool_card_html
 from .tracker import TurnTracker

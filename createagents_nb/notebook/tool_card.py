@@ -8,8 +8,8 @@ from html import escape
 
 from createagents_nb.agent.tool_display import ImageDisplay, TableDisplay
 
+from ..clean_text import one_line, shorten
 from . import styles
-from .clean_text import one_line, shorten
 from .markdown_tokens import UnsafeMarkdownError, code_span, escape_markdown, is_inert
 from .snapshot import ToolLine
 from .words import call_of, pretty_arguments, tool_state

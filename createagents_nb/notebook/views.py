@@ -139,7 +139,7 @@ class _TextView:
         self._write(("" if self._at_line_start else "\n") + text + "\n")
 
     def _write(self, text: str) -> None:
-        from .clean_text import clean_text
+        from ..clean_text import clean_text
 
         text = clean_text(text)
         if text:

@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import replace
 
-from .clean_text import clean_text, one_line
+from ..clean_text import clean_text, one_line
 from .snapshot import ToolLine, TurnSnapshot
 
 __all__ = [

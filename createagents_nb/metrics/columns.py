@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal, TypeAlias
 
-__all__ = ["CALLS", "REQUESTS", "TOOLS", "Columns", "as_row"]
+__all__ = ["CALLS", "REQUESTS", "STATUSES", "TOOLS", "Columns", "Kind", "as_row", "value"]
 
-Kind: TypeAlias = Literal["name", "text", "time", "seconds", "rate", "usd", "count"]
+Kind: TypeAlias = Literal["id", "name", "label", "text", "time", "seconds", "rate", "usd", "count"]
+"""An empty ``name`` is none, an empty ``text`` is a text; a ``label`` is a name of which there are few."""
 Columns: TypeAlias = dict[str, Kind]
+
+STATUSES: Final = {
+    "calls": ("running", "ok", "cancelled", "error", "limit"),
+    "requests": ("running", "ok", "cancelled", "error"),
+    "tools": ("running", "ok", "error", "timeout", "unknown_tool", "invalid_arguments", "cancelled"),
+}
+"""What a ``status`` may be, by frame: the categories of that column, in this order."""
 
 _TOKENS: Final[Columns] = {
     "latency_s": "seconds",
@@ -17,52 +25,53 @@ _TOKENS: Final[Columns] = {
     "output_tokens": "count",
     "cached_tokens": "count",
     "reasoning_tokens": "count",
+    "cost_usd": "usd",
 }
 
 CALLS: Final[Columns] = {
-    "call_id": "name",
+    "call_id": "id",
     "started_at": "time",
-    "agent": "name",
-    "provider": "name",
-    "model": "name",
-    "status": "name",
+    "agent": "label",
+    "provider": "label",
+    "model": "label",
+    "status": "label",
     **_TOKENS,
-    "cost_usd": "usd",
     "rounds": "count",
     "tool_calls": "count",
-    "error_type": "name",
+    "error_type": "label",
     "error": "text",
     "prompt": "text",
     "response": "text",
-    "cell_id": "name",
+    "cell_id": "label",
     "execution_count": "count",
 }
 
 REQUESTS: Final[Columns] = {
-    "call_id": "name",
+    "call_id": "id",
     "round": "count",
     "started_at": "time",
-    "provider": "name",
-    "model": "name",
-    "response_model": "name",
-    "status": "name",
-    "finish_reason": "name",
+    "provider": "label",
+    "model": "label",
+    "server": "label",
+    "response_model": "label",
+    "status": "label",
+    "finish_reason": "label",
     **_TOKENS,
     "load_s": "seconds",
     "prompt_eval_s": "seconds",
     "eval_s": "seconds",
     "retries": "count",
-    "error_type": "name",
+    "error_type": "label",
     "error": "text",
 }
 
 TOOLS: Final[Columns] = {
-    "call_id": "name",
+    "call_id": "id",
     "tool_call_id": "name",
     "round": "count",
-    "tool": "name",
+    "tool": "label",
     "arguments": "name",  # empty where content is not kept
-    "status": "name",
+    "status": "label",
     "started_at": "time",
     "latency_s": "seconds",
     "result": "text",
@@ -79,4 +88,4 @@ def value(record: object, column: str, kind: Kind) -> Any:
     """One cell: None where the record does not know it."""
     known = getattr(record, column, None)
     # An empty answer is an answer; an empty name is no name.
-    return None if kind == "name" and isinstance(known, str) and not known else known
+    return None if kind in ("name", "label") and isinstance(known, str) and not known else known

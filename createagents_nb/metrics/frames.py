@@ -1,80 +1,126 @@
-"""Records to DataFrames: fixed column order and dtypes, NA where unknown. The only file that needs pandas."""
+"""Packed rows to DataFrames: fixed column order and dtypes, NA where unknown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from .columns import Columns, Kind, value
+from .packed import UNKNOWN, Rows
 
 if TYPE_CHECKING:
     from pandas.api.extensions import ExtensionArray
 
-__all__ = ["frame"]
+__all__ = ["FrameBuilder"]
+
+# Not Arrow's strings: a model may send half a surrogate pair, which they refuse.
+_STRING = pd.StringDtype("python")
+_DTYPES = {"16s": "V16", "q": "<i8", "i": "<i4", "d": "<f8"}
+
+_COPIES_ON_WRITE = int(pd.__version__.partition(".")[0]) >= 3
+_SHARED = 100_000
+"""Frames with more rows share memory with the next one, as far as pandas copies what somebody writes to."""
+_MOST_SHARED = 64
+"""So many frames do, each of which must be kept so that pandas knows of it; then the columns move on."""
 
 
-def frame(columns: Columns, records: Sequence[object]) -> pd.DataFrame:
-    """One row a record, in the order given.
+class FrameBuilder:
+    """Makes the frames of one table, each from the last: only rows that are new or have changed are converted.
 
-    Names and texts are ``string``, counts ``Int64``, seconds, rates and costs ``Float64``, times
-    ``datetime64[us, UTC]``. A value that its dtype cannot hold (a count of 1.5, say) is NA here and stays
-    as it was in the record.
+    ``call_id``, names and texts are ``string``; labels ``category``; counts ``Int64``; seconds, rates and costs
+    ``Float64``; times ``datetime64[us, UTC]``. A value that its dtype cannot hold is NA.
     """
-    return pd.DataFrame(
-        {
-            column: _CONVERT[kind]([value(record, column, kind) for record in records])
-            for column, kind in columns.items()
+
+    def __init__(self, rows: Rows[Any]) -> None:
+        self._rows = rows
+        names = [*rows.packed_columns]
+        formats = [_DTYPES[code] for code in rows.formats]
+        self._layout = np.dtype({"names": names, "formats": formats})
+        self._size = 0
+        self._room = -1
+        self._columns: dict[str, ExtensionArray] = {}
+        """With room at their end for what comes."""
+        self._made: list[pd.DataFrame] = []
+
+    def frame(self, size: int, changed: Collection[int] = ()) -> pd.DataFrame:
+        """The first ``size`` rows, of which those in ``changed`` are others than they were."""
+        changed = [index for index in changed if index < self._size]
+        if not self._made or size > self._size or changed:
+            self._update(size, changed)
+        is_shared = _COPIES_ON_WRITE and size > _SHARED
+        return self._made[-1].copy(deep=not is_shared)
+
+    def _update(self, size: int, changed: Sequence[int]) -> None:
+        if size > self._room:
+            self._make_room(size + max(size // 4, 256))
+        elif changed or len(self._made) >= _MOST_SHARED:
+            # What was handed out stays as it is.
+            self._columns = {column: array.copy() for column, array in self._columns.items()}
+            self._made.clear()
+        for indices in (range(self._size, size), changed):
+            if indices:
+                self._convert(indices)
+        self._size = size
+        columns = {column: self._columns[column][:size] for column in self._rows.columns}
+        self._made.append(pd.DataFrame(columns, copy=False))
+        if size <= _SHARED:
+            del self._made[:-1]
+
+    def _make_room(self, room: int) -> None:
+        kept = np.full(room, -1)
+        kept[: self._size] = np.arange(self._size)
+        empty = self._converted(range(0))
+        self._columns = {
+            column: self._columns.get(column, empty[column]).take(kept, allow_fill=True)
+            for column in self._rows.columns
         }
-    )
+        self._room = room
+        self._made.clear()
+
+    def _convert(self, indices: range | Sequence[int]) -> None:
+        where: Any = slice(indices.start, indices.stop) if isinstance(indices, range) else np.asarray(indices)
+        for column, new in self._converted(indices).items():
+            known: Any = self._columns[column]
+            if isinstance(new, pd.Categorical) and len(new.categories) > len(known.categories):
+                self._columns[column] = _categorical(np.array(known.codes), new.dtype)
+            self._columns[column][where] = new
+
+    def _converted(self, indices: range | Sequence[int]) -> dict[str, Any]:
+        rows, width = self._rows, self._rows.row.size
+        if isinstance(indices, range):
+            data = bytes(rows.data[indices.start * width : indices.stop * width])
+        else:
+            data = b"".join(rows.data[index * width : (index + 1) * width] for index in indices)
+        packed = np.frombuffer(data, self._layout)
+        ids = packed[rows.id_column].tobytes().hex()
+        names = [ids[at : at + 32] for at in range(0, len(ids), 32)]
+        if rows.other_ids:
+            names = [rows.other_ids.get(index, name) for index, name in zip(indices, names, strict=True)]
+        columns: dict[str, Any] = {rows.id_column: _strings(names)}
+        microseconds = np.ascontiguousarray(packed[rows.time_column]).view("M8[us]")
+        columns[rows.time_column] = pd.DatetimeIndex(microseconds).tz_localize("UTC").array
+        for column in rows.label_columns:
+            dtype = pd.CategoricalDtype(pd.Index(rows.codes[column].labels, dtype=_STRING))
+            columns[column] = _categorical(packed[column].astype("i4"), dtype)
+        for column in rows.number_columns:
+            numbers = np.ascontiguousarray(packed[column])
+            columns[column] = pd.arrays.FloatingArray(numbers, np.isnan(numbers))
+        for column in rows.count_columns:
+            counts = np.ascontiguousarray(packed[column])
+            columns[column] = pd.arrays.IntegerArray(counts, counts == UNKNOWN)
+        for at, column in enumerate(rows.text_columns):
+            some = [rows.texts[index][at] for index in indices]
+            if rows.columns[column] == "name":
+                some = [text or None for text in some]
+            columns[column] = _strings(some)
+        return columns
 
 
-def _strings(values: list[Any]) -> ExtensionArray:
-    # Not Arrow's strings: a model may send half a surrogate pair, which they refuse.
-    return pd.array(values, dtype=pd.StringDtype("python"))
+def _strings(texts: Sequence[str | None]) -> ExtensionArray:
+    return pd.array(texts, dtype=_STRING)
 
 
-def _counts(values: list[Any]) -> ExtensionArray:
-    try:
-        return pd.array(values, dtype="Int64")
-    except (TypeError, ValueError, OverflowError):
-        return pd.array([_integer(known) for known in values], dtype="Int64")
-
-
-def _integer(known: Any) -> int | None:
-    try:
-        number = int(known)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if number == known and -(2**63) <= number < 2**63 else None
-
-
-def _floats(values: list[Any]) -> ExtensionArray:
-    try:
-        return pd.array(values, dtype="Float64")
-    except (TypeError, ValueError, OverflowError):
-        return pd.array([_float(known) for known in values], dtype="Float64")
-
-
-def _float(known: Any) -> float | None:
-    try:
-        return float(known)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _times(values: list[Any]) -> pd.DatetimeIndex:
-    # The unit is spelled out because pandas 2 and 3 choose different ones.
-    return pd.DatetimeIndex(pd.to_datetime(values, utc=True, errors="coerce")).as_unit("us")
-
-
-_CONVERT: dict[Kind, Callable[[list[Any]], Any]] = {
-    "name": _strings,
-    "text": _strings,
-    "time": _times,
-    "seconds": _floats,
-    "rate": _floats,
-    "usd": _floats,
-    "count": _counts,
-}
+def _categorical(codes: Any, dtype: pd.CategoricalDtype) -> pd.Categorical:
+    return pd.Categorical.from_codes(codes, dtype=dtype, validate=False)

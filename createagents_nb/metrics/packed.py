@@ -1,0 +1,231 @@
+"""Records as rows of bytes: what a million calls wait in until somebody looks at them.
+
+A record of 23 fields is an object of 450 bytes with its numbers; here a row is a struct of fixed size, and its
+texts stand in lists beside it.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import MISSING, fields
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+from typing import Any, Final, Generic, TypeVar
+
+from .columns import Columns, Kind
+
+__all__ = ["UNKNOWN", "Rows", "as_count", "as_number"]
+
+Record = TypeVar("Record")
+
+UNKNOWN: Final = -(2**63)
+"""In a row, of a count or a time; of a number it is NaN, of a label -1. pandas' NaT is the same."""
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+_FORMATS: Final[dict[Kind, str]] = {
+    "id": "16s",
+    "time": "q",
+    "label": "i",
+    "seconds": "d",
+    "rate": "d",
+    "usd": "d",
+    "count": "q",
+}
+_MOST_CODED: Final = 10_000
+_NUMBERS: Final = frozenset({"seconds", "rate", "usd"})
+_TEXTS: Final = frozenset({"name", "text"})
+
+
+class _Codes(dict[Any, int]):
+    """Labels and their codes, made when they first come."""
+
+    def __init__(self, known: Iterable[str]) -> None:
+        super().__init__({None: -1, "": -1})
+        self.labels: list[str] = []
+        for label in known:
+            self[label]
+
+    def __missing__(self, label: Any) -> int:
+        if not isinstance(label, str):
+            return self[str(label)]
+        code = len(self.labels)
+        self.labels.append(label)
+        self[label] = code
+        return code
+
+
+class Rows(Generic[Record]):
+    """Rows of one frame, by number; not safe for threads.
+
+    Args:
+        columns: of the frame.
+        make: the record's class.
+        statuses: the labels of ``status``, in the order of their codes.
+    """
+
+    def __init__(self, columns: Columns, make: Callable[..., Record], statuses: Sequence[str]) -> None:
+        self.columns = columns
+        self._make = make
+        by_kind = {name: [column for column, kind in columns.items() if kind == name] for name in _FORMATS}
+        numbers = [column for column, kind in columns.items() if kind in _NUMBERS]
+        self.id_column, self.time_column = "call_id", "started_at"
+        self.label_columns, self.number_columns, self.count_columns = by_kind["label"], numbers, by_kind["count"]
+        self.text_columns = [column for column, kind in columns.items() if kind in _TEXTS]
+        self.packed_columns = [
+            self.id_column,
+            self.time_column,
+            *self.label_columns,
+            *self.number_columns,
+            *self.count_columns,
+        ]
+        self.codes = {column: _Codes(statuses if column == "status" else ()) for column in self.label_columns}
+        self.texts: list[tuple[str | None, ...]] = []
+        """Of each row, in the order of ``text_columns``."""
+        self.data = bytearray()
+        self.formats = [_FORMATS[columns[column]] for column in self.packed_columns]
+        self.row = struct.Struct("<" + "".join(self.formats))
+        self.strange: dict[int, Record] = {}
+        """Records that do not fit into a row as they are: it holds what of them does."""
+        self.other_ids: dict[int, str] = {}
+        """Ids that are not 32 hexadecimal digits."""
+        self._labels, self._numbers = _getter(self.label_columns), _getter(self.number_columns)
+        self._counts, self._texts = _getter(self.count_columns), _getter(self.text_columns)
+        self._no_texts: tuple[str | None, ...] = (None,) * len(self.text_columns)
+        self._coded: dict[tuple[Any, ...], list[int]] = {}
+        """The labels of a record and their codes: most records have the same as one before."""
+        # A name that a record must have is an empty one where it is unknown.
+        needed = {field.name for field in fields(make) if field.default is MISSING}  # type: ignore[arg-type]
+        self._no_label = {column: "" if column in needed else None for column in self.label_columns}
+
+    def __len__(self) -> int:
+        return len(self.data) // self.row.size
+
+    def truncate(self, size: int) -> None:
+        """Forget the rows from ``size`` on: some that were begun and not finished."""
+        for index in range(size, max(len(self), len(self.texts))):
+            self.strange.pop(index, None)
+            self.other_ids.pop(index, None)
+        del self.data[size * self.row.size :]
+        del self.texts[size:]
+
+    def extend(self, records: Iterable[Record]) -> None:
+        """Put ``records`` behind the rows that are there."""
+        index = len(self)
+        append, no_texts, get_texts = self.texts.append, self._no_texts, self._texts
+        for record in records:
+            self.data += self._packed(index, record)
+            texts = get_texts(record)
+            append(no_texts if texts == no_texts else texts)  # one for all that have none
+            index += 1
+
+    def replace(self, index: int, record: Record) -> None:
+        """Make ``record`` the row ``index``, which is there."""
+        self.strange.pop(index, None)
+        self.other_ids.pop(index, None)
+        self.data[index * self.row.size : (index + 1) * self.row.size] = self._packed(index, record)
+        self.texts[index] = self._texts(record)
+
+    def _packed(self, index: int, record: Any) -> bytes:
+        try:
+            labels = self._labels(record)
+            codes = self._coded.get(labels) or self._code(labels)
+            name, started_at = record.call_id, record.started_at
+            packed_id = bytes.fromhex(name)
+            if len(packed_id) != 16 or packed_id.hex() != name:
+                raise ValueError
+            return self.row.pack(
+                packed_id,
+                # A float's seconds are exact to the microsecond until the year 2106.
+                round(started_at.timestamp() * 1e6) if started_at.tzinfo is UTC else _microseconds(started_at),
+                *codes,
+                *[math.nan if known is None else known for known in self._numbers(record)],
+                *[UNKNOWN if known is None else known for known in self._counts(record)],
+            )
+        except (struct.error, AttributeError, TypeError, ValueError, OverflowError):
+            return self._packed_as_far_as_it_fits(index, record)
+
+    def _code(self, labels: tuple[Any, ...]) -> list[int]:
+        codes = [table[label] for table, label in zip(self.codes.values(), labels, strict=True)]
+        if len(self._coded) >= _MOST_CODED:
+            self._coded.clear()
+        self._coded[labels] = codes
+        return codes
+
+    def _packed_as_far_as_it_fits(self, index: int, record: Any) -> bytes:
+        """For records that are not as they should be, and ids that are no 32 hexadecimal digits."""
+
+        def fitting(convert: Callable[[Any], Any], unknown: Any, columns: Iterable[str]) -> list[Any]:
+            found = (convert(getattr(record, column, None)) for column in columns)
+            return [unknown if known is None else known for known in found]
+
+        name = str(record.call_id)
+        try:
+            packed_id = bytes.fromhex(name)
+        except ValueError:
+            packed_id = b""
+        if len(packed_id) != 16 or packed_id.hex() != name:
+            self.other_ids[index] = name
+        self.strange[index] = record
+        return self.row.pack(
+            packed_id,
+            *fitting(_microseconds, UNKNOWN, [self.time_column]),
+            *(self.codes[column][_hashable(getattr(record, column, None))] for column in self.label_columns),
+            *fitting(as_number, math.nan, self.number_columns),
+            *fitting(as_count, UNKNOWN, self.count_columns),
+        )
+
+    def record(self, index: int) -> Record:
+        """The record as it was put."""
+        if index in self.strange:
+            return self.strange[index]
+        unpacked = self.row.unpack_from(self.data, index * self.row.size)
+        known = dict(zip(self.packed_columns, unpacked, strict=True))
+        known[self.id_column] = known[self.id_column].hex()
+        known[self.time_column] = EPOCH + timedelta(microseconds=known[self.time_column])
+        for column in self.label_columns:
+            code = known[column]
+            known[column] = self.codes[column].labels[code] if code >= 0 else self._no_label[column]
+        for column in self.number_columns:
+            known[column] = None if math.isnan(known[column]) else known[column]
+        for column in self.count_columns:
+            known[column] = None if known[column] == UNKNOWN else known[column]
+        known |= zip(self.text_columns, self.texts[index], strict=True)
+        return self._make(**known)
+
+
+def _getter(columns: Sequence[str]) -> Callable[[object], tuple[Any, ...]]:
+    if len(columns) == 1:
+        (only,) = columns
+        return lambda record: (getattr(record, only),)
+    return attrgetter(*columns)
+
+
+def _hashable(label: Any) -> Any:
+    return label if label is None or isinstance(label, str) else str(label)
+
+
+def as_number(known: Any) -> float | None:
+    """A float, or None for what is none."""
+    try:
+        return float(known)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def as_count(known: Any) -> int | None:
+    """An integer of 64 bits, or None for what is none: a count of 1.5, say."""
+    try:
+        number = int(known)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if number == known and -(2**63) < number < 2**63 else None
+
+
+def _microseconds(known: Any) -> int | None:
+    if not isinstance(known, datetime):
+        return None
+    utc = known.replace(tzinfo=UTC) if known.tzinfo is None else known
+    return (utc - EPOCH) // _MICROSECOND

@@ -1,0 +1,86 @@
+"""What may be spent, and what has been."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+from createagents_nb.agent.call_record import RequestRecord
+from createagents_nb.errors import BudgetExceededError, ConfigurationError
+
+from .settled import RecorderWarning
+
+__all__ = ["Budget"]
+
+
+class Budget:
+    """Limits on what is spent from now on; see `MetricsRecorder.budget`.
+
+    Attributes:
+        cost_usd, tokens, calls: the limits; None for none. Tokens are input and output.
+        spent_usd, spent_tokens, spent_calls: since the budget was set.
+        unpriced: requests that have ended and whose cost nobody knows: they are not in ``spent_usd``.
+    """
+
+    def __init__(
+        self, *, cost_usd: float | None = None, tokens: int | None = None, calls: int | None = None
+    ) -> None:
+        limits = {"cost_usd": cost_usd, "tokens": tokens, "calls": calls}
+        for name, limit in limits.items():
+            wrong = isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit < math.inf
+            if limit is not None and wrong:
+                raise ConfigurationError(f"budget: {name} must be a number, 0 or more, not {limit!r}")
+        if all(limit is None for limit in limits.values()):
+            raise ConfigurationError(
+                "budget: say what may be spent, as in recorder.budget(cost_usd=1.50, tokens=100_000, calls=20)"
+            )
+        self.cost_usd, self.tokens, self.calls = cost_usd, tokens, calls
+        self.spent_usd, self.spent_tokens, self.spent_calls, self.unpriced = 0.0, 0, 0, 0
+
+    def admit(self, round_number: int) -> None:
+        """Count a request that is about to be sent.
+
+        Raises:
+            BudgetExceededError: something is spent.
+        """
+        spent = []
+        if self.cost_usd is not None and self.spent_usd >= self.cost_usd:
+            spent.append(f"${self.spent_usd:.4f} of ${self.cost_usd:.4f}")
+        if self.tokens is not None and self.spent_tokens >= self.tokens:
+            spent.append(f"{self.spent_tokens:,} of {self.tokens:,} tokens")
+        if self.calls is not None and round_number == 1 and self.spent_calls >= self.calls:
+            spent.append(f"{self.spent_calls:,} of {self.calls:,} calls")
+        if spent:
+            raise BudgetExceededError(
+                f"The budget is spent: {', '.join(spent)}. No request was sent; set another with "
+                "recorder.budget(…) or %agent budget, or take it away with %agent budget off"
+            )
+        self.spent_calls += round_number == 1
+
+    def spend(self, record: RequestRecord) -> None:
+        """Count what a request cost that has ended."""
+        self.spent_tokens += (record.input_tokens or 0) + (record.output_tokens or 0)
+        if record.cost_usd is not None:
+            self.spent_usd += record.cost_usd
+            return
+        if record.status != "ok" and record.input_tokens is None and record.output_tokens is None:
+            return  # it was not answered
+        self.unpriced += 1
+        if self.cost_usd is not None and self.unpriced == 1:
+            warnings.warn(
+                f"The budget of ${self.cost_usd:g} does not count {record.provider}:{record.model}, whose price "
+                "is not known: give it with recorder.set_price(…), or limit tokens or calls",
+                RecorderWarning,
+                stacklevel=2,
+            )
+
+    def __repr__(self) -> str:
+        parts = []
+        if self.cost_usd is not None:
+            unpriced = f" ({self.unpriced:,} requests of unknown cost)" if self.unpriced else ""
+            parts.append(f"${self.spent_usd:.4f} of ${self.cost_usd:.4f} spent{unpriced}")
+        if self.tokens is not None:
+            parts.append(f"{self.spent_tokens:,} of {self.tokens:,} tokens")
+        if self.calls is not None:
+            parts.append(f"{self.spent_calls:,} of {self.calls:,} calls")
+        return f"Budget: {', '.join(parts)}"

@@ -1,0 +1,321 @@
+"""OpenTelemetry spans and metrics of settled calls, by the GenAI semantic conventions.
+
+A turn is ``invoke_agent {agent}``, below it ``chat {model}`` for each request and ``execute_tool {tool}`` for each
+execution. Never any content: no prompt, answer, argument, result or message of an error.
+
+Names are those of the conventions v1.41.0 (open-telemetry/semantic-conventions, docs/gen-ai: gen-ai-spans.md,
+gen-ai-agent-spans.md, gen-ai-metrics.md), the last that were published and those that backends read. The agent and
+tool metrics, which v1.41.0 does not have, are from open-telemetry/semantic-conventions-genai (pull requests 201,
+336). Its main branch, not released, renames the three client metrics; `_HISTOGRAMS` is where they stand.
+
+``error.type`` is the class of the error; of a tool also ``timeout``, ``unknown_tool`` or ``invalid_arguments``; of
+a turn with too many rounds ``limit``; ``_OTHER`` where nothing is known. A call that was stopped has no error, as
+in the HTTP conventions (semantic-conventions, pull request 3494): the status of its spans stays unset, and
+``createagents_nb.status`` says ``cancelled``. ``createagents_nb.call_id`` is that of the recorder's rows.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
+
+from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
+from createagents_nb.logging_config import LoggingConfig
+
+from .settled import SettledCall
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import Histogram, MeterProvider
+    from opentelemetry.trace import Span, SpanKind, Tracer, TracerProvider
+
+__all__ = ["Telemetry", "make_telemetry"]
+
+_log = LoggingConfig.get_logger(__name__)
+
+_Attributes = dict[str, Any]
+_Record = CallRecord | RequestRecord | ToolRecord
+
+_SHORT_S: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_LONG_S: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6)
+_TOKENS: Final = tuple(4**power for power in range(14))
+_CALLS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
+
+_OPERATION: Final = "gen_ai.client.operation.duration"
+_FIRST_CHUNK: Final = "gen_ai.client.operation.time_to_first_chunk"
+_USAGE: Final = "gen_ai.client.token.usage"
+_AGENT: Final = "gen_ai.invoke_agent.duration"
+_INFERENCES: Final = "gen_ai.invoke_agent.inference_calls"
+_TOOL_CALLS: Final = "gen_ai.invoke_agent.tool_calls"
+_TOOL: Final = "gen_ai.execute_tool.duration"
+
+_HISTOGRAMS: Final[dict[str, tuple[str, tuple[float, ...], str]]] = {
+    _OPERATION: ("s", _SHORT_S, "From a request to the end of its reply."),
+    _FIRST_CHUNK: ("s", _SHORT_S, "From a request to the first text or tool call of its reply."),
+    _USAGE: ("{token}", _TOKENS, "Tokens of a request, by type."),
+    _AGENT: ("s", _LONG_S, "From the user's message to the end of the turn, tools included."),
+    _INFERENCES: ("{inference_call}", _CALLS, "Requests of a turn."),
+    _TOOL_CALLS: ("{tool_call}", _CALLS, "Tool executions of a turn."),
+    _TOOL: ("s", _SHORT_S, "Time a tool took."),
+}
+
+# Servers, and those who enter a call by hand, report what they like; an SDK takes only what it expects.
+
+
+def _name(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _names(value: object) -> tuple[str] | None:
+    return (value,) if isinstance(value, str) and value else None
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
+
+
+def _seconds(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if 0 <= value < 1e9 else None  # NaN is not
+
+
+# An attribute: of which field of the record it is, and how that is read. Those of ``_ASKED``, ``_INVOKED`` and
+# ``_EXECUTED`` are there at the start of a span, where a sampler sees them.
+_Reading = tuple[str, Callable[[object], Any]]
+_TOKENS_USED: Final[dict[str, _Reading]] = {
+    "gen_ai.usage.input_tokens": ("input_tokens", _count),
+    "gen_ai.usage.output_tokens": ("output_tokens", _count),
+}
+_INVOKED: Final[dict[str, _Reading]] = {
+    "gen_ai.provider.name": ("provider", _name),
+    "gen_ai.agent.name": ("agent", _name),
+    "gen_ai.request.model": ("model", _name),
+}
+_ASKED: Final[dict[str, _Reading]] = {
+    "gen_ai.provider.name": ("provider", _name),
+    "gen_ai.request.model": ("model", _name),
+    "server.address": ("server", _name),
+}
+_RESPONSE_MODEL: Final[dict[str, _Reading]] = {"gen_ai.response.model": ("response_model", _name)}
+_FINISH: Final[dict[str, _Reading]] = {"gen_ai.response.finish_reasons": ("finish_reason", _names)}
+_ANSWERED: Final[dict[str, _Reading]] = {
+    **_RESPONSE_MODEL,
+    **_FINISH,
+    **_TOKENS_USED,
+    "gen_ai.response.time_to_first_chunk": ("ttft_s", _seconds),
+    "gen_ai.usage.cache_read.input_tokens": ("cached_tokens", _count),
+    "gen_ai.usage.reasoning.output_tokens": ("reasoning_tokens", _count),
+}
+_EXECUTED: Final[dict[str, _Reading]] = {
+    "gen_ai.tool.name": ("tool", _name),
+    "gen_ai.tool.call.id": ("tool_call_id", _name),
+}
+
+# What a tool's error may begin with and still be no content: the name of an exception.
+_EXCEPTION = re.compile(r"([A-Za-z_]\w{0,60}(?:Error|Exception))(?::|$)", re.ASCII)
+
+
+def make_telemetry() -> Telemetry | None:
+    """What reports calls to OpenTelemetry; None where ``opentelemetry`` is not installed. Never raises."""
+    try:
+        return Telemetry() if find_spec("opentelemetry") is not None else None
+    except (ImportError, ValueError):  # of a finder, or of a module without a spec
+        return None
+
+
+class Telemetry:
+    """A `Follower` that makes spans and metrics of each settled call.
+
+    Spans are made when the call has ended, with the times of its records, as children of the span that is current
+    where the call was made. Nothing is made, and OpenTelemetry is not imported, before the notebook has set up an
+    SDK, which it may do at any time.
+
+    Args:
+        tracer_provider: default the global one, as it is at each call.
+        meter_provider: likewise.
+
+    Example:
+        >>> trace.set_tracer_provider(provider)  # of opentelemetry-sdk, with an exporter
+        >>> with tracer.start_as_current_span("cell"):
+        ...     text = await (await agent.chat("Hello"))  # below "cell": invoke_agent, chat
+    """
+
+    def __init__(
+        self, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
+    ) -> None:
+        self._tracer_provider = tracer_provider
+        self._meter_provider = meter_provider
+        self._tracer_of: tuple[TracerProvider, Tracer] | None = None
+        self._histograms_of: tuple[MeterProvider, dict[str, Histogram]] | None = None
+        self._warned = False
+
+    def call_settled(self, settled: SettledCall) -> None:
+        """Report a call that has ended; what an SDK raises is logged, once."""
+        for report in (self._trace, self._measure):
+            try:
+                report(settled)
+            except Exception as error:
+                if not self._warned:
+                    self._warned = True
+                    _log.warning("OpenTelemetry was not told of a call: %r", error)
+
+    # Spans.
+
+    def _trace(self, settled: SettledCall) -> None:
+        tracer = self._tracer()
+        if tracer is None:
+            return
+        from opentelemetry.trace import SpanKind, set_span_in_context
+
+        call, context, agent = settled.call, None, None
+        if call.agent:
+            about = {"gen_ai.operation.name": "invoke_agent", **_known(call, _INVOKED)}
+            agent = _start(tracer, f"invoke_agent {call.agent}", SpanKind.INTERNAL, call, None, about)
+            if not agent.is_recording():  # not sampled, or an SDK that is disabled
+                return
+            context = set_span_in_context(agent)
+        try:
+            for request in settled.requests:
+                about = {"gen_ai.operation.name": "chat", **_known(request, _ASKED)}
+                span = _start(tracer, f"chat {request.model}".rstrip(), SpanKind.CLIENT, request, context, about)
+                _end(span, request, _known(request, _ANSWERED), _error_type(request))
+            for tool in settled.tools:
+                about = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.type": "function"}
+                about |= _known(tool, _EXECUTED)
+                span = _start(tracer, f"execute_tool {tool.tool}", SpanKind.INTERNAL, tool, context, about)
+                _end(span, tool, {}, _tool_error_type(tool))
+        finally:
+            if agent is not None:
+                about = _known(call, _TOKENS_USED)
+                if settled.requests:
+                    about |= _known(settled.requests[-1], _FINISH)
+                _end(agent, call, about, _error_type(call))
+
+    def _tracer(self) -> Tracer | None:
+        provider = self._tracer_provider
+        if provider is None:
+            if sys.modules.get("opentelemetry.trace") is None:  # who sets a provider has imported it
+                return None
+            from opentelemetry.trace import get_tracer_provider
+
+            provider = get_tracer_provider()
+        if _is_only_api(provider):
+            return None
+        if self._tracer_of is None or self._tracer_of[0] is not provider:
+            self._tracer_of = provider, provider.get_tracer(*_scope())
+        return self._tracer_of[1]
+
+    # Metrics.
+
+    def _measure(self, settled: SettledCall) -> None:
+        histograms = self._histograms()
+        if histograms is None:
+            return
+
+        def record(name: str, amount: float | None, attributes: _Attributes) -> None:
+            if amount is not None:
+                histograms[name].record(amount, attributes)
+
+        call = settled.call
+        for request in settled.requests:
+            about = {
+                "gen_ai.operation.name": "chat",
+                **_known(request, _ASKED),
+                **_known(request, _RESPONSE_MODEL),
+            }
+            record(_OPERATION, _seconds(request.latency_s), about | _with(_error_type(request)))
+            record(_FIRST_CHUNK, _seconds(request.ttft_s), about)
+            record(_USAGE, _count(request.input_tokens), about | {"gen_ai.token.type": "input"})
+            record(_USAGE, _count(request.output_tokens), about | {"gen_ai.token.type": "output"})
+        agent = {"gen_ai.agent.name": call.agent} if call.agent else {}
+        for tool in settled.tools:
+            if tool.status != "unknown_tool":  # nothing ran, and its name is whatever the model wrote
+                about = {"gen_ai.tool.name": tool.tool, **agent, **_with(_tool_error_type(tool))}
+                record(_TOOL, _seconds(tool.latency_s), about)
+        if agent:
+            about = {**agent, "gen_ai.request.model": call.model, **_with(_error_type(call))}
+            record(_AGENT, _seconds(call.latency_s), about)
+            record(_INFERENCES, _count(call.rounds), agent)
+            record(_TOOL_CALLS, _count(call.tool_calls), agent)
+
+    def _histograms(self) -> dict[str, Histogram] | None:
+        provider = self._meter_provider
+        if provider is None:
+            if sys.modules.get("opentelemetry.metrics") is None:
+                return None
+            from opentelemetry.metrics import get_meter_provider
+
+            provider = get_meter_provider()
+        if _is_only_api(provider):
+            return None
+        if self._histograms_of is None or self._histograms_of[0] is not provider:
+            meter = provider.get_meter(*_scope())
+            made = {
+                name: meter.create_histogram(name, unit, told, explicit_bucket_boundaries_advisory=bounds)
+                for name, (unit, bounds, told) in _HISTOGRAMS.items()
+            }
+            self._histograms_of = provider, made
+        return self._histograms_of[1]
+
+
+def _is_only_api(provider: object) -> bool:
+    """Whether it is one of the API's own providers, which do nothing: no SDK is set up, or not yet."""
+    return type(provider).__module__.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
+
+
+def _scope() -> tuple[str, str]:
+    from importlib.metadata import version
+
+    return "createagents_nb", version("createagents-nb")
+
+
+def _start(
+    tracer: Tracer, name: str, kind: SpanKind, record: _Record, context: Context | None, attributes: _Attributes
+) -> Span:
+    return tracer.start_span(name, context, kind, attributes, start_time=_nanoseconds(record.started_at))
+
+
+def _end(span: Span, record: _Record, attributes: _Attributes, error_type: str | None) -> None:
+    from opentelemetry.trace import Status, StatusCode
+
+    try:
+        span.set_attributes(attributes)
+        span.set_attribute("createagents_nb.call_id", record.call_id)
+        span.set_attribute("createagents_nb.status", record.status)
+        if error_type is not None:
+            span.set_attribute("error.type", error_type)
+            span.set_status(Status(StatusCode.ERROR))
+    finally:
+        span.end(_nanoseconds(record.started_at) + round((_seconds(record.latency_s) or 0) * 1e9))
+
+
+def _known(record: object, attributes: Mapping[str, _Reading]) -> _Attributes:
+    """What a record knows of ``attributes``: unknown is absent, never 0."""
+    values = ((name, read(getattr(record, field))) for name, (field, read) in attributes.items())
+    return {name: value for name, value in values if value is not None}
+
+
+def _with(error_type: str | None) -> _Attributes:
+    return {} if error_type is None else {"error.type": error_type}
+
+
+def _error_type(record: CallRecord | RequestRecord) -> str | None:
+    if record.status == "error":
+        return _name(record.error_type) or "_OTHER"
+    return "limit" if record.status == "limit" else None
+
+
+def _tool_error_type(tool: ToolRecord) -> str | None:
+    if tool.status == "error":
+        named = _EXCEPTION.match(tool.error or "")
+        return named[1] if named else "_OTHER"
+    return None if tool.status in ("ok", "cancelled") else tool.status
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1e6) * 1000  # a float of seconds holds microseconds, and no more

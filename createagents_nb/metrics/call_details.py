@@ -1,0 +1,341 @@
+"""One call in full, as a terminal and as a page show it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from html import escape
+from typing import Any, Final
+
+from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
+from createagents_nb.clean_text import one_line, shorten
+
+__all__ = ["STATUS_WORDS", "CallDetails", "dollars", "seconds"]
+
+STATUS_WORDS: Final = {
+    "running": "running",
+    "ok": "done",
+    "cancelled": "stopped",
+    "error": "failed",
+    "limit": "tool limit reached",
+    "timeout": "timed out",
+    "unknown_tool": "rejected: unknown tool",
+    "invalid_arguments": "rejected: invalid arguments",
+}
+"""What a status of a call, a request or a tool means to a reader."""
+
+MAX_TOOLS: Final = 100
+"""So many executions are shown of one call."""
+
+# Characters and lines that are shown of what was said to and by the model, and of what tools took and gave.
+_PAGE: Final = {"said": (20_000, 2_000), "tool": (4_000, 400)}
+_TERMINAL: Final = {"said": (4_000, 100), "tool": (600, 12)}
+
+# The look of the answers that a notebook saves.
+_GREY = "rgba(128,128,128,0.4)"
+_MUTED = "color:var(--jp-ui-font-color2,inherit)"
+_TURN = "margin-bottom:.9em"
+_BOX = (
+    f"border:1px solid {_GREY};border-color:var(--jp-border-color2,{_GREY});"
+    "border-radius:4px;margin:.5em 0;padding:.3em .7em"
+)
+_SUMMARY = "cursor:pointer"
+_LABEL = f"margin-top:.5em;font-size:.85em;{_MUTED}"
+_VALUE = "white-space:pre-wrap;overflow-wrap:break-word;max-height:24em;overflow:auto;margin:.2em 0"
+_ERROR = "border-left:3px solid #d32f2f;margin:.5em 0;padding:.1em .7em"
+_STATUS = f"margin-top:.6em;font-size:.85em;{_MUTED}"
+
+_BLANK_LINE = re.compile(r"\n(?=[ \t]*\n)")
+
+
+class CallDetails:
+    """A call with its requests and tool executions: shows itself as text in a terminal, as HTML in a notebook.
+
+    Long texts are shortened and say so; the frames have them whole.
+
+    Args:
+        call: running or ended.
+        requests: those of other calls are left out.
+        tools: so are theirs.
+
+    Attributes:
+        call: the record.
+        requests: of this call, by round.
+        tools: of this call, by round and start.
+
+    Example:
+        >>> from datetime import datetime, UTC
+        >>> call = CallRecord(call_id="c1", started_at=datetime(2026, 3, 1, tzinfo=UTC), agent="ana",
+        ...     provider="demo", model="m", status="ok", latency_s=1.5, prompt="Hi", response="Hello")
+        >>> print(CallDetails(call))
+        Call c1 · ana · demo/m · done · 2026-03-01 00:00:00 UTC
+        Prompt
+            Hi
+        Answer
+            Hello
+        Total · 1.5 s
+    """
+
+    def __init__(
+        self, call: CallRecord, requests: Iterable[RequestRecord] = (), tools: Iterable[ToolRecord] = ()
+    ) -> None:
+        self.call = call
+        self.requests = tuple(
+            sorted((each for each in requests if each.call_id == call.call_id), key=lambda each: each.round)
+        )
+        self.tools = tuple(
+            sorted(
+                (each for each in tools if each.call_id == call.call_id),
+                key=lambda each: (each.round, each.started_at),
+            )
+        )
+
+    def __repr__(self) -> str:
+        lines = [" · ".join(_head(self.call))]
+
+        def put(text: str, depth: int) -> None:
+            lines.extend("    " * depth + line for line in text.split("\n"))
+
+        def put_text(label: str, text: str | None, absent: str, kind: str, depth: int = 0) -> None:
+            if text is None:
+                put(f"{label}: {absent}", depth)
+                return
+            shown, left_out = shorten(text, *_TERMINAL[kind])
+            put(label, depth)
+            put(shown or "(empty)", depth + 1)
+            if left_out:
+                put(_left_out(left_out, kind), depth + 1)
+
+        call = self.call
+        put_text("Prompt", call.prompt, "not kept", "said")
+        for number, requests, tools in self._rounds():
+            if not requests:
+                put(f"Round {number}", 0)
+            for request in requests:
+                put(" · ".join(_request_head(request)), 0)
+                if error := _error(request):
+                    put(": ".join(error).replace("\n", "\n    "), 1)
+            for tool in tools:
+                put(f"[tool] {_tool_call(tool)} -> {' · '.join(_tool_state(tool))}", 1)
+                for label, text, absent in _tool_texts(tool):
+                    put_text(label, text, absent, "tool", 2)
+        if len(self.tools) > MAX_TOOLS:
+            put(_tools_left_out(len(self.tools)), 1)
+        put_text("Answer", *_answer(call), "said")
+        if error := self._own_error():
+            put(": ".join(error).replace("\n", "\n    "), 0)
+        put(" · ".join(_total(call)), 0)
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        call = self.call
+        head, *facts = _head(call)
+        parts = [
+            '<div class="createagents-call mathjax_ignore tex2jax_ignore" '
+            f'style="{_TURN}">\n<div><strong>{escape(head)}</strong> '
+            f'<span style="{_MUTED}">· {escape(" · ".join(facts))}</span></div>\n',
+            _text_html("Prompt", call.prompt, "not kept", "said"),
+        ]
+        for number, requests, tools in self._rounds():
+            if not requests:
+                parts.append(f'<div style="{_STATUS}"><strong>Round {escape(str(number))}</strong></div>\n')
+            parts.extend(_request_html(request) for request in requests)
+            parts.extend(_tool_html(tool) for tool in tools)
+        if len(self.tools) > MAX_TOOLS:
+            parts.append(_label(_tools_left_out(len(self.tools))))
+        parts += [
+            _text_html("Answer", *_answer(call), "said"),
+            _error_html(self._own_error()),
+            f'<div class="createagents-status" style="{_STATUS}">{escape(" · ".join(_total(call)))}</div>\n</div>',
+        ]
+        # A blank line would end the block of HTML where a page is exported as Markdown.
+        return _BLANK_LINE.sub("&#10;", "".join(parts))
+
+    def _own_error(self) -> tuple[str, str] | None:
+        """The call's error, unless it is that of a request."""
+        error = _error(self.call)
+        return None if error in [_error(request) for request in self.requests] else error
+
+    def _rounds(self) -> Iterator[tuple[int, Sequence[RequestRecord], Sequence[ToolRecord]]]:
+        tools = self.tools[:MAX_TOOLS]
+        numbers = {each.round for each in self.requests} | {each.round for each in tools}
+        for number in sorted(numbers):
+            yield (
+                number,
+                [each for each in self.requests if each.round == number],
+                [each for each in tools if each.round == number],
+            )
+
+
+# What both forms say
+
+
+def _head(call: CallRecord) -> list[str]:
+    names = [one_line(call.agent, 60), one_line("/".join(filter(None, [call.provider, call.model])), 120)]
+    cell = [] if call.execution_count is None else [f"cell [{one_line(str(call.execution_count), 20)}]"]
+    status = STATUS_WORDS.get(call.status, "unknown state")
+    parts = [f"Call {one_line(call.call_id, 40)}", *names, status, _time(call.started_at), *cell]
+    return [part for part in parts if part]
+
+
+def _request_head(request: RequestRecord) -> list[str]:
+    parts = [f"Round {request.round}", one_line(request.response_model or request.model or "", 120)]
+    parts.append(STATUS_WORDS.get(request.status, "unknown state"))
+    if request.finish_reason:
+        parts.append(f"finish reason {one_line(request.finish_reason, 40)}")
+    parts += _figures(request)
+    if request.retries:
+        parts.append(_count(request.retries, "retry", "retries"))
+    return [part for part in parts if part]
+
+
+def _total(call: CallRecord) -> list[str]:
+    parts = ["Total"]
+    if call.rounds:
+        parts.append(_count(call.rounds, "round"))
+    if call.tool_calls:
+        parts.append(_count(call.tool_calls, "tool call"))
+    parts += _figures(call)
+    return parts if len(parts) > 1 else ["Total not known yet" if call.status == "running" else "Total not known"]
+
+
+def _figures(record: CallRecord | RequestRecord) -> list[str]:
+    """Times, tokens and cost as far as they are known."""
+    parts = []
+    if _is_number(record.latency_s):
+        parts.append(seconds(record.latency_s))
+    if _is_number(record.ttft_s):
+        parts.append(f"first token {seconds(record.ttft_s)}")
+    for count, name, part, part_name in (
+        (record.input_tokens, "tokens in", record.cached_tokens, "cached"),
+        (record.output_tokens, "tokens out", record.reasoning_tokens, "reasoning"),
+    ):
+        share = f"{part:,.0f} {part_name}" if _is_number(part) else ""
+        if _is_number(count):
+            parts.append(f"{count:,.0f} {name}" + (f" ({share})" if share else ""))
+        elif share:
+            parts.append(f"{share} tokens")
+    if _is_number(record.tokens_per_s):
+        parts.append(f"{record.tokens_per_s:,.0f} tokens/s")
+    if _is_number(record.cost_usd):
+        parts.append(dollars(record.cost_usd))
+    return parts
+
+
+def _tool_call(tool: ToolRecord) -> str:
+    return f"{one_line(tool.tool, 60) or 'tool'}({one_line(tool.arguments or '', 80)})"
+
+
+def _tool_state(tool: ToolRecord) -> list[str]:
+    state = [STATUS_WORDS.get(tool.status, "unknown state")]
+    return [*state, seconds(tool.latency_s)] if _is_number(tool.latency_s) else state
+
+
+def _tool_texts(tool: ToolRecord) -> Iterator[tuple[str, str | None, str]]:
+    """Label, text and what to say where there is none."""
+    # Where content is not kept, arguments are empty; some models leave them so where a tool takes none.
+    yield "Arguments", tool.arguments or None, "none, or not kept"
+    if tool.error:
+        yield "Error", tool.error, ""
+    if tool.result is not None or not tool.error:
+        yield "Result", tool.result, "not there yet" if tool.status == "running" else "not kept"
+
+
+def _answer(call: CallRecord) -> tuple[str | None, str]:
+    if call.status == "running":
+        return call.response or None, "not there yet"
+    return call.response, "not kept"
+
+
+def _error(record: CallRecord | RequestRecord) -> tuple[str, str] | None:
+    if not (record.error_type or record.error):
+        return None
+    text, left_out = shorten(record.error or "no message", 2_000, 40)
+    return one_line(record.error_type or "Error", 80), text + "…" * bool(left_out)
+
+
+def _left_out(count: int, kind: str) -> str:
+    return f"… {count:,} more characters, not shown: see recorder.{'tools' if kind == 'tool' else 'calls'}"
+
+
+def _tools_left_out(count: int) -> str:
+    return f"… {count - MAX_TOOLS:,} more tool calls, not shown: see recorder.tools"
+
+
+def _count(count: int, one: str, many: str = "") -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _time(moment: Any) -> str:
+    if not isinstance(moment, datetime):
+        return ""
+    in_utc = moment if moment.tzinfo is None else moment.astimezone(UTC)
+    return f"{in_utc:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def seconds(value: float | None) -> str:
+    """A duration for people: ``0.02 s``, ``3.2 s``, ``2 min 5 s``."""
+    value = value or 0.0
+    if value < 60:
+        return f"{value:.2f} s" if value < 1 else f"{value:.1f} s"
+    return f"{int(value) // 60} min {int(value) % 60} s"
+
+
+def dollars(value: float | None) -> str:
+    """A cost with the digits that tell, two that are not zero and cents at least: ``$12.50``, ``$0.0042``."""
+    if not value or value < 0:
+        return "$0"
+    if value < 0.0001:
+        return "<$0.0001"
+    return f"${value:,.{max(2, 1 - math.floor(math.log10(value)))}f}"
+
+
+# HTML
+
+
+def _request_html(request: RequestRecord) -> str:
+    head, *facts = _request_head(request)
+    return (
+        f'<div style="{_STATUS}"><strong>{escape(head)}</strong> · {escape(" · ".join(facts))}</div>\n'
+        f"{_error_html(_error(request))}"
+    )
+
+
+def _tool_html(tool: ToolRecord) -> str:
+    return (
+        f'<details class="createagents-tool" style="{_BOX}"><summary style="{_SUMMARY}">'
+        f"<code>{escape(_tool_call(tool))}</code> "
+        f'<span style="{_MUTED}">— {escape(" · ".join(_tool_state(tool)))}</span></summary>\n'
+        + "".join(_text_html(label, text, absent, "tool") for label, text, absent in _tool_texts(tool))
+        + "</details>\n"
+    )
+
+
+def _text_html(label: str, text: str | None, absent: str, kind: str) -> str:
+    if text is None:
+        return _label(f"{label}: {absent}")
+    shown, left_out = shorten(text, *_PAGE[kind])
+    return (
+        f'{_label(label)}<pre dir="auto" style="{_VALUE}"><code>'
+        f"{escape(shown or '(empty)', quote=False)}</code></pre>\n"
+        + (_label(_left_out(left_out, kind)) if left_out else "")
+    )
+
+
+def _error_html(error: tuple[str, str] | None) -> str:
+    if error is None:
+        return ""
+    kind, text = error
+    return (
+        f'<div class="createagents-error" style="{_ERROR}"><strong>{escape(kind)}</strong>: {escape(text)}</div>\n'
+    )
+
+
+def _label(text: str) -> str:
+    return f'<div style="{_LABEL}">{escape(text)}</div>\n'

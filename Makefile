@@ -17,14 +17,14 @@ AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help lab demo test lint format frontend bench bench-view clean
+.PHONY: help lab demo test lint format frontend bench bench-recorder bench-view clean
 
 help:  ## show these commands
-	@awk -F '  ## ' '/^[a-z-]+:.*  ## / { split($$1, target, ":"); printf "  make %-10s %s\n", target[1], $$2 }' Makefile
+	@awk -F '  ## ' '/^[a-z-]+:.*  ## / { split($$1, target, ":"); printf "  make %-15s %s\n", target[1], $$2 }' Makefile
 	@echo
 	@echo "  PYTHON=python3.12          the interpreter for a new $(VENV) (the newest that is found)"
 	@echo "  LAB_ARGS='--port 9000'     more arguments for JupyterLab"
-	@echo "  BENCH_ARGS=--quick         for bench-view, in two minutes instead of ten"
+	@echo "  BENCH_ARGS=--quick         for bench-view and bench-recorder: shorter"
 	@echo "  TEST_ARGS='main -- -k x'   some steps only (main, notebooks, wheel); after -- for pytest"
 
 lab: $(INSTALLED)  ## open the quickstart in JupyterLab
@@ -55,6 +55,10 @@ frontend: $(INSTALLED)  ## bundle what the page loads, into createagents_nb/note
 bench: $(INSTALLED)  ## measure speed, side by side with the SDKs
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/view.py
+	$(BIN)/python benchmarks/recorder.py
+
+bench-recorder: $(INSTALLED)  ## measure the recorder with a million calls, side by side with a list
+	$(BIN)/python benchmarks/recorder.py $(BENCH_ARGS)
 
 bench-view: $(INSTALLED)  ## measure the live view in JupyterLab, side by side with update_display
 	$(BIN)/python benchmarks/view.py $(BENCH_ARGS)

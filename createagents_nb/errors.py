@@ -25,6 +25,8 @@
     │   └── ProtocolError                    bytes that are not what the format promises
     │       ├── EmptyReplyError
     │       └── IncompleteReplyError         the stream was cut before it was finished
+    ├── BudgetExceededError                  what the recorder may spend is spent
+    ├── RecorderFileError                    a file of recorded calls that cannot be read
     ├── BridgeError (RuntimeError)           synchronous code cannot wait here
     └── TurnStopped                          the user pressed stop while a cell was waiting
 
@@ -39,6 +41,7 @@ __all__ = [
     "AgentNotFoundError",
     "AuthenticationError",
     "BridgeError",
+    "BudgetExceededError",
     "ConfigurationError",
     "ContextLengthError",
     "CreateAgentsError",
@@ -57,6 +60,7 @@ __all__ = [
     "ProviderError",
     "ProviderTimeoutError",
     "RateLimitError",
+    "RecorderFileError",
     "ServerError",
     "TurnStopped",
     "UnknownConfigKeyError",
@@ -183,6 +187,14 @@ class EmptyReplyError(ProtocolError):
 
 class IncompleteReplyError(ProtocolError):
     """The stream ended without saying that it was finished; the text so far is kept."""
+
+
+class BudgetExceededError(CreateAgentsError):
+    """The recorder's budget is spent; the request was not sent."""
+
+
+class RecorderFileError(CreateAgentsError):
+    """A file is no record of calls, is broken, or comes from another version."""
 
 
 class BridgeError(CreateAgentsError, RuntimeError):

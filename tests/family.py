@@ -67,12 +67,28 @@ class Ledger:
 
     def __init__(self) -> None:
         self.opened: list[CallRecord] = []
+        self.started: list[RequestRecord | ToolRecord] = []
         self.settled: list[CallRecord] = []
         self.requests: list[RequestRecord] = []
         self.tools: list[ToolRecord] = []
 
+    def admit(self, round_number: int) -> None:
+        pass
+
+    def cost_usd(self, record: RequestRecord) -> float | None:
+        return None
+
+    def keep(self, text: str) -> str | None:
+        return text
+
     def call_opened(self, record: CallRecord) -> None:
         self.opened.append(record)
+
+    def request_opened(self, record: RequestRecord) -> None:
+        self.started.append(record)
+
+    def tool_opened(self, record: ToolRecord) -> None:
+        self.started.append(record)
 
     def call_settled(self, record: CallRecord) -> None:
         self.settled.append(record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from kernel_client import answer
 from traitlets.config import Config
 
 import createagents_nb
-from createagents_nb import CreateAgent
+from createagents_nb import CreateAgent, recorder
 from createagents_nb.errors import (
     AgentNotFoundError,
+    BudgetExceededError,
     ConfigurationError,
     MagicUsageError,
     MissingKeyError,
@@ -233,6 +235,7 @@ def test_help_has_one_line_a_subcommand(line: Line) -> None:
         "history",
         "reset",
         "metrics",
+        "budget",
         "show",
         "preview",
         "help",
@@ -332,14 +335,43 @@ def test_history_is_shown_and_forgotten(
     assert line("history a") == "nothing yet\n"
 
 
-def test_metrics_are_frames(shell: InteractiveShell, agent: CreateAgent, server: ScriptedServer) -> None:
+def test_metrics_are_frames_and_what_they_cost(
+    shell: InteractiveShell, agent: CreateAgent, server: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.enqueue(answer("x"))
     shell.run_cell_magic("agent", "a", "hi")
+    capsys.readouterr()
     mine = shell.run_line_magic("agent", "metrics a")
+    assert re.fullmatch(r"1 call · \d+ → \d+ tokens · cost unknown\n", capsys.readouterr().out)
     assert list(mine["status"]) == ["ok"]
     everybody = shell.run_line_magic("agent", "metrics")
     assert list(everybody.columns) == list(mine.columns)
     assert len(everybody) >= 1
+
+
+@pytest.fixture
+def unlimited() -> Iterator[None]:
+    yield
+    recorder.no_budget()
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_a_budget_is_set_seen_reached_and_taken_away(
+    line: Line, shell: InteractiveShell, agent: CreateAgent, server: ScriptedServer
+) -> None:
+    assert "No budget" in line("budget")
+    assert line("budget calls=1, tokens=10_000") == "Budget: 0 of 10,000 tokens, 0 of 1 calls\n"
+    server.enqueue(answer("x"))
+    shell.run_cell_magic("agent", "a", "hi")
+    assert "1 of 1 calls" in line("budget")
+    with pytest.raises(BudgetExceededError, match="%agent budget off"):
+        shell.run_cell_magic("agent", "a", "hi")
+    assert "No budget" in line("budget off")
+    server.enqueue(answer("y"))
+    shell.run_cell_magic("agent", "a", "hi")
+    for wrong in ("calls=many", "cost=1", "5", "calls=1 calls=2"):
+        with pytest.raises(MagicUsageError, match="%agent budget"):
+            line(f"budget {wrong}")
 
 
 def test_show_counts_from_the_last_answer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 import threading
@@ -29,7 +30,7 @@ from createagents_nb.metrics import MetricsRecorder
 
 STARTED = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
 
-TEXT, COUNT, NUMBER, TIME = "string", "Int64", "Float64", "datetime64[us, UTC]"
+TEXT, LABEL, COUNT, NUMBER, TIME = "string", "category", "Int64", "Float64", "datetime64[us, UTC]"
 FIGURES = {
     "latency_s": NUMBER,
     "ttft_s": NUMBER,
@@ -43,45 +44,47 @@ FRAMES: dict[str, dict[str, str]] = {
     "calls": {
         "call_id": TEXT,
         "started_at": TIME,
-        "agent": TEXT,
-        "provider": TEXT,
-        "model": TEXT,
-        "status": TEXT,
+        "agent": LABEL,
+        "provider": LABEL,
+        "model": LABEL,
+        "status": LABEL,
         **FIGURES,
         "cost_usd": NUMBER,
         "rounds": COUNT,
         "tool_calls": COUNT,
-        "error_type": TEXT,
+        "error_type": LABEL,
         "error": TEXT,
         "prompt": TEXT,
         "response": TEXT,
-        "cell_id": TEXT,
+        "cell_id": LABEL,
         "execution_count": COUNT,
     },
     "requests": {
         "call_id": TEXT,
         "round": COUNT,
         "started_at": TIME,
-        "provider": TEXT,
-        "model": TEXT,
-        "response_model": TEXT,
-        "status": TEXT,
-        "finish_reason": TEXT,
+        "provider": LABEL,
+        "model": LABEL,
+        "server": LABEL,
+        "response_model": LABEL,
+        "status": LABEL,
+        "finish_reason": LABEL,
         **FIGURES,
+        "cost_usd": NUMBER,
         "load_s": NUMBER,
         "prompt_eval_s": NUMBER,
         "eval_s": NUMBER,
         "retries": COUNT,
-        "error_type": TEXT,
+        "error_type": LABEL,
         "error": TEXT,
     },
     "tools": {
         "call_id": TEXT,
         "tool_call_id": TEXT,
         "round": COUNT,
-        "tool": TEXT,
+        "tool": LABEL,
         "arguments": TEXT,
-        "status": TEXT,
+        "status": LABEL,
         "started_at": TIME,
         "latency_s": NUMBER,
         "result": TEXT,
@@ -193,17 +196,21 @@ def test_stopped_failed_and_limited_calls_have_rows() -> None:
 
 def test_a_frame_is_a_snapshot_of_its_owners() -> None:
     recorder = filled()
+    recorder.call_opened(call("c2", status="running"))
     before = recorder.calls
     kept = before.copy(deep=True)
-    recorder.call_settled(call("c2"))
-    recorder.call_settled(call("c1", status="error"))
+    recorder.call_settled(call("c2", status="error"))
+    recorder.call_settled(call("c3"))
     pd.testing.assert_frame_equal(before, kept)
 
     mine = recorder.calls
-    mine.loc[0, "model"] = "changed"
+    mine.loc[0, "prompt"] = "changed"
+    mine["model"] = mine["model"].cat.rename_categories(lambda name: name.upper())
     mine["latency_s"].array[:] = pd.NA
-    del mine["prompt"]
-    assert recorder.calls["model"].tolist() == ["m", "m"]
+    del mine["error"]
+    assert recorder.calls["model"].tolist() == ["m", "m", "m"]
+    assert recorder.calls["status"].tolist() == ["ok", "error", "ok"]
+    assert recorder.calls["latency_s"].tolist() == [*kept["latency_s"], pd.NA]
     assert_fixed(recorder.calls, "calls")
 
 
@@ -211,22 +218,26 @@ def test_a_frame_without_new_rows_is_not_converted_again(monkeypatch: pytest.Mon
     from createagents_nb.metrics import frames
 
     converted: list[int] = []
-    convert = frames.frame
+    convert = frames.FrameBuilder._converted
 
-    def counting(columns: Any, records: Any) -> pd.DataFrame:
-        converted.append(len(records))
-        return convert(columns, records)
+    def counting(self: Any, indices: Any) -> Any:
+        converted.extend(indices)
+        return convert(self, indices)
 
-    monkeypatch.setattr(frames, "frame", counting)
+    monkeypatch.setattr(frames.FrameBuilder, "_converted", counting)
     recorder = filled()
     first, second = recorder.calls, recorder.calls
     pd.testing.assert_frame_equal(first, second)
     recorder.tool_settled(tool_run())
     _ = recorder.calls
-    assert converted == [1]
+    assert converted == [0]
+    recorder.call_opened(call("c2", status="running"))
+    recorder.call_settled(call("c3"))
+    assert recorder.calls["status"].tolist() == ["ok", "running", "ok"]
+    assert converted == [0, 1, 2]
     recorder.call_settled(call("c2"))
-    _ = recorder.calls
-    assert converted == [1, 2]
+    assert recorder.calls["status"].tolist() == ["ok", "ok", "ok"]
+    assert converted == [0, 1, 2, 1]
 
 
 def test_odd_values_are_kept_as_reported_and_never_raise() -> None:
@@ -410,7 +421,7 @@ def test_an_openai_reply_is_read(reply: object) -> None:
         assert row["latency_s"] >= 2
         assert row["ttft_s"] is pd.NA
     assert made["response"] == "Olá!"
-    assert made["agent"] is pd.NA
+    assert pd.isna(made["agent"])
 
 
 @pytest.mark.parametrize(("cost", "known"), [(0.0042, 0.0042), (0, 0.0), (-1, None), ("free", None)])
@@ -460,7 +471,7 @@ def test_an_error_is_recorded_as_the_guide_calls_it() -> None:
             "RateLimitError",
             "slow down, key ***",
         )
-        assert row["provider"] is pd.NA
+        assert pd.isna(row["provider"])
     assert metrics_list[0]["error_type"] == "RateLimitError"
     assert metrics_list[0]["provider"] is None
 
@@ -501,13 +512,14 @@ def test_html_summary_has_a_row_for_each_model_and_escapes_names() -> None:
     html = recorder._repr_html_()
     assert "<img" not in html
     assert "&lt;img" in html
-    assert "<td>3,000</td>" in html
-    assert "<td>2.00 s</td><td>2.90 s</td>" in html
+    cells = re.sub(' style="[^"]*"', "", html)
+    assert "<td>3,000</td>" in cells
+    assert "<td>2.00 s</td><td>2.90 s</td>" in cells
     assert html.count("<tr>") == 4  # head, two models, all
 
 
 def test_html_summary_of_nothing_is_a_sentence() -> None:
-    assert MetricsRecorder()._repr_html_() == "<p>MetricsRecorder: 0 calls, 0 requests, 0 tool calls</p>"
+    assert "<p>MetricsRecorder: 0 calls, 0 requests, 0 tool calls</p>" in MetricsRecorder()._repr_html_()
 
 
 def test_an_empty_recorder_is_true() -> None:
@@ -516,7 +528,7 @@ def test_an_empty_recorder_is_true() -> None:
 
 def test_there_is_one_recorder_for_all() -> None:
     assert isinstance(createagents_nb.metrics.recorder, MetricsRecorder)
-    assert createagents_nb.metrics.__all__ == ["MetricsRecorder", "recorder"]
+    assert createagents_nb.metrics.__all__ == ["Budget", "MetricsRecorder", "RecorderWarning", "recorder"]
 
 
 def test_pandas_is_imported_by_the_first_frame_only() -> None:
@@ -525,7 +537,7 @@ import sys
 import createagents_nb.metrics as metrics, createagents_nb.metrics.export as export
 heavy = {"pandas", "numpy", "pydantic", "openai", "ollama", "aiohttp", "IPython"}
 metrics.recorder.record_success_metrics(model="m", start_time=0, response_api="hi", provider_type="x")
-repr(metrics.recorder), metrics.recorder._repr_html_()
+repr(metrics.recorder)
 export.to_json(metrics.recorder), export.to_prometheus(metrics.recorder)
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 assert len(metrics.recorder.calls) == 1

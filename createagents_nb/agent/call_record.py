@@ -5,8 +5,9 @@ The core knows no DataFrame: it hands these records to a `RecordSink`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -14,15 +15,18 @@ __all__ = [
     "CallRecord",
     "CallStatus",
     "CellRef",
+    "Keep",
     "RecordSink",
     "RequestRecord",
     "ToolRecord",
     "ToolStatus",
     "current_cell",
+    "kept_call",
+    "kept_tool",
 ]
 
 CallStatus = Literal["running", "ok", "cancelled", "error", "limit"]
-ToolStatus = Literal["ok", "error", "timeout", "unknown_tool", "invalid_arguments", "cancelled"]
+ToolStatus = Literal["running", "ok", "error", "timeout", "unknown_tool", "invalid_arguments", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class CallRecord:
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     cost_usd: float | None = None
-    """As the server reports it, of the rounds of which it does."""
+    """Of the rounds of which it is known; see `RequestRecord.cost_usd`."""
     rounds: int = 0
     tool_calls: int = 0
     error_type: str | None = None
@@ -76,7 +80,10 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRecord:
-    """One round trip to the provider."""
+    """One round trip to the provider.
+
+    Recorded twice, as a `CallRecord` is, under ``call_id`` and ``round``.
+    """
 
     call_id: str
     round: int
@@ -86,6 +93,8 @@ class RequestRecord:
     model: str
     """The model that was asked for."""
     status: CallStatus
+    server: str | None = None
+    """Host name of the server that was asked."""
     response_model: str | None = None
     """The model that says it answered; it may differ."""
     finish_reason: str | None = None
@@ -97,6 +106,7 @@ class RequestRecord:
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     cost_usd: float | None = None
+    """As the server reports it, else by the prices that the sink knows."""
     load_s: float | None = None
     prompt_eval_s: float | None = None
     eval_s: float | None = None
@@ -107,7 +117,10 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolRecord:
-    """One execution of a tool."""
+    """One execution of a tool.
+
+    Recorded twice, as a `CallRecord` is, under ``call_id``, ``round`` and ``tool_call_id``.
+    """
 
     call_id: str
     tool_call_id: str
@@ -123,13 +136,64 @@ class ToolRecord:
     error: str | None = None
 
 
+Keep = Callable[[str], str | None]
+"""What may be kept of something that was said; None: nothing."""
+
+
+def kept_call(record: CallRecord, keep: Keep) -> CallRecord:
+    """``record`` with what may be kept of prompt and response."""
+    if record.prompt is None and record.response is None:
+        return record
+    prompt, response = _kept(record.prompt, keep), _kept(record.response, keep)
+    if prompt is record.prompt and response is record.response:
+        return record
+    return replace(record, prompt=prompt, response=response)
+
+
+def kept_tool(record: ToolRecord, keep: Keep) -> ToolRecord:
+    """``record`` with what may be kept of arguments, result and error, which may quote an argument."""
+    arguments, result, error = (_kept(text, keep) for text in (record.arguments, record.result, record.error))
+    if arguments is record.arguments and result is record.result and error is record.error:
+        return record
+    if error is None and record.error is not None:
+        error = record.error.partition(":")[0]
+    return replace(record, arguments=arguments or "", result=result, error=error)
+
+
+def _kept(text: str | None, keep: Keep) -> str | None:
+    return None if text is None else keep(text)
+
+
 class RecordSink(Protocol):
-    """Where records go. Called on the event loop's thread: must return at once and never raise."""
+    """Where records go.
+
+    Called on the event loop's thread: each must return at once and, but for `admit`, never raise.
+    """
+
+    def admit(self, round_number: int) -> None:
+        """Called before each request of a turn.
+
+        Args:
+            round_number: 1 for the first.
+
+        Raises:
+            BudgetExceededError: it must not be sent.
+        """
 
     def call_opened(self, record: CallRecord) -> None: ...
 
     def call_settled(self, record: CallRecord) -> None: ...
 
+    def request_opened(self, record: RequestRecord) -> None: ...
+
     def request_settled(self, record: RequestRecord) -> None: ...
 
+    def tool_opened(self, record: ToolRecord) -> None: ...
+
     def tool_settled(self, record: ToolRecord) -> None: ...
+
+    def cost_usd(self, record: RequestRecord) -> float | None:
+        """What a request cost of which the server did not tell; None if that is not known."""
+
+    def keep(self, text: str) -> str | None:
+        """What may be kept of something that was said: a prompt, an answer, arguments, a result. None: nothing."""

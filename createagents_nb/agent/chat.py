@@ -122,7 +122,9 @@ class _Turn:
             cell_id=cell.cell_id,
             execution_count=cell.execution_count,
         )
-        self.response = StreamingResponseDTO(self.record, remote_images=agent.remote_images)
+        self.response = StreamingResponseDTO(
+            self.record, remote_images=agent.remote_images, keep=str if sink is None else sink.keep
+        )
         if sink is not None:
             sink.call_opened(self.record)
 
@@ -150,6 +152,8 @@ class _Turn:
         return "limit"
 
     async def _round_trip(self, number: int) -> list[ToolCallRequested]:
+        if self.sink is not None:
+            self.sink.admit(number)
         system = [Message("system", self.agent.instructions)] if self.agent.instructions else []
         request = ChatRequest(
             model=self.agent.model,
@@ -163,8 +167,12 @@ class _Turn:
             started_at=datetime.now(UTC),
             provider=self.repository.provider,
             model=self.agent.model,
-            status="cancelled",
+            server=self.repository.server,
+            status="running",
         )
+        if self.sink is not None:
+            self.sink.request_opened(record)
+        record = replace(record, status="cancelled")
         started = time.perf_counter()
         calls: list[ToolCallRequested] = []
         end = RoundEnded()
@@ -202,7 +210,18 @@ class _Turn:
 
     async def _run_tool(self, call: ToolCallRequested, number: int) -> ToolExecutionResult:
         self.response.feed(ToolCallStarted(call.tool_call_id, call.name, number))
-        started_at, started = datetime.now(UTC), time.perf_counter()
+        record = ToolRecord(
+            call_id=self.record.call_id,
+            tool_call_id=call.tool_call_id,
+            round=number,
+            tool=call.name,
+            arguments=call.arguments,
+            status="running",
+            started_at=datetime.now(UTC),
+        )
+        if self.sink is not None:
+            self.sink.tool_opened(record)
+        started = time.perf_counter()
         outcome = ToolExecutionResult(success=False, error="stopped", status="cancelled")
         try:
             tool = self.tools.get(call.name)
@@ -224,14 +243,9 @@ class _Turn:
                     outcome.display,
                 )
             )
-            record = ToolRecord(
-                call_id=self.record.call_id,
-                tool_call_id=call.tool_call_id,
-                round=number,
-                tool=call.name,
-                arguments=call.arguments,
+            record = replace(
+                record,
                 status=outcome.status,
-                started_at=started_at,
                 latency_s=latency_s,
                 result=outcome.text if outcome.success else None,
                 error=outcome.error,
@@ -254,6 +268,8 @@ class _Turn:
             retries=end.retries,
             **asdict(usage),
         )
+        if record.cost_usd is None and self.sink is not None:
+            record = replace(record, cost_usd=self.sink.cost_usd(record))
         if record.tokens_per_s is not None:
             self.generated += usage.output_tokens or 0
             self.generation_s += end.generation_s or 0.0
@@ -266,7 +282,7 @@ class _Turn:
             output_tokens=_sum(known.output_tokens, usage.output_tokens),
             cached_tokens=_sum(known.cached_tokens, usage.cached_tokens),
             reasoning_tokens=_sum(known.reasoning_tokens, usage.reasoning_tokens),
-            cost_usd=_sum(known.cost_usd, usage.cost_usd),
+            cost_usd=_sum(known.cost_usd, record.cost_usd),
         )
         self.response.update(self.record, record)
         if self.sink is not None:

@@ -39,6 +39,8 @@ class ChatRepository(ABC):
 
     provider: str
     """Name of the provider, as it stands in the recorder."""
+    server: str | None = None
+    """Host name of the server that is asked, as it stands in the recorder."""
 
     @abstractmethod
     def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from .. import bridge
 from ..errors import BridgeError, CreateAgentsError
-from .call_record import CallRecord, CallStatus, RequestRecord, ToolRecord
+from .call_record import CallRecord, CallStatus, Keep, RequestRecord, ToolRecord
 from .events import Event, RoundEnded, TurnDone, Usage
 
 __all__ = ["StreamingResponseDTO"]
@@ -39,9 +39,16 @@ class StreamingResponseDTO:
     display_hook: ClassVar[Callable[[StreamingResponseDTO], None] | None] = None
     """How a notebook shows a response; set by the extension."""
 
-    def __init__(self, record: CallRecord, *, remote_images: bool = False) -> None:
+    def __init__(
+        self,
+        record: CallRecord,
+        *,
+        remote_images: bool = False,
+        keep: Keep = str,
+    ) -> None:
         self._record = record
         self._remote_images = remote_images
+        self._keep = keep
         self._requests: list[RequestRecord] = []
         self._tools: list[ToolRecord] = []
         self._loop = asyncio.get_running_loop()
@@ -99,6 +106,11 @@ class StreamingResponseDTO:
     def remote_images(self) -> bool:
         """Whether a notebook may load the images that the answer links to; see `CreateAgent`."""
         return self._remote_images
+
+    @property
+    def keep(self) -> Keep:
+        """What a notebook may save of something that was said; None: nothing. See `MetricsRecorder`."""
+        return self._keep
 
     @property
     def usage(self) -> Usage:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from .budget import Budget
 from .metrics_recorder import MetricsRecorder
+from .settled import RecorderWarning
 
-__all__ = ["MetricsRecorder", "recorder"]
+__all__ = ["Budget", "MetricsRecorder", "RecorderWarning", "recorder"]
 
 recorder = MetricsRecorder()
 """Where every agent records unless it was given a recorder of its own."""

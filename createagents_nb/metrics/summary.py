@@ -2,94 +2,188 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Any
 
-from createagents_nb.agent.call_record import CallRecord
+import pandas as pd
 
-__all__ = ["percentile", "plain_summary", "table_summary"]
+from createagents_nb.clean_text import one_line
+from createagents_nb.errors import ConfigurationError
 
-_HEAD = (
-    "provider",
-    "model",
-    "calls",
-    "errors",
-    "input tokens",
-    "output tokens",
-    "latency p50",
-    "p95",
-    "ttft p50",
-    "p95",
-)
+__all__ = ["html_summary", "summarize", "summarize_tools", "text_summary"]
+
+_BY = ("provider", "model")
+_FAILED = ("error", "timeout", "unknown_tool", "invalid_arguments")
+_MAX_ROWS = 20
+
+_CALLS_HEAD = {
+    "calls": "calls",
+    "errors": "errors",
+    "latency_p50_s": "latency p50",
+    "latency_p95_s": "p95",
+    "ttft_p50_s": "first token p50",
+    "ttft_p95_s": "p95",
+    "input_tokens": "input tokens",
+    "output_tokens": "output tokens",
+    "cost_usd": "cost",
+}
+_TOOLS_HEAD = {
+    "executions": "executions",
+    "errors": "errors",
+    "latency_p50_s": "latency p50",
+    "latency_p95_s": "p95",
+    "latency_sum_s": "in all",
+}
 
 
-def plain_summary(calls: int, requests: int, tools: int) -> str:
-    """
-    >>> plain_summary(3, 4, 1)
-    'MetricsRecorder: 3 calls, 4 requests, 1 tool call'
-    """
-    counted = ", ".join(
-        f"{count:,} {name}{'' if count == 1 else 's'}"
-        for count, name in ((calls, "call"), (requests, "request"), (tools, "tool call"))
+def summarize(calls: pd.DataFrame, by: str | Sequence[str] | None = _BY) -> pd.DataFrame:
+    """See `MetricsRecorder.summary`."""
+    groups = _groups(calls, by)
+    frame = pd.DataFrame(
+        {
+            "calls": groups.size(),
+            "running": groups["status"].agg(_count_of("running")),
+            "errors": groups["status"].agg(_count_of("error")),
+            "stopped": groups["status"].agg(_count_of("cancelled")),
+            "latency_p50_s": groups["latency_s"].quantile(0.5),
+            "latency_p95_s": groups["latency_s"].quantile(0.95),
+            "ttft_p50_s": groups["ttft_s"].quantile(0.5),
+            "ttft_p95_s": groups["ttft_s"].quantile(0.95),
+            "tokens_per_s_p50": groups["tokens_per_s"].quantile(0.5),
+            **{column: groups[column].sum(min_count=1) for column in _SUMMED},
+            "priced_calls": groups["cost_usd"].count(),
+        }
     )
-    return f"MetricsRecorder: {counted}"
+    return frame.astype(dict.fromkeys(_COUNTED, "Int64") | {"cost_usd": "Float64"})
 
 
-def table_summary(caption: str, calls: Sequence[CallRecord]) -> str:
-    """HTML: a row for each provider and model, and one for all when there are several."""
-    groups: dict[tuple[str, str], list[CallRecord]] = {}
-    for call in calls:
-        groups.setdefault((str(call.provider), str(call.model)), []).append(call)
-    rows = [_row(provider or "–", model or "–", group) for (provider, model), group in groups.items()]
-    if len(groups) > 1:
-        rows.append(_row("all", "", calls))
-    if not rows:
-        return f"<p>{escape(caption)}</p>"
-    head = "".join(f"<th>{escape(name)}</th>" for name in _HEAD)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return (
-        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+_SUMMED = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "tool_calls", "cost_usd")
+_COUNTED = ("calls", "running", "errors", "stopped", *_SUMMED[:-1], "priced_calls")
+
+
+def summarize_tools(tools: pd.DataFrame) -> pd.DataFrame:
+    """See `MetricsRecorder.tool_summary`."""
+    groups = _groups(tools, "tool")
+    frame = pd.DataFrame(
+        {
+            "executions": groups.size(),
+            "errors": groups["status"].agg(
+                lambda status: int((~status.isin(["ok", "running", "cancelled"])).sum())
+            ),
+            "latency_p50_s": groups["latency_s"].quantile(0.5),
+            "latency_p95_s": groups["latency_s"].quantile(0.95),
+            "latency_sum_s": groups["latency_s"].sum(min_count=1),
+        }
+    )
+    return frame.astype({"executions": "Int64", "errors": "Int64"}).sort_values(
+        "latency_sum_s", ascending=False, kind="stable"
     )
 
 
-def percentile(values: Sequence[float], share: float) -> float | None:
-    """Linear between neighbours, as pandas' and NumPy's default; None without values.
-
-    >>> percentile([1.0, 2.0, 3.0, 4.0], 0.5)
-    2.5
-    """
-    if not values:
-        return None
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
-
-
-def _row(provider: str, model: str, calls: Sequence[CallRecord]) -> list[str]:
-    latencies = _numbers(call.latency_s for call in calls)
-    ttfts = _numbers(call.ttft_s for call in calls)
-    return [
-        provider,
-        model,
-        f"{len(calls):,}",
-        f"{sum(call.status == 'error' for call in calls):,}",
-        _total(call.input_tokens for call in calls),
-        _total(call.output_tokens for call in calls),
-        *(_seconds(percentile(latencies, share)) for share in (0.5, 0.95)),
-        *(_seconds(percentile(ttfts, share)) for share in (0.5, 0.95)),
-    ]
+def _groups(frame: pd.DataFrame, by: str | Sequence[str] | None) -> Any:
+    if by is None:
+        return frame.groupby(pd.Series("all", index=frame.index, dtype="str", name="calls_of"))
+    columns = [by] if isinstance(by, str) else list(by)
+    unknown = [column for column in columns if column not in frame.columns]
+    if unknown or not columns:
+        raise ConfigurationError(
+            f"summary: there is no column {unknown[0]!r}; by= takes names of {', '.join(frame.columns)}"
+            if unknown
+            else "summary: by= is empty; name columns, or leave it out"
+        )
+    return frame.groupby(columns, observed=True, dropna=False, sort=False)
 
 
-def _numbers(values: Iterable[float | None]) -> list[float]:
-    return [known for known in values if isinstance(known, int | float) and known == known]
+def _count_of(*statuses: str) -> Any:
+    return lambda found: int(found.isin(statuses).sum())
 
 
-def _total(counts: Iterable[float | None]) -> str:
-    known = _numbers(counts)
-    return f"{sum(known):,}" if known else "–"
+# As a cell's value
 
 
-def _seconds(known: float | None) -> str:
-    return "–" if known is None else f"{known:.2f} s" if known < 100 else f"{known:,.0f} s"
+def html_summary(caption: str, calls: pd.DataFrame, tools: pd.DataFrame) -> str:
+    """Tables of the calls by provider and model, and of the tools, slowest first; names are escaped."""
+    parts = []
+    for title, head, rows in _tables(caption, calls, tools):
+        # Numbers line up at their right where a page has no styles for tables, too.
+        cells = "".join(f'<th style="text-align:{side}">{escape(name)}</th>' for name, side in _sides(head))
+        body = "".join(
+            "<tr>"
+            + "".join(f'<td style="text-align:{side}">{escape(cell)}</td>' for cell, side in _sides(row))
+            + "</tr>"
+            for row in rows
+        )
+        parts.append(
+            f"<table><caption>{escape(title)}</caption><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
+        )
+    inside = "\n".join(parts) or f"<p>{escape(caption)}</p>"
+    return f'<div class="createagents-summary mathjax_ignore tex2jax_ignore">{inside}</div>'
+
+
+def text_summary(caption: str, calls: pd.DataFrame, tools: pd.DataFrame) -> str:
+    """The same for a terminal."""
+    parts = []
+    for title, head, rows in _tables(caption, calls, tools):
+        lines = [head, *rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        laid_out = (
+            "  ".join(
+                cell.ljust(width) if side == "left" else cell.rjust(width)
+                for (cell, side), width in zip(_sides(line), widths, strict=True)
+            ).rstrip()
+            for line in lines
+        )
+        parts.append("\n".join([title, *laid_out]))
+    return "\n\n".join(parts) or caption
+
+
+def _sides(cells: Sequence[str]) -> Iterable[tuple[str, str]]:
+    return ((cell, "right" if at else "left") for at, cell in enumerate(cells))
+
+
+def _tables(
+    caption: str, calls: pd.DataFrame, tools: pd.DataFrame
+) -> Iterable[tuple[str, list[str], list[list[str]]]]:
+    """Title, head and rows of each table that has rows."""
+    if len(calls):
+        by_model = summarize(calls).sort_values("calls", ascending=False, kind="stable")
+        rows = [
+            _row(f"{_name(provider)}/{_name(model)}", line, _CALLS_HEAD)
+            for (provider, model), line in zip(by_model.index, by_model.to_dict("records"), strict=True)
+        ]
+        if len(rows) > 1:
+            rows = [*_first(rows), _row("all", summarize(calls, None).to_dict("records")[0], _CALLS_HEAD)]
+        yield caption, ["model", *_CALLS_HEAD.values()], rows
+    if len(tools):
+        by_tool = summarize_tools(tools)
+        rows = [
+            _row(_name(tool), line, _TOOLS_HEAD)
+            for tool, line in zip(by_tool.index, by_tool.to_dict("records"), strict=True)
+        ]
+        yield "Tools, slowest first", ["tool", *_TOOLS_HEAD.values()], _first(rows)
+
+
+def _first(rows: list[list[str]]) -> list[list[str]]:
+    if len(rows) <= _MAX_ROWS:
+        return rows
+    return [*rows[:_MAX_ROWS], [f"… {len(rows) - _MAX_ROWS:,} more", *[""] * (len(rows[0]) - 1)]]
+
+
+def _row(name: str, line: Mapping[Any, Any], head: dict[str, str]) -> list[str]:
+    return [name, *(_figure(column, line[column]) for column in head)]
+
+
+def _figure(column: str, known: Any) -> str:
+    if pd.isna(known) or not math.isfinite(known):
+        return "–"
+    if column.endswith("_s"):
+        return f"{known:.2f} s" if known < 100 else f"{known:,.0f} s"
+    if column == "cost_usd":
+        return f"${known:,.4f}"
+    return f"{int(known):,}"
+
+
+def _name(name: object) -> str:
+    return "–" if not isinstance(name, str) else one_line(name, 60)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from ..metrics import prices
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -50,3 +53,5 @@ def _warm_up(loop: asyncio.AbstractEventLoop | None) -> None:
         live_view = importlib.import_module(f"{__name__}.live_view")
         with suppress(RuntimeError):  # the loop was closed: the kernel ends
             loop.call_soon_threadsafe(live_view.frontend)
+    if os.environ.get("OPENAI_API_KEY"):
+        prices.load_published()

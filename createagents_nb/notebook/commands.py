@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -20,6 +20,10 @@ from . import display
 from .interpolation import interpolate
 from .options import new_options
 from .registry import AgentRegistry
+from .words import dollars
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["LINE_MANUAL", "Commands"]
 
@@ -30,6 +34,7 @@ class Commands:
     def __init__(self, shell: InteractiveShell, registry: AgentRegistry) -> None:
         self._shell, self._registry = shell, registry
         self._commands: dict[str, Callable[[str], Any]] = {
+            "budget": self.budget,
             "help": self.help,
             "history": self.history,
             "list": self.list,
@@ -142,8 +147,18 @@ class Commands:
         print("The conversation is forgotten")
 
     def metrics(self, rest: str) -> Any:
-        """metrics [NAME] — the recorder's calls, as a DataFrame"""
-        return self._registry.find(rest).metrics if rest else recorder.calls
+        """metrics [NAME] — what the session cost, or an agent, and its calls as a DataFrame"""
+        calls = self._registry.find(rest).metrics if rest else recorder.calls
+        print(_cost_line(calls))
+        return calls
+
+    def budget(self, rest: str) -> None:
+        """budget [cost_usd=0.50] [tokens=100000] [calls=20] | off — limit what is spent from now on, or see it"""
+        if rest == "off":
+            recorder.no_budget()
+        elif rest:
+            recorder.budget(**_limits(rest))
+        print(recorder.budget() or "No budget: `%agent budget cost_usd=0.50 tokens=100000 calls=20` sets one")
 
     def show(self, rest: str) -> None:
         """show [-1] — an earlier answer again; -1 is the last, -2 the one before"""
@@ -173,6 +188,32 @@ LINE_MANUAL = "\n".join(
         if isinstance(method, FunctionType) and "—" in (method.__doc__ or "")
     ]
 )
+
+
+def _limits(rest: str) -> dict[str, Any]:
+    limits: dict[str, Any] = {}
+    for part in rest.replace(",", " ").split():
+        name, _, value = part.partition("=")
+        if name not in ("cost_usd", "tokens", "calls") or name in limits:
+            raise MagicUsageError(
+                f"%agent budget: {part!r} is not one of cost_usd=…, tokens=…, calls=…, each once, or off"
+            )
+        try:
+            limits[name] = float(value) if name == "cost_usd" else int(value.replace("_", ""))
+        except ValueError:
+            raise MagicUsageError(f"%agent budget: {value!r} is not a number, in {part!r}") from None
+    return limits
+
+
+def _cost_line(calls: pd.DataFrame) -> str:
+    """``12 calls · 3,400 → 560 tokens · $0.0042 (2 of unknown cost)``"""
+    costs = calls["cost_usd"].dropna()
+    tokens = [f"{int(calls[column].sum()):,}" for column in ("input_tokens", "output_tokens")]
+    unpriced = len(calls) - len(costs)
+    cost = dollars(float(costs.sum())) if len(costs) else "cost unknown"
+    note = f" ({unpriced:,} of unknown cost)" if len(costs) and unpriced else ""
+    counted = f"{len(calls):,} call{'' if len(calls) == 1 else 's'}"
+    return f"{counted} · {' → '.join(tokens)} tokens · {cost}{note}"
 
 
 def _line(message: Message) -> str:

@@ -72,4 +72,6 @@ class TurnSnapshot:
     demo: bool = False
     remote_images: bool = False
     """Whether the images that the answer links to are loaded."""
+    not_kept: bool = False
+    """Whether something that was said is left out, since the recorder keeps no content."""
     record: Mapping[str, Any] = field(default_factory=dict)

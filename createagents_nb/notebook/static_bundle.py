@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from ..clean_text import clean_text, code_fence, hide_invisible, one_line, shorten
+from ..metrics.notebook_file import BUNDLE_MIME, BUNDLE_VERSION
 from . import styles
-from .clean_text import clean_text, code_fence, hide_invisible, one_line, shorten
 from .markdown_safe import VettedText, render_markdown_html
 from .markdown_tokens import UnsafeMarkdownError, escape_markdown
 from .snapshot import Block, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
@@ -32,10 +33,9 @@ __all__ = [
     "tool_card_html",
 ]
 
-BUNDLE_MIME = "application/vnd.createagents-nb+json"
-BUNDLE_VERSION = 1
-
 MAX_ERROR_CHARS = 2_000
+
+NOT_KEPT = "The answer is not kept: the recorder has record_content=False. print(response) shows it."
 
 _BLANK_LINE = re.compile(r"\n(?=[ \t]*\n)")
 
@@ -88,6 +88,8 @@ def _html(snapshot: TurnSnapshot, texts: Mapping[str, VettedText]) -> str:
                     parts.append(_reasoning_html(texts[text].html(remote_images=snapshot.remote_images)))
             case ToolLine():
                 parts.append(tool_card_html(block, show_rounds))
+    if snapshot.not_kept:
+        parts.append(f'<p class="createagents-not-kept"><em>{escape(NOT_KEPT)}</em></p>\n')
     parts.append(error_html(snapshot))
     status = " · ".join(escape(part) for part in status_parts(snapshot))
     parts.append(f'<div class="createagents-status" style="{styles.STATUS}">{status}</div>\n')
@@ -141,6 +143,8 @@ def _markdown(snapshot: TurnSnapshot, texts: Mapping[str, VettedText], plain: st
                 parts.append("> *Reasoning*\n>\n" + texts[block.text].markdown(quoted=True))
             else:
                 parts.append(texts[block.text].markdown())
+        if snapshot.not_kept:
+            parts.append(f"*{escape_markdown(NOT_KEPT)}*")
         if snapshot.error_text or snapshot.error_type:
             kind, text = _error(snapshot)
             parts.append(f"**{escape_markdown(kind)}**: {escape_markdown(text)}")
@@ -176,6 +180,8 @@ def _plain(snapshot: TurnSnapshot) -> tuple[str, list[list[int]]]:
                 put(f"[reasoning] {one_line(text)}")
             case ToolLine():
                 put(f"[tool] {call_of(block)} -> {' '.join(tool_state(block))}")
+    if snapshot.not_kept:
+        put(NOT_KEPT)
     if snapshot.error_text or snapshot.error_type:
         kind, text = _error(snapshot)
         put(f"{kind}: {text}")

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from ..agent.call_record import Keep, kept_call, kept_tool
 from ..agent.events import Event, Reasoning, ToolCallFinished, ToolCallRequested, ToolCallStarted, TurnDone
 from ..agent.stream import StreamingResponseDTO
 from .snapshot import Block, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
@@ -64,12 +65,13 @@ class TurnTracker:
         return block if isinstance(block, ToolLine) else None
 
     def snapshot(self, *, with_error: bool = True) -> TurnSnapshot:
-        """The turn as it stands.
+        """The turn as it stands, with what may be kept of what was said.
 
         Args:
             with_error: False where the cell itself shows the error.
         """
         response, record = self._response, self._response.record
+        blocks = [_kept(block, response.keep) for block in self.blocks()]
         elapsed_s = record.latency_s if response.done else time.perf_counter() - self._opened
         return TurnSnapshot(
             call_id=record.call_id,
@@ -77,7 +79,8 @@ class TurnTracker:
             provider=record.provider,
             model=record.model,
             status=record.status,
-            blocks=self.blocks(),
+            blocks=tuple(block for block in blocks if block is not None),
+            not_kept=any(block is None for block in blocks),
             elapsed_s=elapsed_s,
             ttft_s=record.ttft_s if record.ttft_s is not None else self._first_seen_s,
             input_tokens=record.input_tokens,
@@ -124,11 +127,23 @@ def _is_output(event: Event) -> bool:
     return isinstance(event, str | ToolCallRequested)
 
 
+def _kept(block: Block, keep: Keep) -> Block | None:
+    """None for a text of which nothing is kept."""
+    if not isinstance(block, ToolLine):
+        text = keep(block.text)
+        return None if text is None else replace(block, text=text)
+    arguments = keep(block.arguments)
+    result = None if block.result is None else keep(block.result)
+    # A table or a picture says what its text says, and cannot be masked.
+    display = block.display if result == block.result else None
+    return replace(block, arguments=arguments or "", result=result, display=display)
+
+
 def _record(response: StreamingResponseDTO) -> dict[str, Any]:
     return {
-        "call": _plain(asdict(response.record)),
+        "call": _plain(asdict(kept_call(response.record, response.keep))),
         "requests": [_plain(asdict(request)) for request in response.requests],
-        "tools": [_plain(asdict(tool)) for tool in response.tools],
+        "tools": [_plain(asdict(kept_tool(tool, response.keep))) for tool in response.tools],
     }
 
 

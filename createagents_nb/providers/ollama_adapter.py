@@ -55,6 +55,7 @@ class OllamaChatAdapter(ChatRepository):
         client: Any = None,
     ) -> None:
         self._base_url = _checked(base_url or os.environ.get("OLLAMA_HOST") or "http://127.0.0.1:11434")
+        self.server = urlsplit(clients.endpoint_of(self._base_url)).hostname
         self._api_key = clients.checked_key(api_key or os.environ.get("OLLAMA_API_KEY"))
         self._timeout_s, self._max_retries = timeout_s, max_retries
         self._own_client = client

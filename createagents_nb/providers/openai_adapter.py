@@ -60,6 +60,7 @@ class OpenAIChatAdapter(ChatRepository):
         self._base_url = clients.checked_address(
             own_url or base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI, "http://127.0.0.1:8080/v1"
         )
+        self.server = urlsplit(self._base_url).hostname
         self._api_key = clients.checked_key(api_key or os.environ.get("OPENAI_API_KEY"))
         if client is None and not self._api_key and self.is_openai_itself:
             raise MissingKeyError(
@@ -70,7 +71,7 @@ class OpenAIChatAdapter(ChatRepository):
 
     @property
     def is_openai_itself(self) -> bool:
-        return urlsplit(self._base_url).hostname == "api.openai.com"
+        return self.server == "api.openai.com"
 
     async def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         client = await self._client()

@@ -4,6 +4,7 @@
 import { addCopyCodes, copyAnswerButton, keepLetters } from "./buttons.js";
 
 const WAIT_MS = 5_000;
+const STATUS = ".createagents-status";
 const FOCUSABLE = ["summary", ".createagents-copy-code"];
 
 /** @type {WeakSet<Element>} */
@@ -27,6 +28,8 @@ export class Possessions {
   constructor(turn, focused, text) {
     this.text = text;
     this.opened = [...turn.querySelectorAll("details")].map((details) => details.open);
+    /** What the kernel does not keep, and the reader may have while the page lives. */
+    this.content = [...turn.childNodes].filter((node) => !(node instanceof Element && node.matches(STATUS)));
     /** What has the focus: a selector and its number among those. @type {[string, number] | null} */
     this.focus = null;
     if (focused) {
@@ -38,9 +41,15 @@ export class Possessions {
   /** @param {Element} turn */
   giveTo(turn) {
     taken.add(turn);
+    const note = turn.querySelector(".createagents-not-kept");
+    const status = turn.querySelector(STATUS);
+    if (note && status) {
+      note.textContent = "Not saved with the notebook: the recorder keeps no content.";
+      turn.replaceChildren(...this.content, note, status);
+    }
     addCopyCodes(turn);
     const copy = copyAnswerButton(this.text);
-    turn.querySelector(".createagents-status")?.append(copy);
+    status?.append(copy);
     if (turn instanceof HTMLElement) keepLetters(turn);
     turn.querySelectorAll("details").forEach((details, at) => (details.open = this.opened[at] ?? false));
     if (!this.focus) return;

@@ -1,0 +1,176 @@
+"""The side of a recorder that agents see: records come, are masked, stored and passed on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord, kept_call, kept_tool
+from createagents_nb.logging_config import LoggingConfig, redact
+
+from .budget import Budget
+from .columns import CALLS, REQUESTS, STATUSES, TOOLS, as_row
+from .prices import Prices
+from .settled import Follower, RecorderWarning, SettledCall
+from .store import Table
+
+if TYPE_CHECKING:
+    from .database import DatabaseWriter
+
+__all__ = ["RecorderSink"]
+
+_log = LoggingConfig.get_logger(__name__)
+_Self = TypeVar("_Self", bound="RecorderSink")
+_Record = TypeVar("_Record", CallRecord, RequestRecord, ToolRecord)
+
+
+def _never_raises(method: Callable[[_Self, _Record], None]) -> Callable[[_Self, _Record], None]:
+    """A call must not fail because its metrics could not be kept."""
+
+    @wraps(method)
+    def guarded(self: _Self, record: _Record) -> None:
+        try:
+            method(self, record)
+        except Exception as error:
+            _log.warning("%s: not recorded: %r", method.__name__, error)
+
+    return guarded
+
+
+class RecorderSink:
+    """A `RecordSink`; see `MetricsRecorder` for the arguments."""
+
+    def __init__(
+        self,
+        metrics_list: list[dict[str, Any]] | None = None,
+        *,
+        record_content: bool = True,
+        redact: Callable[[str], str] | None = None,
+    ) -> None:
+        self.record_content = record_content
+        self.redact = redact
+        self._metrics_list = metrics_list
+        self._prices = Prices()
+        self._budget: Budget | None = None
+        self._followers: list[Follower] = []
+        self._writer: DatabaseWriter | None = None
+        self._is_traced = False
+        self._redact_failed = False
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything; frames taken before stay as they are.
+
+        A call that is running gets its row when it settles. What has been spent of a budget stays spent.
+        """
+        self._calls = Table(CALLS, CallRecord, STATUSES["calls"])
+        self._requests = Table(REQUESTS, RequestRecord, STATUSES["requests"])
+        self._tools = Table(TOOLS, ToolRecord, STATUSES["tools"])
+        self._parts: dict[str, list[RequestRecord | ToolRecord]] = {}
+
+    def admit(self, round_number: int) -> None:
+        """A request is about to be sent.
+
+        Raises:
+            BudgetExceededError: the budget is spent.
+        """
+        if self._budget is not None:
+            self._budget.admit(round_number)
+
+    @_never_raises
+    def call_opened(self, record: CallRecord) -> None:
+        """A call has started: its row has status ``running`` until it is settled."""
+        self._calls.put(kept_call(record, self.keep), record.call_id)
+        if not self._is_traced:
+            self._trace()
+
+    def _trace(self) -> None:
+        """Where OpenTelemetry is installed, it is told of all calls."""
+        self._is_traced = True
+        if find_spec("opentelemetry") is not None:
+            from .telemetry import make_telemetry
+
+            telemetry = make_telemetry()
+            if telemetry is not None:
+                self._followers.append(telemetry)
+
+    @_never_raises
+    def call_settled(self, record: CallRecord) -> None:
+        """A call has ended, however it ended; its running row is replaced."""
+        record = kept_call(record, self.keep)
+        self._calls.put(record, record.call_id)
+        if self._metrics_list is not None:
+            self._metrics_list.append(as_row(CALLS, record))
+        if self._followers:
+            self._tell(record)
+
+    def _tell(self, record: CallRecord) -> None:
+        parts = self._parts.pop(record.call_id, ())
+        settled = SettledCall(
+            record,
+            tuple(part for part in parts if isinstance(part, RequestRecord)),
+            tuple(part for part in parts if isinstance(part, ToolRecord)),
+        )
+        for follower in self._followers:
+            try:
+                follower.call_settled(settled)
+            except Exception as error:
+                _log.warning("%s was not told of a call: %r", type(follower).__name__, error)
+
+    @_never_raises
+    def request_opened(self, record: RequestRecord) -> None:
+        """A request is sent to the provider."""
+        self._requests.put(record, (record.call_id, record.round))
+        self._prices.prepare(record)
+
+    @_never_raises
+    def request_settled(self, record: RequestRecord) -> None:
+        """A round trip to the provider has ended."""
+        self._requests.put(record, (record.call_id, record.round))
+        if self._budget is not None:
+            self._budget.spend(record)
+        if self._followers:
+            self._parts.setdefault(record.call_id, []).append(record)
+
+    @_never_raises
+    def tool_opened(self, record: ToolRecord) -> None:
+        """A tool starts."""
+        self._tools.put(kept_tool(record, self.keep), (record.call_id, record.round, record.tool_call_id))
+
+    @_never_raises
+    def tool_settled(self, record: ToolRecord) -> None:
+        """A tool has been executed, or could not be."""
+        record = kept_tool(record, self.keep)
+        self._tools.put(record, (record.call_id, record.round, record.tool_call_id))
+        if self._followers:
+            self._parts.setdefault(record.call_id, []).append(record)
+
+    def cost_usd(self, record: RequestRecord) -> float | None:
+        """What a request costs by the prices known here, in US dollars; None if its model has none."""
+        try:
+            return self._prices.cost_usd(record)
+        except Exception as error:
+            _log.warning("cost of %s: not known: %r", record.model, error)
+            return None
+
+    def keep(self, text: str) -> str | None:
+        """What is kept of a text that was said: keys masked, `redact` applied; None without content."""
+        if not self.record_content:
+            return None
+        text = redact(text)
+        if self.redact is None:
+            return text
+        try:
+            return str(self.redact(text))
+        except Exception as error:
+            if not self._redact_failed:
+                self._redact_failed = True
+                warnings.warn(
+                    f"redact= failed, so a text was not kept: {type(error).__name__}: {error}",
+                    RecorderWarning,
+                    stacklevel=2,
+                )
+            return None

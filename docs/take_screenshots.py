@@ -5,6 +5,7 @@ A real JupyterLab in Chromium shows the demo provider, and models that a scripte
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import tempfile
 import threading
@@ -18,6 +19,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 from family import ScriptedServer, delta, sse  # noqa: E402
 from lab import JupyterServer, NotebookPage, browser, find_chromium  # noqa: E402
 from playwright.sync_api import Browser, expect  # noqa: E402
+
+from createagents_nb import CreateAgent, MetricsRecorder, tool  # noqa: E402
 
 SETUP = """
 %load_ext createagents_nb
@@ -173,8 +176,43 @@ def pictures(studio: Studio) -> dict[str, Callable[[], None]]:
             tools="rows, delays, weather",
         ),
         "failed": lambda: studio.take("failed", [*begun, *error], until=ended),
+        "timeline": draw_timeline,
         "stopped": lambda: studio.take("stopped", [*begun, threading.Event()], until=stopped),
     }
+
+
+def draw_timeline() -> None:
+    """A chart needs no browser."""
+    recorder = MetricsRecorder()
+
+    @tool
+    async def weather(city: str) -> str:
+        """Weather of a city."""
+        await asyncio.sleep(0.6)
+        return f"{city}: clear"
+
+    @tool
+    async def population(city: str) -> int:
+        """How many people live in a city."""
+        await asyncio.sleep(0.15)
+        return 100_000 * len(city)
+
+    async def ask(city: str) -> None:
+        agent = CreateAgent("demo", name=city, tools=[weather, population], recorder=recorder)
+        await (await agent.chat(f"What is the weather of {city} and the population of {city}?"))
+
+    async def ask_all() -> None:
+        await ask("Faro")  # the SDK's import is not what is shown
+        recorder.clear()
+        await asyncio.gather(*map(ask, ("Lisbon", "Porto", "Recife")))
+
+    def draw() -> None:
+        asyncio.run(ask_all())
+        recorder.timeline().savefig(ROOT / "docs" / "timeline.png", dpi=100)
+
+    drawing = threading.Thread(target=draw)  # the browser's driver has this thread's loop
+    drawing.start()
+    drawing.join()
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ SETUP = """
 %load_ext createagents_nb
 import asyncio, base64, urllib.request
 import pandas as pd
-from createagents_nb import CreateAgent, tool
+from createagents_nb import CreateAgent, MetricsRecorder, tool
 
 def ask(server, message="Begin", **more):
     return CreateAgent("openai", "m", name="a", base_url=f"{server}/v1", api_key="k", **more).chat(message)
@@ -604,6 +604,24 @@ def test_turn_is_shown_again_by_the_magic_and_as_a_value(
 
 
 # For everyone
+
+
+def test_answer_that_is_not_kept_stays_in_the_page_and_is_not_saved(
+    cell: Cell, server: ScriptedServer, hold: threading.Event
+) -> None:
+    server.enqueue(calls(call(0, "frame"), text="canary one "))
+    server.enqueue(answer("canary **two**", hold, " canary three"))
+    cell.run("await ask(tools=tools, recorder=MetricsRecorder(record_content=False))")
+    expect(cell.answer.last).to_contain_text("canary two")
+    cell.release(hold)
+    expect(cell.turn).to_contain_text("canary one")
+    expect(cell.turn.locator("strong", has_text="two")).to_be_visible()
+    expect(cell.turn).to_contain_text("canary three")
+    expect(cell.turn).to_contain_text("Not saved with the notebook")
+    expect(cell.turn.locator("summary", has_text="frame")).to_have_count(1)
+    saved = json.dumps(cell.tab.save())
+    assert "canary" not in saved
+    assert "The answer is not kept" in saved
 
 
 def test_screen_readers_are_told_of_the_start_and_the_end_only(cell: Cell) -> None:

@@ -111,7 +111,10 @@ def html_summary(caption: str, calls: pd.DataFrame, tools: pd.DataFrame) -> str:
         cells = "".join(f'<th style="text-align:{side}">{escape(name)}</th>' for name, side in _sides(head))
         body = "".join(
             "<tr>"
-            + "".join(f'<td style="text-align:{side}">{escape(cell)}</td>' for cell, side in _sides(row))
+            + "".join(
+                f'<td style="text-align:{side};white-space:nowrap">{escape(cell)}</td>'
+                for cell, side in _sides(row)
+            )
             + "</tr>"
             for row in rows
         )

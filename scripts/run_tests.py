@@ -2,8 +2,8 @@
 
 main       the checkout, installed in place: tests/, on the newest Python and the newest ipykernel
 notebooks  the committed notebooks, run again cell by cell (nbval)
-wheel      the built wheel in an environment of its own, on the oldest Python and ipykernel 6, from a copy of the
-           tests that has no source beside it: everything but the browser tests and those that need the checkout
+wheel      the built wheel in an environment of its own, on the oldest Python, ipykernel 6 and pandas 2, from a
+           copy of the tests that has no source beside it: all but those that need a browser or the checkout
 
 All steps run, also after one has failed; the closing lines add them up. Name steps to run only those; what follows
 ``--`` goes to pytest (in `main` and `wheel`).
@@ -33,7 +33,7 @@ WHEEL_ENVIRONMENT = ROOT / ".venv-wheel"
 TEST_TIMEOUT_S = 180
 # A file's tests stay together: they share servers and kernels. More workers than this only wait for each other.
 WORKERS = ["-n", str(min(os.cpu_count() or 1, 4)), "--dist", "loadfile"]
-OLD_KERNEL = "ipykernel>=6.29,<7"
+OLD = ("ipykernel>=6.29,<7", "pandas>=2.2,<3")
 NOT_FOR_THE_WHEEL = "not browser and not checkout"
 # What the tests may read beside themselves; the package is left out on purpose.
 NOT_COPIED = {"createagents_nb", "dist", "build", "out", "test-results", "node_modules", "shared"}
@@ -85,7 +85,7 @@ def pytest(
 def validate_notebooks(name: str, interpreter: Path, folder: Path) -> bool:
     # A notebook that names no provider must not find the developer's key and spend their money.
     environment = environment_of(interpreter, CREATEAGENTS_NB_MODEL="demo:")
-    arguments = ["--nbval-lax", "--nbval-current-env", "notebooks"]
+    arguments = ["--nbval-lax", "--nbval-current-env", *WORKERS, "notebooks"]
     return pytest(name, interpreter, arguments, folder, environment)
 
 
@@ -95,13 +95,11 @@ def wheel_environment() -> Path:
     python = second_python()
     # The resolved set is kept while pyproject.toml stands; the wheel itself is always installed anew.
     stamp = WHEEL_ENVIRONMENT / ".installed"
-    wanted = f"{python}\n{(ROOT / 'pyproject.toml').read_text()}"
+    wanted = f"{python}\n{OLD}\n{(ROOT / 'pyproject.toml').read_text()}"
     if stamp.exists() and stamp.read_text() == wanted:
         return make_environment(WHEEL_ENVIRONMENT, python, [str(wheel)], "--no-deps", "--reinstall")
     shutil.rmtree(WHEEL_ENVIRONMENT, ignore_errors=True)
-    interpreter = make_environment(
-        WHEEL_ENVIRONMENT, python, [f"createagents-nb[dev] @ {wheel.as_uri()}", OLD_KERNEL]
-    )
+    interpreter = make_environment(WHEEL_ENVIRONMENT, python, [f"createagents-nb[dev] @ {wheel.as_uri()}", *OLD])
     stamp.write_text(wanted)
     return interpreter
 
@@ -122,8 +120,8 @@ def second_python() -> Python:
     others = [python for python in find_pythons() if python.minor != main.minor]
     if not others:
         print(
-            f"Only one usable Python was found, {main}: the wheel is tested on it too, with ipykernel 6. "
-            "Install another (3.11 or newer) to test both ends.",
+            f"Only one usable Python was found, {main}: the wheel is tested on it too, with ipykernel 6 and "
+            "pandas 2. Install another (3.11 or newer) to test both ends.",
             flush=True,
         )
         return main

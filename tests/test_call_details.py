@@ -260,11 +260,11 @@ def test_numbers_that_are_none_are_left_out() -> None:
 
 def test_long_texts_are_shortened_with_what_is_left_out() -> None:
     details = CallDetails(
-        call(prompt="p" * 100_000, response="r\n" * 100_000), [request()], [tool(result="x" * 5_000_000)]
+        call(prompt="p" * 100_000, response="r\n" * 100_000), [request()], [tool(result="x" * 500_000)]
     )
     for text, most in zip(both(details), (20_000, 80_000), strict=True):
         assert len(text) < most
-        assert re.search(r"… 4,99\d,\d00 more characters, not shown: see recorder\.tools", text)
+        assert re.search(r"… 49\d,\d00 more characters, not shown: see recorder\.tools", text)
         assert text.count("not shown: see recorder.calls") == 2
     assert len(html_of(details)) < 100_000
 
@@ -338,11 +338,9 @@ def filled(payload: str) -> CallDetails:
     )
 
 
-@pytest.mark.parametrize(
-    "payload", [*EVIL, *(aimed(text) for text in [*HOSTILE, *NAMES])], ids=lambda text: repr(text)[:40]
-)
-def test_hostile_texts_are_texts(payload: str) -> None:
-    both(filled(payload))
+def test_hostile_texts_are_texts() -> None:
+    for payload in [*EVIL, *(aimed(text) for text in [*HOSTILE, *NAMES])]:
+        both(filled(payload))
 
 
 @given(st.text(st.characters(codec=None), max_size=60))

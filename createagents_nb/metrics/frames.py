@@ -21,9 +21,8 @@ _DTYPES = {"16s": "V16", "q": "<i8", "i": "<i4", "d": "<f8"}
 
 _COPIES_ON_WRITE = int(pd.__version__.partition(".")[0]) >= 3
 _SHARED = 100_000
-"""Frames with more rows share memory with the next one, as far as pandas copies what somebody writes to."""
-_MOST_SHARED = 64
-"""So many frames do, each of which must be kept so that pandas knows of it; then the columns move on."""
+"""Frames with more rows share their memory, which pandas copies when somebody writes to one (not when somebody
+writes through ``.array``); smaller ones, and all of them before pandas 3, are copies from the start."""
 
 
 class FrameBuilder:
@@ -42,49 +41,48 @@ class FrameBuilder:
         self._room = -1
         self._columns: dict[str, ExtensionArray] = {}
         """With room at their end for what comes."""
-        self._made: list[pd.DataFrame] = []
+        self._base = pd.DataFrame()
+        """Of these columns, room included. Frames are cut from it, so that pandas knows that they share memory."""
 
     def frame(self, size: int, changed: Collection[int] = ()) -> pd.DataFrame:
         """The first ``size`` rows, of which those in ``changed`` are others than they were."""
         changed = [index for index in changed if index < self._size]
-        if not self._made or size > self._size or changed:
-            self._update(size, changed)
-        is_shared = _COPIES_ON_WRITE and size > _SHARED
-        return self._made[-1].copy(deep=not is_shared)
-
-    def _update(self, size: int, changed: Sequence[int]) -> None:
+        new = range(self._size, size)
         if size > self._room:
-            self._make_room(size + max(size // 4, 256))
-        elif changed or len(self._made) >= _MOST_SHARED:
-            # What was handed out stays as it is.
-            self._columns = {column: array.copy() for column, array in self._columns.items()}
-            self._made.clear()
-        for indices in (range(self._size, size), changed):
+            self._move(size + max(size // 4, 256))
+        elif changed or self._has_new_labels():
+            self._move(self._room)  # what was handed out stays as it is
+        for indices in (new, changed):
             if indices:
                 self._convert(indices)
         self._size = size
-        columns = {column: self._columns[column][:size] for column in self._rows.columns}
-        self._made.append(pd.DataFrame(columns, copy=False))
-        if size <= _SHARED:
-            del self._made[:-1]
+        is_shared = _COPIES_ON_WRITE and size > _SHARED
+        return self._base.iloc[:size].copy(deep=not is_shared)
 
-    def _make_room(self, room: int) -> None:
+    def _has_new_labels(self) -> bool:
+        columns: Any = self._columns
+        return any(
+            len(self._rows.codes[column].labels) > len(columns[column].categories)
+            for column in self._rows.label_columns
+        )
+
+    def _move(self, room: int) -> None:
+        """To columns of their own memory, with room for so many rows and with all labels."""
         kept = np.full(room, -1)
         kept[: self._size] = np.arange(self._size)
         empty = self._converted(range(0))
-        self._columns = {
+        columns: dict[str, Any] = {
             column: self._columns.get(column, empty[column]).take(kept, allow_fill=True)
             for column in self._rows.columns
         }
-        self._room = room
-        self._made.clear()
+        for column in self._rows.label_columns:
+            columns[column] = _categorical(np.array(columns[column].codes), empty[column].dtype)
+        self._columns, self._room = columns, room
+        self._base = pd.DataFrame(columns, copy=False)
 
     def _convert(self, indices: range | Sequence[int]) -> None:
         where: Any = slice(indices.start, indices.stop) if isinstance(indices, range) else np.asarray(indices)
         for column, new in self._converted(indices).items():
-            known: Any = self._columns[column]
-            if isinstance(new, pd.Categorical) and len(new.categories) > len(known.categories):
-                self._columns[column] = _categorical(np.array(known.codes), new.dtype)
             self._columns[column][where] = new
 
     def _converted(self, indices: range | Sequence[int]) -> dict[str, Any]:

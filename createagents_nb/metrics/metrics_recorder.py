@@ -150,7 +150,7 @@ class MetricsRecorder(RecorderSink):
         Raises:
             ConfigurationError: there is no such call, or matplotlib is not installed.
         """
-        from .charts import timeline
+        from .timeline import timeline
 
         if call_id is None:
             wanted = None

@@ -44,17 +44,24 @@ class _Codes(dict[Any, int]):
 
     def __init__(self, known: Iterable[str]) -> None:
         super().__init__({None: -1, "": -1})
-        self.labels: list[str] = []
+        self._labels: list[str] = []
         for label in known:
             self[label]
 
     def __missing__(self, label: Any) -> int:
-        if not isinstance(label, str):
-            return self[str(label)]
-        code = len(self.labels)
-        self.labels.append(label)
-        self[label] = code
+        # Half a surrogate pair, from a model, is no text for most who read the frames.
+        text = str(label).encode("utf-8", "replace").decode("utf-8")
+        if text != label:
+            return self[text]
+        self[label] = code = len(self) - 2
         return code
+
+    @property
+    def labels(self) -> list[str]:
+        """In the order of their codes."""
+        if len(self._labels) != len(self) - 2:
+            self._labels = [label for label in self if label]
+        return self._labels
 
 
 class Rows(Generic[Record]):
@@ -87,6 +94,11 @@ class Rows(Generic[Record]):
         self.data = bytearray()
         self.formats = [_FORMATS[columns[column]] for column in self.packed_columns]
         self.row = struct.Struct("<" + "".join(self.formats))
+        # The same in parts: that of the labels is there already, as a rule.
+        self._head = struct.Struct("<16sq")
+        self._codes = struct.Struct(f"<{len(self.label_columns)}i")
+        self._floats = struct.Struct(f"<{len(self.number_columns)}d")
+        self._integers = struct.Struct(f"<{len(self.count_columns)}q")
         self.strange: dict[int, Record] = {}
         """Records that do not fit into a row as they are: it holds what of them does."""
         self.other_ids: dict[int, str] = {}
@@ -94,8 +106,8 @@ class Rows(Generic[Record]):
         self._labels, self._numbers = _getter(self.label_columns), _getter(self.number_columns)
         self._counts, self._texts = _getter(self.count_columns), _getter(self.text_columns)
         self._no_texts: tuple[str | None, ...] = (None,) * len(self.text_columns)
-        self._coded: dict[tuple[Any, ...], list[int]] = {}
-        """The labels of a record and their codes: most records have the same as one before."""
+        self._coded: dict[tuple[Any, ...], bytes] = {}
+        """The labels of a record and their part of the row: most records have the same as one before."""
         # A name that a record must have is an empty one where it is unknown.
         needed = {field.name for field in fields(make) if field.default is MISSING}  # type: ignore[arg-type]
         self._no_label = {column: "" if column in needed else None for column in self.label_columns}
@@ -132,23 +144,26 @@ class Rows(Generic[Record]):
         try:
             labels = self._labels(record)
             codes = self._coded.get(labels) or self._code(labels)
-            name, started_at = record.call_id, record.started_at
+            name = record.call_id
             packed_id = bytes.fromhex(name)
             if len(packed_id) != 16 or packed_id.hex() != name:
                 raise ValueError
-            return self.row.pack(
-                packed_id,
-                # A float's seconds are exact to the microsecond until the year 2106.
-                round(started_at.timestamp() * 1e6) if started_at.tzinfo is UTC else _microseconds(started_at),
-                *codes,
-                *[math.nan if known is None else known for known in self._numbers(record)],
-                *[UNKNOWN if known is None else known for known in self._counts(record)],
+            since = record.started_at - EPOCH
+            return b"".join(
+                (
+                    self._head.pack(
+                        packed_id, (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+                    ),
+                    codes,
+                    self._floats.pack(*[math.nan if known is None else known for known in self._numbers(record)]),
+                    self._integers.pack(*[UNKNOWN if known is None else known for known in self._counts(record)]),
+                )
             )
         except (struct.error, AttributeError, TypeError, ValueError, OverflowError):
             return self._packed_as_far_as_it_fits(index, record)
 
-    def _code(self, labels: tuple[Any, ...]) -> list[int]:
-        codes = [table[label] for table, label in zip(self.codes.values(), labels, strict=True)]
+    def _code(self, labels: tuple[Any, ...]) -> bytes:
+        codes = self._codes.pack(*(table[label] for table, label in zip(self.codes.values(), labels, strict=True)))
         if len(self._coded) >= _MOST_CODED:
             self._coded.clear()
         self._coded[labels] = codes

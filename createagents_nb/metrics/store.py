@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
@@ -41,7 +40,6 @@ class Table(Generic[Record]):
         self._rows = Rows(columns, make, statuses)
         self._size = 0
         self._arrived: deque[tuple[Hashable, Record]] = deque()
-        self._keys = itertools.count()
         self._places: dict[Hashable, int] = {}
         """Rows that may still change: those of running records, and of records that are being packed."""
         self._changed: set[int] = set()
@@ -56,7 +54,7 @@ class Table(Generic[Record]):
 
     def put(self, record: Record, key: Hashable = None) -> None:
         """Keep ``record``, by default under a key of its own."""
-        self._arrived.append((next(self._keys) if key is None else key, record))
+        self._arrived.append((object() if key is None else key, record))
         if len(self._arrived) >= _BATCH and self._lock.acquire(blocking=False):
             try:
                 self._pack()

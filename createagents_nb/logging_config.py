@@ -6,7 +6,7 @@ import logging
 import re
 from typing import ClassVar
 
-__all__ = ["LoggingConfig", "redact"]
+__all__ = ["LoggingConfig", "mask_keys", "redact"]
 
 _ROOT = "createagents_nb"
 
@@ -28,6 +28,31 @@ def redact(text: str, *secrets: str | None) -> str:
         if secret and len(secret) >= 8:  # shorter ones are placeholders, and words of the message
             text = text.replace(secret, "***")
     return _SECRETS.sub(lambda found: f"{found[1] or found[2] or ''}***", text)
+
+
+# The same in what people and models write, where `token = tokenizer.decode(ids)` is code: only shapes that nothing
+# else has, with a digit in them, and what is quoted after the name of a key.
+_HAS_DIGIT = r"(?=[\w.~+/=-]{0,40}\d)"
+_KEYS = re.compile(
+    r"\b(?:sk|pk|rk)[-_](?:proj-|ant-|live_|test_|or-v1-)?" + _HAS_DIGIT + r"[\w-]{16,}"
+    r"|\b(?:gsk|xai|hf|gh[pousr])[-_]" + _HAS_DIGIT + r"[A-Za-z0-9]{20,}"
+    r"|\bgithub_pat_\w{20,}|\bAIza[\w-]{30,}|\bAKIA[A-Z0-9]{16}\b|\bxox[abeprs]-[\w-]{10,}"
+    r"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]*"
+    r"|(\b[Bb]earer\s+)" + _HAS_DIGIT + r"[\w.~+/=-]{10,}"
+    r"|(\b[Bb]asic\s+)(?=[A-Za-z0-9+/]{0,40}\d)[A-Za-z0-9+/]{16,}={0,2}"
+    r"|(\b(?:api[-_ ]?key|API[-_ ]?KEY|token|TOKEN|secret|SECRET|password|PASSWORD|authorization|Authorization)"
+    r"\\?[\"']?\s*[:=]\s*\\?[\"'])" + _HAS_DIGIT + r"[\w.~+/=-]{12,}"
+    r"|(\bhttps?://[^\s/:@]{1,100}:)[^\s/:@]{1,200}(?=@)"
+)
+
+
+def mask_keys(text: str) -> str:
+    """``text`` as it may be kept: API keys, bearer tokens and passwords in addresses are ``***``, code stays code.
+
+    >>> mask_keys("key sk-abcdefgh12345678, token = tokenizer.decode(ids)")
+    'key ***, token = tokenizer.decode(ids)'
+    """
+    return _KEYS.sub(lambda found: f"{''.join(part for part in found.groups() if part)}***", text)
 
 
 _plain = logging.Formatter()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
+from createagents_nb.agent.call_record import CallRecord, Keep, RequestRecord, ToolRecord
 from createagents_nb.agent.events import Event, Reasoning, RoundEnded, ToolCallRequested
 from createagents_nb.agent.history import Message
 from createagents_nb.agent.repository import ChatRepository, ChatRequest
@@ -78,8 +78,8 @@ class Ledger:
     def cost_usd(self, record: RequestRecord) -> float | None:
         return None
 
-    def keep(self, text: str) -> str | None:
-        return text
+    def keeper(self) -> Keep:
+        return str
 
     def call_opened(self, record: CallRecord) -> None:
         self.opened.append(record)

@@ -98,6 +98,42 @@ async def test_a_budget_in_dollars_says_once_what_it_cannot_count() -> None:
     assert repr(budget) == "Budget: $0.0000 of $0.5000 spent (2 requests of unknown cost)"
 
 
+@pytest.mark.asyncio
+async def test_a_refused_call_leaves_no_trace_in_the_history() -> None:
+    provider, recorder = ScriptedProvider(), MetricsRecorder()
+    agent = Agent(name="a", model="m")
+    use_case = ChatWithAgentUseCase(provider, sink=recorder)
+    provider.enqueue("fine", TEN_TOKENS)
+    await (await use_case.execute(agent, "Hello"))
+    before = agent.history.messages
+    recorder.budget(calls=0)
+    for _ in range(3):
+        with pytest.raises(BudgetExceededError):
+            await (await use_case.execute(agent, "Again"))
+    assert agent.history.messages == before
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("odd", [-(10**7), float("nan"), float("inf"), "12", 1.5, True, 2**70])
+async def test_counts_that_cannot_be_do_not_disarm_a_budget(odd: Any) -> None:
+    provider, recorder = ScriptedProvider(), MetricsRecorder()
+    recorder.set_price("m", input_usd=1.0, output_usd=1.0)
+    budget = recorder.budget(cost_usd=1.0, tokens=10)
+    assert budget is not None
+    usage = Usage(input_tokens=odd, output_tokens=10, cached_tokens=odd)
+    provider.enqueue("fine", RoundEnded("stop", usage=usage))
+    await (await ask(provider, recorder))
+    assert budget.spent_tokens == 10
+    assert recorder.calls[["input_tokens", "cached_tokens"]].isna().all(axis=None)
+    with pytest.raises(BudgetExceededError):
+        await (await ask(provider, recorder))
+    by_hand = MetricsRecorder()
+    spent = by_hand.budget(tokens=10)
+    assert spent is not None
+    by_hand.record_success_metrics("m", 0.0, {"usage": {"prompt_tokens": odd, "completion_tokens": 3}})
+    assert spent.spent_tokens == 3
+
+
 @pytest.mark.parametrize(
     "limit", [{"calls": -1}, {"tokens": "many"}, {"cost_usd": float("nan")}, {"cost_usd": True}]
 )

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
 from createagents_nb.clean_text import INVISIBLE
-from createagents_nb.metrics.call_details import MAX_TOOLS, STATUS_WORDS, CallDetails, dollars, seconds
+from createagents_nb.in_words import STATUS_WORDS, dollars, seconds
+from createagents_nb.metrics.call_details import MAX_TOOLS, CallDetails
 from createagents_nb.metrics.columns import STATUSES
 
 STARTED = datetime(2026, 3, 1, 12, 30, 15, tzinfo=UTC)
@@ -373,7 +374,8 @@ def test_times_of_another_zone_and_of_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(0.02, "0.02 s"), (3.25, "3.2 s"), (125, "2 min 5 s"), (0, "0.00 s"), (None, "0.00 s")]
+    ("value", "words"),
+    [(0.02, "0.02 s"), (3.25, "3.2 s"), (125, "2 min 5 s"), (0, "0.00 s"), (float("inf"), "? s")],
 )
 def test_seconds_in_words(value: float | None, words: str) -> None:
     assert seconds(value) == words

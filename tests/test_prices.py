@@ -47,6 +47,15 @@ def test_a_published_model_costs_what_genai_prices_says(cached: int | None) -> N
     assert cost > 0
 
 
+@pytest.mark.parametrize(("cached", "counted"), [(-50, 0), (5_000, 1_000)])
+def test_cached_tokens_are_a_part_of_the_input(cached: int, counted: int) -> None:
+    recorder = MetricsRecorder()
+    recorder.set_price("mine", input_usd=2.0, output_usd=0.0, cached_usd=1.0)
+    expected = ((1_000 - counted) * 2.0 + counted * 1.0) / 1e6
+    assert recorder.cost_usd(request(model="mine", cached_tokens=cached)) == pytest.approx(expected)
+    assert recorder.cost_usd(request(cached_tokens=cached)) == pytest.approx(published(cached=counted))
+
+
 def test_cached_tokens_are_cheaper() -> None:
     recorder = MetricsRecorder()
     all_cached, none_cached = recorder.cost_usd(request(cached_tokens=1_000)), recorder.cost_usd(request())

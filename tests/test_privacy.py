@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -13,6 +14,8 @@ from createagents_nb.agent.chat import ChatWithAgentUseCase
 from createagents_nb.agent.events import Reasoning, RoundEnded, ToolCallRequested
 from createagents_nb.agent.stream import StreamingResponseDTO
 from createagents_nb.agent.tools import resolve_tools
+from createagents_nb.errors import ProviderError
+from createagents_nb.logging_config import mask_keys
 from createagents_nb.metrics import MetricsRecorder, RecorderWarning
 from createagents_nb.metrics.export import to_json, to_prometheus
 from createagents_nb.notebook.static_bundle import NOT_KEPT, render_bundle
@@ -139,3 +142,112 @@ async def test_a_function_that_fails_keeps_nothing_and_is_told_of_once() -> None
     kept = everything(recorder, response, [])
     assert len(told) == 1
     assert CANARY not in kept.replace(f"no-such-tool-{CANARY}", "")
+
+
+@pytest.mark.asyncio
+async def test_a_turn_that_began_without_content_stays_so_whatever_is_set_later() -> None:
+    recorder = MetricsRecorder(record_content=False)
+    gate = asyncio.Event()
+    provider = ScriptedProvider()
+    provider.enqueue(f"{CANARY} one", gate, f"{CANARY} two")
+    use_case = ChatWithAgentUseCase(provider, sink=recorder)
+    response = await use_case.execute(Agent(name="a", model="m"), CANARY)
+    recorder.record_content = True
+    gate.set()
+    await response
+    assert CANARY not in repr((recorder.call_records, bundle_of(response), response, [response]))
+    assert "not kept" in repr(response)
+
+
+@pytest.mark.asyncio
+async def test_ones_own_function_sees_letters_and_not_their_escapes() -> None:
+    provider, recorder = ScriptedProvider(), MetricsRecorder(redact=lambda text: text.replace("José", "[name]"))
+    provider.enqueue(ToolCallRequested("t1", "table", json.dumps({"name": "José"})))
+    provider.enqueue("done")
+    agent = Agent(name="a", model="m", tools=resolve_tools([table], {}))
+    response = await ChatWithAgentUseCase(provider, sink=recorder).execute(agent, "Hello")
+    await response
+    assert recorder.tools["arguments"].tolist() == ['{"name": "[name]"}']
+    assert "José" not in repr(bundle_of(response))
+
+
+@pytest.mark.asyncio
+async def test_a_table_that_holds_what_is_masked_is_not_shown_as_one() -> None:
+    def people() -> Any:
+        """People."""
+        import pandas as pd
+
+        return pd.DataFrame({"who": ["Anna|Maria"]})
+
+    provider, recorder = ScriptedProvider(), MetricsRecorder(redact=lambda text: text.replace("Anna|Maria", "***"))
+    provider.enqueue(ToolCallRequested("t1", "people", "{}"))
+    provider.enqueue("done")
+    agent = Agent(name="a", model="m", tools=resolve_tools([people], {}))
+    response = await ChatWithAgentUseCase(provider, sink=recorder).execute(agent, "Hello")
+    await response
+    assert "Anna|Maria" not in bundle_of(response)["text/html"]
+
+
+@pytest.mark.asyncio
+async def test_an_error_that_quotes_the_prompt_is_masked_too() -> None:
+    provider, recorder = ScriptedProvider(), MetricsRecorder(redact=lambda text: text.replace(CANARY, "[bird]"))
+    provider.enqueue("x", ProviderError(f"no {CANARY} here"))
+    use_case = ChatWithAgentUseCase(provider, sink=recorder)
+    response = await use_case.execute(Agent(name="a", model="m"), CANARY)
+    await response.wait()
+    assert CANARY not in repr((recorder.call_records, recorder.request_records, bundle_of(response)))
+    assert recorder.calls["error"].tolist() == ["no [bird] here"]
+
+
+def test_a_function_that_returns_nothing_keeps_nothing() -> None:
+    assert MetricsRecorder(redact=lambda text: None).keep("x") is None  # type: ignore[arg-type, return-value]
+
+
+KEYS = [
+    "sk-proj-Abcdefgh12345678ijkl",
+    "sk-abcdefgh12345678",
+    "AIzaSyD-9tSrke72PouQMnMX-a7eZSW0jkFMBWY",
+    "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+    "AKIAIOSFODNN7EXAMPLE",
+    "xoxb-17653672481-19874698323",
+    "hf_AbCdEfGh1234567890abcdefgh",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.SflKxwRJSM",
+]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_keys_of_all_makers_are_masked(key: str) -> None:
+    assert mask_keys(f"use {key}, please") == "use ***, please"
+    assert mask_keys(f'{{"x": "{key}"}}') == '{"x": "***"}'
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("Authorization: Bearer abcdef.123456", "Authorization: Bearer ***"),
+        ("Authorization: Basic dXNlcjpwYXNzd29yZDEyMw==", "Authorization: Basic ***"),
+        ("https://user:pass1word@example.org/x", "https://user:***@example.org/x"),
+        ('api_key="4f9a8b7c6d5e4f3a"', 'api_key="***"'),
+        ('{"token": "4f9a8b7c6d5e4f3a"}', '{"token": "***"}'),
+    ],
+)
+def test_what_is_said_to_be_a_secret_is_masked(said: str, kept: str) -> None:
+    assert mask_keys(said) == kept
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "token = tokenizer.decode(ids)",
+        'client = OpenAI(api_key=os.environ["OPENAI_API_KEY"])',
+        "from huggingface_hub import hf_hub_download",
+        "next_token: torch.LongTensor",
+        "pip install sk-learn-contrib scikit-learn==1.5.0",
+        "The bearer of this letter, Basic English, a password: your usual one",
+        'password = getpass("Password: ")',
+        "https://example.org:8080/a@b",
+        "risk-adjusted-return-2024 and task-force-2023-report",
+    ],
+)
+def test_code_and_prose_stay_as_they_are(code: str) -> None:
+    assert mask_keys(code) == code

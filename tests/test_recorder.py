@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -364,6 +365,25 @@ def test_threads_may_share_a_recorder() -> None:
     assert set(recorder.calls["call_id"]) == expected
     assert set(recorder.calls["status"]) == {"ok"}
     assert sorted(recorder.requests["call_id"]) == sorted(recorder.tools["call_id"]) == sorted(expected)
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+def test_a_call_that_runs_when_it_is_to_be_kept_is_kept_whole(cleared: bool, tmp_path: Path) -> None:
+    recorder = MetricsRecorder()
+    recorder.call_opened(call(status="running"))
+    recorder.request_settled(request())
+    recorder.tool_settled(tool_run())
+    recorder.persist(tmp_path / "runs.db")
+    if cleared:
+        recorder.clear()
+    recorder.request_settled(request(round=2))
+    recorder.call_settled(call(rounds=2, tool_calls=1))
+    recorder.persist(None)
+    back = MetricsRecorder.open(tmp_path / "runs.db")
+    assert (len(back), back.requests["round"].tolist(), len(back.tools)) == (1, [1, 2], 1)
+    if not cleared:
+        for name in FRAMES:
+            pd.testing.assert_frame_equal(getattr(back, name), getattr(recorder, name))
 
 
 # handlers written by hand

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,15 @@ def test_parquet_files_keep_the_dtypes(tmp_path: Path) -> None:
         assert back[column].dtype == recorder.calls[column].dtype
     assert back["output_tokens"].tolist() == [3]
     assert len(pd.read_parquet(paths[2])) == 1
+    for column in ("error", "response", "prompt"):  # of which nothing is known, or nothing was said
+        assert back[column].dtype != object
+
+
+def test_names_with_half_a_surrogate_pair_can_be_written(tmp_path: Path) -> None:
+    recorder = filled()
+    recorder.tool_settled(replace(recorder.tool_records[0], tool="\ud83d", error="\ud83d"))
+    paths = [*recorder.to_csv(tmp_path / "a.csv"), *recorder.to_parquet(tmp_path / "b.parquet")]
+    assert pd.read_csv(paths[2])["tool"].tolist()[-1] == "?"
 
 
 def test_json_is_written_and_returned(tmp_path: Path) -> None:
@@ -131,7 +141,7 @@ def test_a_path_that_cannot_be_written_is_an_error_that_names_it(write: str, tmp
 # notebooks
 
 
-def notebook(path: Path, *bundles: dict[str, Any]) -> Path:
+def notebook(path: Path, *bundles: Any) -> Path:
     outputs = [{"output_type": "display_data", "metadata": {}, "data": bundle} for bundle in bundles]
     cells = [
         {"cell_type": "markdown", "source": "# Title", "metadata": {}},
@@ -174,19 +184,53 @@ def test_a_notebook_without_answers_has_no_calls(tmp_path: Path) -> None:
     assert back.calls.dtypes.to_dict() == MetricsRecorder().calls.dtypes.to_dict()
 
 
-def test_records_that_somebody_has_edited_are_read_as_far_as_they_make_sense(tmp_path: Path) -> None:
-    odd = {
-        "version": 1,
-        "call": {"call_id": "c1", "input_tokens": "many", "started_at": "noon", "response_in_plain": [[0, "x"]]},
-        "requests": [{"round": 1.5}, 7],
-        "tools": None,
-        "more": {},
-    }
-    bundles = [{BUNDLE_MIME: record, "text/plain": "x"} for record in (odd, [], {"call": 7}, {"call": {}}, None)]
+def edited(**known: Any) -> dict[str, Any]:
+    call = {"call_id": "c1", "started_at": STARTED.isoformat(), "status": "ok", **known}
+    return {BUNDLE_MIME: {"version": 1, "call": call, "requests": [], "tools": []}, "text/plain": "the text"}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"input_tokens": "many", "output_tokens": -3, "cached_tokens": 1.5, "latency_s": float("inf")},
+        {"response_in_plain": [[0, "x"]]},
+        {"response_in_plain": [[0, 100_000]] * 2000},
+        {"response_in_plain": [[4, 8], [0, 3]]},
+        {"prompt": 7, "agent": [], "error": {}, "model": None, "cell_id": 3},
+    ],
+)
+def test_fields_that_make_no_sense_are_unknown(odd: dict[str, Any], tmp_path: Path) -> None:
+    back = MetricsRecorder.from_notebook(notebook(tmp_path / "n.ipynb", edited(**odd)))
+    row = back.calls.loc[0]
+    assert row["call_id"] == "c1"
+    assert row[[name for name in odd if name in row.index]].isna().all()
+    assert pd.isna(row["response"])
+    for shown in (back.show(), back):
+        assert shown._repr_html_()
+    assert back.to_json()
+    assert back.timeline()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"call_id": 7}, {"started_at": "noon"}, {"started_at": "9999-12-31T23:59:59-14:00"}, {"status": "fine"}],
+)
+def test_what_is_no_record_is_left_out(odd: dict[str, Any], tmp_path: Path) -> None:
+    others: list[Any] = [
+        {BUNDLE_MIME: record, "text/plain": "x"} for record in ([], {"call": 7}, {"call": {}}, None)
+    ]
+    bundles = [edited(**odd), *others, edited(call_id="c2"), BUNDLE_MIME, [BUNDLE_MIME]]
     back = MetricsRecorder.from_notebook(notebook(tmp_path / "n.ipynb", *bundles))
-    assert back.calls["call_id"].tolist() == ["c1"]
-    assert back.calls[["input_tokens", "started_at", "response"]].isna().all(axis=None)
-    assert len(back.requests) == 1
+    assert back.calls["call_id"].tolist() == ["c2"]
+
+
+def test_requests_and_tools_that_are_none_are_left_out(tmp_path: Path) -> None:
+    bundle = edited()
+    right = {"call_id": "c1", "round": 1, "started_at": STARTED.isoformat(), "status": "ok", "tool": "look"}
+    bundle[BUNDLE_MIME] |= {"requests": True, "tools": [5, right, right | {"started_at": None}]}
+    back = MetricsRecorder.from_notebook(notebook(tmp_path / "n.ipynb", bundle))
+    assert (len(back.requests), back.tools["tool"].tolist()) == (0, ["look"])
+    assert "look" in repr(back.show())
 
 
 @pytest.mark.parametrize(
@@ -199,9 +243,10 @@ def test_a_file_that_is_no_notebook_is_an_error(text: str, tmp_path: Path) -> No
         MetricsRecorder.from_notebook(path)
 
 
-def test_a_notebook_that_is_not_there_or_of_a_newer_version_is_an_error(tmp_path: Path) -> None:
+def test_a_notebook_that_is_not_there_or_of_another_version_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RecorderFileError, match=r"cannot read .*No such file"):
         MetricsRecorder.from_notebook(tmp_path / "n.ipynb")
-    newer = {BUNDLE_MIME: {"version": 2, "call": {"call_id": "c"}}}
-    with pytest.raises(RecorderFileError, match=r"newer createagents-nb \(format 2; this one reads 1\)"):
-        MetricsRecorder.from_notebook(notebook(tmp_path / "n.ipynb", newer))
+    for version in (2, "2", 1.5):
+        other = {BUNDLE_MIME: {"version": version, "call": {"call_id": "c"}}}
+        with pytest.raises(RecorderFileError, match=r"another createagents-nb \(format .*; this one reads 1\)"):
+            MetricsRecorder.from_notebook(notebook(tmp_path / "n.ipynb", other))

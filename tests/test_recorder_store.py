@@ -55,9 +55,7 @@ def _records(make: type[Any], columns: Any) -> Any:
     }
     known = {field.name: kinds[columns[field.name]] for field in fields(make)}
     needed = {"agent", "provider", "model", "status", "tool"} & set(known)
-    return st.builds(
-        make, **known | dict.fromkeys(needed, st.sampled_from(["ok", "running", "", "x" * 50]))
-    )
+    return st.builds(make, **known | dict.fromkeys(needed, st.sampled_from(["ok", "running", "", "x" * 50])))
 
 
 @pytest.mark.parametrize(

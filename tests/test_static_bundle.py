@@ -9,6 +9,7 @@ from family import png
 from html_whitelist import read_strictly
 
 from createagents_nb.agent.tool_display import ImageDisplay, TableDisplay
+from createagents_nb.in_words import dollars
 from createagents_nb.notebook.static_bundle import (
     BUNDLE_MIME,
     ReasoningBlock,
@@ -19,7 +20,6 @@ from createagents_nb.notebook.static_bundle import (
     render_markdown_html,
     tool_card_html,
 )
-from createagents_nb.notebook.words import dollars
 
 ROWS = ToolLine(
     tool_call_id="1",

@@ -515,6 +515,23 @@ async def test_the_cell_in_which_a_call_was_made_is_recorded(provider: ScriptedP
 
 
 @pytest.mark.asyncio
+async def test_calls_that_a_server_gives_the_same_id_are_told_apart(provider: ScriptedProvider) -> None:
+    provider.enqueue(*(ToolCallRequested("call_0", "echo", json.dumps({"text": text})) for text in "abc"))
+    provider.enqueue("done")
+    ledger = Ledger()
+    response = await ask(provider, agent(), sink=ledger)
+    await response
+    ids = [record.tool_call_id for record in ledger.tools]
+    assert len(set(ids)) == 3
+    assert ids[0] == "call_0"
+    asked, *answers = provider.calls[1].messages[-4:]
+    assert [call.tool_call_id for call in asked.tool_calls] == [message.tool_call_id for message in answers]
+    assert {
+        event.tool_call_id for event in response.events_so_far() if isinstance(event, ToolCallFinished)
+    } == set(ids)
+
+
+@pytest.mark.asyncio
 async def test_a_sink_that_breaks_its_promise_does_not_hang_the_response(provider: ScriptedProvider) -> None:
     class Breaks(Ledger):
         def call_settled(self, record: CallRecord) -> None:

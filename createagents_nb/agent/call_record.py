@@ -5,6 +5,7 @@ The core knows no DataFrame: it hands these records to a `RecordSink`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -22,7 +23,9 @@ __all__ = [
     "ToolStatus",
     "current_cell",
     "kept_call",
+    "kept_error",
     "kept_tool",
+    "readable",
 ]
 
 CallStatus = Literal["running", "ok", "cancelled", "error", "limit"]
@@ -142,22 +145,42 @@ Keep = Callable[[str], str | None]
 
 def kept_call(record: CallRecord, keep: Keep) -> CallRecord:
     """``record`` with what may be kept of prompt and response."""
-    if record.prompt is None and record.response is None:
+    if record.prompt is None and record.response is None and record.error is None:
         return record
-    prompt, response = _kept(record.prompt, keep), _kept(record.response, keep)
-    if prompt is record.prompt and response is record.response:
+    prompt, response, error = (
+        _kept(record.prompt, keep),
+        _kept(record.response, keep),
+        kept_error(record.error, keep),
+    )
+    if prompt is record.prompt and response is record.response and error is record.error:
         return record
-    return replace(record, prompt=prompt, response=response)
+    return replace(record, prompt=prompt, response=response, error=error)
+
+
+def kept_error(error: str | None, keep: Keep) -> str | None:
+    """A provider's message: masked, where nothing is kept of what was said it stays as it is."""
+    return error if error is None else (keep(error) or error)
 
 
 def kept_tool(record: ToolRecord, keep: Keep) -> ToolRecord:
     """``record`` with what may be kept of arguments, result and error, which may quote an argument."""
-    arguments, result, error = (_kept(text, keep) for text in (record.arguments, record.result, record.error))
+    arguments = keep(readable(record.arguments))
+    result, error = _kept(record.result, keep), _kept(record.error, keep)
     if arguments is record.arguments and result is record.result and error is record.error:
         return record
     if error is None and record.error is not None:
         error = record.error.partition(":")[0]
     return replace(record, arguments=arguments or "", result=result, error=error)
+
+
+def readable(arguments: str) -> str:
+    """JSON with letters in place of their escapes, so that what looks for words finds them."""
+    if "\\u" not in arguments:
+        return arguments
+    try:
+        return json.dumps(json.loads(arguments), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return arguments
 
 
 def _kept(text: str | None, keep: Keep) -> str | None:
@@ -195,5 +218,5 @@ class RecordSink(Protocol):
     def cost_usd(self, record: RequestRecord) -> float | None:
         """What a request cost of which the server did not tell; None if that is not known."""
 
-    def keep(self, text: str) -> str | None:
-        """What may be kept of something that was said: a prompt, an answer, arguments, a result. None: nothing."""
+    def keeper(self) -> Keep:
+        """What tells, of a turn that begins now, what may be kept of it."""

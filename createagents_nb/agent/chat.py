@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from ..errors import InvalidMessageError
+from ..errors import BudgetExceededError, InvalidMessageError
 from ..logging_config import LoggingConfig, redact
 from .agent import Agent
 from .call_record import CallRecord, CallStatus, RecordSink, RequestRecord, ToolRecord, current_cell
@@ -123,7 +123,7 @@ class _Turn:
             execution_count=cell.execution_count,
         )
         self.response = StreamingResponseDTO(
-            self.record, remote_images=agent.remote_images, keep=str if sink is None else sink.keep
+            self.record, remote_images=agent.remote_images, keep=str if sink is None else sink.keeper()
         )
         if sink is not None:
             sink.call_opened(self.record)
@@ -175,6 +175,7 @@ class _Turn:
         record = replace(record, status="cancelled")
         started = time.perf_counter()
         calls: list[ToolCallRequested] = []
+        ids: set[str] = set()
         end = RoundEnded()
         first: float | None = None
         feed = self.response.feed
@@ -187,6 +188,9 @@ class _Turn:
                         feed(event)
                         continue
                     if isinstance(event, ToolCallRequested):
+                        if event.tool_call_id in ids:  # some servers give one twice
+                            event = replace(event, tool_call_id=f"{event.tool_call_id}-{len(calls)}")
+                        ids.add(event.tool_call_id)
                         calls.append(event)
                     elif isinstance(event, RoundEnded):
                         end = event
@@ -257,7 +261,7 @@ class _Turn:
 
     def _settle_request(self, record: RequestRecord, started: float, first: float | None, end: RoundEnded) -> None:
         now = time.perf_counter()
-        usage = end.usage
+        usage = end.usage.checked()
         record = replace(
             record,
             response_model=end.model,
@@ -310,6 +314,8 @@ class _Turn:
             self.response.settle(self.record, error)
 
     def _remember(self) -> None:
+        if isinstance(self.error, BudgetExceededError) and not self.record.rounds:
+            return  # nothing was sent
         text = self._round_text()
         if self.status != "ok" or not text.strip():
             text = f"{text}\n\n{_MARKS[self.status]}".strip()

@@ -22,6 +22,8 @@ __all__ = [
     "TurnDone",
     "Usage",
     "cost_in_usd",
+    "count_or_none",
+    "number_or_none",
 ]
 
 
@@ -75,16 +77,45 @@ class Usage:
     eval_s: float | None = None
     cost_usd: float | None = None
 
+    def checked(self) -> Usage:
+        """The same, None for what cannot be: a count below 0, half a token, seconds without an end."""
+        return Usage(
+            input_tokens=count_or_none(self.input_tokens),
+            output_tokens=count_or_none(self.output_tokens),
+            cached_tokens=count_or_none(self.cached_tokens),
+            reasoning_tokens=count_or_none(self.reasoning_tokens),
+            load_s=number_or_none(self.load_s),
+            prompt_eval_s=number_or_none(self.prompt_eval_s),
+            eval_s=number_or_none(self.eval_s),
+            cost_usd=cost_in_usd(self.cost_usd),
+        )
 
-def cost_in_usd(reported: object) -> float | None:
-    """A server's own figure; None for what cannot be a cost: no number, negative, NaN, infinite."""
+
+_MAX_COUNT = 2**53
+"""More than any server has counted, and sums of it still fit 64 bits."""
+
+
+def count_or_none(reported: object) -> int | None:
+    """A server's own count; None for what cannot be one."""
+    if isinstance(reported, bool) or not isinstance(reported, int | float) or not 0 <= reported <= _MAX_COUNT:
+        return None
+    return int(reported) if reported == int(reported) else None
+
+
+def number_or_none(reported: object) -> float | None:
+    """A server's own number; None for what cannot be one: negative, NaN, infinite."""
     if isinstance(reported, bool) or not isinstance(reported, int | float):
         return None
     try:
-        cost = float(reported)
+        number = float(reported)
     except OverflowError:
         return None
-    return cost if math.isfinite(cost) and cost >= 0 else None
+    return number if 0 <= number < math.inf else None
+
+
+def cost_in_usd(reported: object) -> float | None:
+    """A server's own figure; None for what cannot be a cost: no number, negative, NaN, infinite."""
+    return number_or_none(reported)
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,7 +231,8 @@ class StreamingResponseDTO:
 
     def __repr__(self) -> str:
         text = self.text
-        shown = text if len(text) <= 60 else text[:59] + "…"
+        kept = self._keep(text)  # a repr is a cell's output, as a rule
+        shown = "not kept" if kept is None else kept if len(kept) <= 60 else kept[:59] + "…"
         hint = "" if self._done else "; `await response` for the whole text"
         return f"<StreamingResponseDTO {self.status}: {len(text)} characters {shown!r}{hint}>"
 

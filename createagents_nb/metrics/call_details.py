@@ -7,24 +7,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from html import escape
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
 from createagents_nb.clean_text import one_line, shorten
+from createagents_nb.in_words import STATUS_WORDS, dollars, seconds
 
-__all__ = ["STATUS_WORDS", "CallDetails", "dollars", "seconds"]
-
-STATUS_WORDS: Final = {
-    "running": "running",
-    "ok": "done",
-    "cancelled": "stopped",
-    "error": "failed",
-    "limit": "tool limit reached",
-    "timeout": "timed out",
-    "unknown_tool": "rejected: unknown tool",
-    "invalid_arguments": "rejected: invalid arguments",
-}
-"""What a status of a call, a request or a tool means to a reader."""
+__all__ = ["CallDetails"]
 
 MAX_TOOLS: Final = 100
 """So many executions are shown of one call."""
@@ -268,7 +257,7 @@ def _count(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: float | None) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
@@ -277,23 +266,6 @@ def _time(moment: Any) -> str:
         return ""
     in_utc = moment if moment.tzinfo is None else moment.astimezone(UTC)
     return f"{in_utc:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def seconds(value: float | None) -> str:
-    """A duration for people: ``0.02 s``, ``3.2 s``, ``2 min 5 s``."""
-    value = value or 0.0
-    if value < 60:
-        return f"{value:.2f} s" if value < 1 else f"{value:.1f} s"
-    return f"{int(value) // 60} min {int(value) % 60} s"
-
-
-def dollars(value: float | None) -> str:
-    """A cost with the digits that tell, two that are not zero and cents at least: ``$12.50``, ``$0.0042``."""
-    if not value or value < 0:
-        return "$0"
-    if value < 0.0001:
-        return "<$0.0001"
-    return f"${value:,.{max(2, 1 - math.floor(math.log10(value)))}f}"
 
 
 # HTML

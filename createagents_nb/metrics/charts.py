@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from createagents_nb.errors import ConfigurationError
+from createagents_nb.in_words import dollars, seconds
 
 from . import figure
-from .call_details import dollars, seconds
 
 if TYPE_CHECKING:
     import numpy.typing as npt

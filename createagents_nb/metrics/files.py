@@ -75,7 +75,9 @@ def _umask() -> int:
 def _encodable(frame: pd.DataFrame) -> pd.DataFrame:
     """Half a surrogate pair, from a model, has no UTF-8."""
     texts: list[str] = list(frame.select_dtypes("string").columns)
-    return frame.assign(**{column: frame[column].map(_unicode, na_action="ignore") for column in texts})
+    return frame.assign(
+        **{column: frame[column].map(_unicode, na_action="ignore").astype(frame[column].dtype) for column in texts}
+    )
 
 
 def _unicode(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
 from createagents_nb.errors import ConfigurationError
@@ -120,7 +120,7 @@ class MetricsRecorder(RecorderSink):
 
         return summarize_tools(self.tools)
 
-    def show(self, call_id: str | int = -1) -> CallDetails:
+    def show(self, call_id: str | SupportsIndex = -1) -> CallDetails:
         """A call in full: prompt, each round with its tools, answer.
 
         Args:
@@ -138,7 +138,7 @@ class MetricsRecorder(RecorderSink):
             [one for one in self.tool_records if one.call_id == call.call_id],
         )
 
-    def timeline(self, call_id: str | int | Iterable[str | int] | None = None) -> Figure:
+    def timeline(self, call_id: str | SupportsIndex | Iterable[str | SupportsIndex] | None = None) -> Figure:
         """The requests and tools of calls as bars over time, so that it is seen what ran at the same time.
 
         Args:
@@ -155,7 +155,7 @@ class MetricsRecorder(RecorderSink):
         if call_id is None:
             wanted = None
         else:
-            several = [call_id] if isinstance(call_id, str | int) else call_id
+            several = [call_id] if isinstance(call_id, str | SupportsIndex) else call_id
             wanted = [self._find(one).call_id for one in several]
         return timeline(self.calls, self.requests, self.tools, wanted)
 
@@ -175,9 +175,9 @@ class MetricsRecorder(RecorderSink):
 
         return plot(self.calls, kind)
 
-    def _find(self, call_id: str | int) -> CallRecord:
+    def _find(self, call_id: str | SupportsIndex) -> CallRecord:
         calls = self.call_records
-        if isinstance(call_id, int):
+        if isinstance(call_id, SupportsIndex):  # an int, NumPy's too
             try:
                 return calls[call_id]
             except IndexError:

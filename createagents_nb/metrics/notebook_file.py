@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
+from createagents_nb.agent.events import count_or_none, number_or_none
 from createagents_nb.errors import RecorderFileError
 
+from .columns import CALLS, REQUESTS, STATUSES, TOOLS, Columns, Kind
 from .settled import SettledCall
 
 __all__ = ["BUNDLE_MIME", "BUNDLE_VERSION", "read_notebook"]
@@ -34,15 +36,16 @@ def read_notebook(path: str | os.PathLike[str]) -> list[SettledCall]:
         notebook = json.loads(Path(path).expanduser().read_text("utf-8"))
         cells = notebook["cells"] if "cells" in notebook else notebook["worksheets"][0]["cells"]
         outputs = [output for cell in cells for output in cell.get("outputs") or ()]
-        bundles = [output["data"] for output in outputs if BUNDLE_MIME in (output.get("data") or ())]
+        data = [output.get("data") for output in outputs]
+        bundles = [bundle for bundle in data if isinstance(bundle, dict) and BUNDLE_MIME in bundle]
+        found: dict[str, SettledCall] = {}
+        for bundle in bundles:
+            for settled in _settled(bundle, path):
+                found.setdefault(settled.call.call_id, settled)
     except OSError as error:
         raise RecorderFileError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise RecorderFileError(f"{str(path)!r} is not a notebook: give the path of an .ipynb file") from error
-    found: dict[str, SettledCall] = {}
-    for bundle in bundles:
-        for settled in _settled(bundle, path):
-            found.setdefault(settled.call.call_id, settled)
     return list(found.values())
 
 
@@ -50,44 +53,62 @@ def _settled(bundle: Mapping[str, Any], path: str | os.PathLike[str]) -> Iterato
     record = bundle[BUNDLE_MIME]
     if not isinstance(record, dict):
         return
-    version = record.get("version")
-    if isinstance(version, int) and version > BUNDLE_VERSION:
+    version = record.get("version", BUNDLE_VERSION)
+    if version != BUNDLE_VERSION:
         raise RecorderFileError(
-            f"{str(path)!r} was saved by a newer createagents-nb (format {version}; this one reads "
+            f"{str(path)!r} was saved by another createagents-nb (format {version}; this one reads "
             f"{BUNDLE_VERSION}): pip install -U createagents-nb"
         )
     call = record.get("call")
-    if not isinstance(call, dict) or not isinstance(call.get("call_id"), str):
+    if not isinstance(call, dict):
         return
     known = {"response": _response(call.get("response_in_plain"), bundle.get("text/plain")), **call}
-    yield SettledCall(
-        _record(CallRecord, known),
-        tuple(_record(RequestRecord, one) for one in record.get("requests") or () if isinstance(one, dict)),
-        tuple(_record(ToolRecord, one) for one in record.get("tools") or () if isinstance(one, dict)),
-    )
+    for settled in _records(CallRecord, CALLS, "calls", [known]):
+        yield SettledCall(
+            settled,
+            tuple(_records(RequestRecord, REQUESTS, "requests", record.get("requests"))),
+            tuple(_records(ToolRecord, TOOLS, "tools", record.get("tools"))),
+        )
 
 
 def _response(places: Any, plain: Any) -> str | None:
-    """The answer, of which the record says only where it stands in the output's text."""
+    """The answer, of which the record says only where its pieces stand in the output's text, in their order."""
     text = "".join(plain) if isinstance(plain, list) else plain
     if not isinstance(places, list) or not isinstance(text, str):
         return None
+    pieces, at = [], 0
     try:
-        return "\n\n".join(text[int(start) : int(end)] for start, end in places)
+        for start, end in places:
+            if not at <= start <= end <= len(text):
+                return None
+            pieces.append(text[start:end])
+            at = end
     except (TypeError, ValueError):
         return None
+    return "\n\n".join(pieces)
 
 
-def _record(make: type[_Record], known: Mapping[str, Any]) -> _Record:
-    values: dict[str, Any] = {}
-    for field in fields(make):
-        value = known.get(field.name)
-        if field.name == "started_at":
-            value = _time(value)
-        elif value is None:
-            value = "" if field.default is MISSING else field.default
-        values[field.name] = value
-    return make(**values)
+def _records(make: type[_Record], columns: Columns, statuses: str, found: Any) -> Iterator[_Record]:
+    """What is a record, each field of it as far as it makes sense: somebody may have edited the file."""
+    for known in found if isinstance(found, list) else ():
+        if not isinstance(known, dict) or not isinstance(known.get("call_id"), str):
+            continue
+        values = {column: _VALUES[kind](known.get(column)) for column, kind in columns.items()}
+        if values["started_at"] is None or values["status"] not in STATUSES[statuses]:
+            continue
+        for field in fields(make):
+            if values[field.name] is None:
+                needed = 0 if columns[field.name] == "count" else ""
+                values[field.name] = needed if field.default is MISSING else field.default
+        yield make(**values)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _count(value: Any) -> int | None:
+    return None if isinstance(value, bool) else count_or_none(value)
 
 
 def _time(value: Any) -> datetime | None:
@@ -95,4 +116,18 @@ def _time(value: Any) -> datetime | None:
         time = datetime.fromisoformat(value)
     except (TypeError, ValueError):
         return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    # Near the ends of the calendar another zone's time has no UTC.
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)) if 1970 <= time.year < 3000 else None
+
+
+_VALUES: Final[Mapping[Kind, Callable[[Any], Any]]] = {
+    "id": _text,
+    "name": _text,
+    "label": _text,
+    "text": _text,
+    "time": _time,
+    "seconds": number_or_none,
+    "rate": number_or_none,
+    "usd": number_or_none,
+    "count": _count,
+}

@@ -65,7 +65,7 @@ class Prices:
         own = self._own.get((record.provider, record.model)) or self._own.get((None, record.model))
         if own is None:
             return self._published(record)
-        cached = min(record.cached_tokens or 0, record.input_tokens)
+        cached = _cached(record)
         dollars = (
             (record.input_tokens - cached) * own.input + cached * own.cached + record.output_tokens * own.output
         )
@@ -79,7 +79,7 @@ class Prices:
         usage = Usage(
             input_tokens=record.input_tokens,
             output_tokens=record.output_tokens,
-            cache_read_tokens=min(record.cached_tokens or 0, record.input_tokens or 0),
+            cache_read_tokens=_cached(record),
         )
         for model in dict.fromkeys(name for name in (record.model, record.response_model) if name):
             if (record.server or "", model) in self._unpriced:
@@ -96,6 +96,11 @@ class Prices:
             else:
                 return float(price.total_price)
         return None
+
+
+def _cached(record: RequestRecord) -> int:
+    """Cached tokens are part of the input."""
+    return max(0, min(record.cached_tokens or 0, record.input_tokens or 0))
 
 
 _loading = threading.Event()

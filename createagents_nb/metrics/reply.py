@@ -42,7 +42,7 @@ def read_reply(response: object) -> Reply:
         text=_text(_get(message, "content")),
         model=_text(_get(response, "model")),
         finish_reason=_text(_get(choice, "finish_reason")) or _text(_get(response, "done_reason")),
-        usage=_ollama_usage(response) if openai_usage is None else _openai_usage(openai_usage),
+        usage=(_ollama_usage(response) if openai_usage is None else _openai_usage(openai_usage)).checked(),
     )
 
 

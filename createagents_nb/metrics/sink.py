@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import wraps
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord, kept_call, kept_tool
-from createagents_nb.logging_config import LoggingConfig, redact
+from createagents_nb.agent.call_record import (
+    CallRecord,
+    Keep,
+    RequestRecord,
+    ToolRecord,
+    kept_call,
+    kept_error,
+    kept_tool,
+)
+from createagents_nb.logging_config import LoggingConfig, mask_keys
 
 from .budget import Budget
 from .columns import CALLS, REQUESTS, STATUSES, TOOLS, as_row
@@ -40,6 +49,10 @@ def _never_raises(method: Callable[[_Self, _Record], None]) -> Callable[[_Self, 
     return guarded
 
 
+def _nothing(text: str) -> None:
+    return None
+
+
 class RecorderSink:
     """A `RecordSink`; see `MetricsRecorder` for the arguments."""
 
@@ -59,6 +72,10 @@ class RecorderSink:
         self._writer: DatabaseWriter | None = None
         self._is_traced = False
         self._redact_failed = False
+        self._parts: dict[str, list[RequestRecord | ToolRecord]] = {}
+        """Requests and tool executions of calls that run, for who follows."""
+        self._private: set[str] = set()
+        """Calls that began when no content was to be kept."""
         self.clear()
 
     def clear(self) -> None:
@@ -69,7 +86,6 @@ class RecorderSink:
         self._calls = Table(CALLS, CallRecord, STATUSES["calls"])
         self._requests = Table(REQUESTS, RequestRecord, STATUSES["requests"])
         self._tools = Table(TOOLS, ToolRecord, STATUSES["tools"])
-        self._parts: dict[str, list[RequestRecord | ToolRecord]] = {}
 
     def admit(self, round_number: int) -> None:
         """A request is about to be sent.
@@ -83,6 +99,8 @@ class RecorderSink:
     @_never_raises
     def call_opened(self, record: CallRecord) -> None:
         """A call has started: its row has status ``running`` until it is settled."""
+        if not self.record_content:
+            self._private.add(record.call_id)
         self._calls.put(kept_call(record, self.keep), record.call_id)
         if not self._is_traced:
             self._trace()
@@ -100,15 +118,16 @@ class RecorderSink:
     @_never_raises
     def call_settled(self, record: CallRecord) -> None:
         """A call has ended, however it ended; its running row is replaced."""
-        record = kept_call(record, self.keep)
+        record = kept_call(record, self._keep_of(record.call_id))
         self._calls.put(record, record.call_id)
+        parts = self._parts.pop(record.call_id, ())
+        self._private.discard(record.call_id)
         if self._metrics_list is not None:
             self._metrics_list.append(as_row(CALLS, record))
         if self._followers:
-            self._tell(record)
+            self._tell(record, parts)
 
-    def _tell(self, record: CallRecord) -> None:
-        parts = self._parts.pop(record.call_id, ())
+    def _tell(self, record: CallRecord, parts: Sequence[RequestRecord | ToolRecord]) -> None:
         settled = SettledCall(
             record,
             tuple(part for part in parts if isinstance(part, RequestRecord)),
@@ -129,24 +148,27 @@ class RecorderSink:
     @_never_raises
     def request_settled(self, record: RequestRecord) -> None:
         """A round trip to the provider has ended."""
+        error = kept_error(record.error, self.keep)
+        if error is not record.error:
+            record = replace(record, error=error)
         self._requests.put(record, (record.call_id, record.round))
+        self._parts.setdefault(record.call_id, []).append(record)
         if self._budget is not None:
             self._budget.spend(record)
-        if self._followers:
-            self._parts.setdefault(record.call_id, []).append(record)
 
     @_never_raises
     def tool_opened(self, record: ToolRecord) -> None:
         """A tool starts."""
-        self._tools.put(kept_tool(record, self.keep), (record.call_id, record.round, record.tool_call_id))
+        self._tools.put(
+            kept_tool(record, self._keep_of(record.call_id)), (record.call_id, record.round, record.tool_call_id)
+        )
 
     @_never_raises
     def tool_settled(self, record: ToolRecord) -> None:
         """A tool has been executed, or could not be."""
-        record = kept_tool(record, self.keep)
+        record = kept_tool(record, self._keep_of(record.call_id))
         self._tools.put(record, (record.call_id, record.round, record.tool_call_id))
-        if self._followers:
-            self._parts.setdefault(record.call_id, []).append(record)
+        self._parts.setdefault(record.call_id, []).append(record)
 
     def cost_usd(self, record: RequestRecord) -> float | None:
         """What a request costs by the prices known here, in US dollars; None if its model has none."""
@@ -156,15 +178,23 @@ class RecorderSink:
             _log.warning("cost of %s: not known: %r", record.model, error)
             return None
 
+    def keeper(self) -> Keep:
+        """`keep`, for a turn that begins now: where no content is to be kept, none of it will be."""
+        return self.keep if self.record_content else _nothing
+
+    def _keep_of(self, call_id: str) -> Keep:
+        return _nothing if call_id in self._private else self.keep
+
     def keep(self, text: str) -> str | None:
         """What is kept of a text that was said: keys masked, `redact` applied; None without content."""
         if not self.record_content:
             return None
-        text = redact(text)
+        text = mask_keys(text)
         if self.redact is None:
             return text
         try:
-            return str(self.redact(text))
+            redacted = self.redact(text)
+            return None if redacted is None else str(redacted)
         except Exception as error:
             if not self._redact_failed:
                 self._redact_failed = True

@@ -85,7 +85,7 @@ def summarize_tools(tools: pd.DataFrame) -> pd.DataFrame:
 def _groups(frame: pd.DataFrame, by: str | Sequence[str] | None) -> Any:
     if by is None:
         return frame.groupby(pd.Series("all", index=frame.index, dtype="str", name="calls_of"))
-    columns = [by] if isinstance(by, str) else list(by)
+    columns = [by] if isinstance(by, str) or not isinstance(by, Iterable) else list(by)
     unknown = [column for column in columns if column not in frame.columns]
     if unknown or not columns:
         raise ConfigurationError(

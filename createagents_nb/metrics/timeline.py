@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import pandas as pd
 
+from createagents_nb.in_words import STATUS_WORDS, seconds
+
 from . import figure
-from .call_details import STATUS_WORDS, seconds
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

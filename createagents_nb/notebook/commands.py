@@ -14,13 +14,13 @@ from ..agent.history import Message
 from ..builtin_tools import BUILTIN_TOOLS
 from ..create_agent import CreateAgent
 from ..errors import ConfigurationError, MagicUsageError
+from ..in_words import dollars
 from ..metrics import recorder
 from ..providers.choice import choose, notebook_default, set_notebook_default
 from . import display
 from .interpolation import interpolate
 from .options import new_options
 from .registry import AgentRegistry
-from .words import dollars
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -148,6 +148,8 @@ class LiveView:
         """All that the page has been told until now. Safe from any thread."""
         seq, count = self._sent
         pieces = PieceWriter(self._response).write(self._response.events_so_far()[:count])
+        if self._ended is not None and not self._is_kept_whole():
+            pieces = []  # a page may save what it is told of a widget
         state = {
             "seq": seq,
             "elapsed_s": round((datetime.now(UTC) - self._response.record.started_at).total_seconds(), 1),
@@ -155,6 +157,9 @@ class LiveView:
             "status": self._status,
         }
         return state if self._ended is None else {**state, "ended": self._ended}
+
+    def _is_kept_whole(self) -> bool:
+        return self._response.keep(self._response.text) == self._response.text
 
     def _new_status(self, events: Sequence[Event], *, is_first: bool) -> list[str | None] | None:
         changes = is_first or any(isinstance(event, RoundEnded | ToolCallFinished) for event in events)

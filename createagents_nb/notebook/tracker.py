@@ -8,9 +8,10 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ..agent.call_record import Keep, kept_call, kept_tool
+from ..agent.call_record import Keep, kept_call, kept_error, kept_tool, readable
 from ..agent.events import Event, Reasoning, ToolCallFinished, ToolCallRequested, ToolCallStarted, TurnDone
 from ..agent.stream import StreamingResponseDTO
+from ..agent.tool_display import TableDisplay, ToolDisplay
 from .snapshot import Block, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
 
 __all__ = ["TurnTracker"]
@@ -87,7 +88,7 @@ class TurnTracker:
             output_tokens=record.output_tokens,
             tokens_per_s=record.tokens_per_s if response.done else None,
             cost_usd=record.cost_usd,
-            error_text=record.error if with_error else None,
+            error_text=kept_error(record.error, response.keep) if with_error else None,
             error_type=record.error_type if with_error else None,
             demo=record.provider == "demo",
             remote_images=response.remote_images,
@@ -132,17 +133,26 @@ def _kept(block: Block, keep: Keep) -> Block | None:
     if not isinstance(block, ToolLine):
         text = keep(block.text)
         return None if text is None else replace(block, text=text)
-    arguments = keep(block.arguments)
+    arguments = keep(readable(block.arguments))
     result = None if block.result is None else keep(block.result)
-    # A table or a picture says what its text says, and cannot be masked.
-    display = block.display if result == block.result else None
+    # A table or a picture cannot be masked in part.
+    display = block.display if result == block.result and _is_kept_whole(block.display, keep) else None
     return replace(block, arguments=arguments or "", result=result, display=display)
+
+
+def _is_kept_whole(display: ToolDisplay | None, keep: Keep) -> bool:
+    if not isinstance(display, TableDisplay):
+        return True
+    return all(keep(cell) == cell for row in (display.columns, *display.rows) for cell in row)
 
 
 def _record(response: StreamingResponseDTO) -> dict[str, Any]:
     return {
         "call": _plain(asdict(kept_call(response.record, response.keep))),
-        "requests": [_plain(asdict(request)) for request in response.requests],
+        "requests": [
+            _plain(asdict(request) | {"error": kept_error(request.error, response.keep)})
+            for request in response.requests
+        ],
         "tools": [_plain(asdict(kept_tool(tool, response.keep))) for tool in response.tools],
     }
 

@@ -17,11 +17,12 @@ from ..agent.events import Event, ToolCallFinished, TurnDone
 from ..agent.stream import StreamingResponseDTO
 from ..agent.tool_display import ImageDisplay
 from ..errors import ConfigurationError
+from ..in_words import seconds
 from .snapshot import TurnSnapshot
 from .static_bundle import render_bundle
 from .surroundings import fitting_view
 from .tracker import TurnTracker
-from .words import TOOL_WORDS, call_of, seconds, status_parts
+from .words import TOOL_WORDS, call_of, status_parts
 
 __all__ = ["View", "open_view"]
 

@@ -7,64 +7,25 @@ import math
 from dataclasses import replace
 
 from ..clean_text import clean_text, one_line
+from ..in_words import STATUS_WORDS, dollars, seconds
 from .snapshot import ToolLine, TurnSnapshot
 
 __all__ = [
     "CALL_WORDS",
     "TOOL_WORDS",
     "call_of",
-    "dollars",
     "pretty_arguments",
     "running_status",
-    "seconds",
     "status_parts",
     "tool_state",
 ]
 
-CALL_WORDS = {
-    "running": "streaming…",
-    "ok": "done",
-    "cancelled": "stopped",
-    "error": "failed",
-    "limit": "tool limit reached",
-}
-TOOL_WORDS = {
-    "running": "running…",
-    "ok": "done",
-    "error": "failed",
-    "timeout": "timed out",
-    "unknown_tool": "rejected: unknown tool",
-    "invalid_arguments": "rejected: invalid arguments",
-    "cancelled": "stopped",
-    "not_run": "not run",
-}
+CALL_WORDS = STATUS_WORDS | {"running": "streaming…"}
+TOOL_WORDS = STATUS_WORDS | {"running": "running…", "not_run": "not run"}
 
 _MAX_ARGUMENTS_CHARS = 20_000
 _MAX_INDENTED_DEPTH = 50
 """Indented, a text grows with the square of its depth."""
-
-
-def seconds(value: float) -> str:
-    """A duration for people: ``0.02 s``, ``3.2 s``, ``2 min 5 s``."""
-    if not math.isfinite(value):
-        return "? s"
-    if value < 1:
-        return f"{value:.2f} s"
-    if value < 60:
-        return f"{value:.1f} s"
-    return f"{int(value) // 60} min {int(value) % 60} s"
-
-
-def dollars(value: float) -> str:
-    """A cost for people, with the digits that tell: ``$12.50``, ``$0.13``, ``$0.0042``, ``<$0.0001``."""
-    if not math.isfinite(value) or value < 0:
-        return "? $"
-    if value == 0:
-        return "$0"
-    if value < 0.0001:
-        return "<$0.0001"
-    # Two digits that are not zero, and cents at least.
-    return f"${value:,.{max(2, 1 - math.floor(math.log10(value)))}f}"
 
 
 def _arguments(text: str) -> object:

@@ -118,6 +118,8 @@ class RecorderSink:
     @_never_raises
     def call_settled(self, record: CallRecord) -> None:
         """A call has ended, however it ended; its running row is replaced."""
+        if self.redact is not None:  # an interrupt in the user's function must not leave the row running
+            self._calls.put(kept_call(record, _nothing), record.call_id)
         record = kept_call(record, self._keep_of(record.call_id))
         self._calls.put(record, record.call_id)
         parts = self._parts.pop(record.call_id, ())

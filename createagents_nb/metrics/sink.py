@@ -191,7 +191,7 @@ class RecorderSink:
         """What is kept of a text that was said: keys masked, `redact` applied; None without content."""
         if not self.record_content:
             return None
-        text = mask_keys(text)
+        text = mask_keys(str(text))
         if self.redact is None:
             return text
         try:

@@ -96,6 +96,8 @@ class CreateAgent:
                 raise ConfigurationError(f"{argument} must be a string, not {type(value).__name__}")
         if not isinstance(remote_images, bool):
             raise ConfigurationError(f"remote_images must be True or False, not {remote_images!r}")
+        if recorder is not None and not isinstance(recorder, MetricsRecorder):
+            raise ConfigurationError(f"recorder must be a MetricsRecorder(), not {recorder!r}")
         _check_number("timeout_s", timeout_s, above=0)
         _check_number("max_retries", max_retries, whole=True)
         _check_number("max_tool_rounds", max_tool_rounds, whole=True)

@@ -26,7 +26,7 @@ from createagents_nb.agent.call_record import (
     ToolRecord,
     current_cell,
 )
-from createagents_nb.errors import RateLimitError, TurnStopped
+from createagents_nb.errors import ConfigurationError, RateLimitError, TurnStopped
 from createagents_nb.metrics import MetricsRecorder
 
 STARTED = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
@@ -384,6 +384,53 @@ def test_a_call_that_runs_when_it_is_to_be_kept_is_kept_whole(cleared: bool, tmp
     if not cleared:
         for name in FRAMES:
             pd.testing.assert_frame_equal(getattr(back, name), getattr(recorder, name))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("record_content", "False"), ("record_content", 0), ("redact", "secret"), ("record_contents", False)],
+)
+def test_a_setting_that_would_do_nothing_is_an_error(setting: str, value: Any) -> None:
+    recorder = MetricsRecorder()
+    with pytest.raises(ConfigurationError, match=setting):
+        setattr(recorder, setting, value)
+    assert recorder.record_content is True
+
+
+def test_a_path_in_place_of_a_list_is_an_error_that_names_persist() -> None:
+    with pytest.raises(ConfigurationError, match=r"recorder\.persist"):
+        MetricsRecorder("runs.db")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="persist: give the path"):
+        MetricsRecorder().persist(12)  # type: ignore[arg-type]
+
+
+def test_a_call_is_named_by_its_id_its_beginning_its_row_or_a_number() -> None:
+    recorder = MetricsRecorder()
+    for name in ("abc1", "abc2", "xyz"):
+        recorder.call_settled(call(name))
+    calls = recorder.calls
+    for named in ("xyz", "x", -1, 2, calls.iloc[2], calls["call_id"].iloc[2], calls.tail(1), calls["call_id"][2:]):
+        assert recorder.show(named).call.call_id == "xyz"
+    assert recorder.timeline(calls).axes
+    assert recorder.timeline(["abc1", -1]).axes
+    for wrong, said in (
+        ("abc", "2 calls begin with 'abc'"),
+        ("q", "no call begins with 'q'"),
+        (7, "there is no call 7: 3 are recorded, the last is -1"),
+        (None, "None names no call"),
+        (1.0, "1.0 names no call"),
+        (calls, "show takes one call, not 3"),
+    ):
+        with pytest.raises(ConfigurationError, match=said):
+            recorder.show(wrong)
+    with pytest.raises(ConfigurationError, match="no call is recorded yet"):
+        MetricsRecorder().show()
+
+
+def test_what_agents_call_is_not_offered_to_users() -> None:
+    offered = dir(MetricsRecorder())
+    assert {"calls", "summary", "persist", "record_content"} <= set(offered)
+    assert not {"call_settled", "admit", "keep", "keeper"} & set(offered)
 
 
 # handlers written by hand

@@ -50,8 +50,9 @@ def test_each_group_has_its_counts_quantiles_and_sums() -> None:
     frame = recorder.summary(by=["model"])
     assert list(frame.index) == ["fast", "slow"]
     assert frame[["calls", "running", "errors", "stopped"]].values.tolist() == [[2, 0, 0, 0], [3, 1, 1, 1]]
-    assert frame["latency_p50_s"].tolist() == [2.0, 7.0]
-    assert frame["latency_p95_s"].tolist() == pytest.approx([2.9, 8.8])
+    # How long it took to fail or to be stopped is no latency of the model's.
+    assert frame["latency_p50_s"].fillna(-1).tolist() == [2.0, -1]
+    assert frame["latency_p95_s"].fillna(-1).tolist() == pytest.approx([2.9, -1])
     assert frame["ttft_p50_s"].fillna(-1).tolist() == [0.2, -1]
     assert frame["input_tokens"].fillna(-1).tolist() == [30, -1]
     assert frame["output_tokens"].fillna(-1).tolist() == [-1, 7]
@@ -114,12 +115,13 @@ def test_as_a_cells_value_it_is_two_tables_in_words_too() -> None:
     assert lines[1].split()[:3] == ["model", "calls", "errors"]
     assert [line.split()[0] for line in lines[2:5]] == ["demo/m", "demo/other", "all"]
     assert "$0.2500" in lines[2]
-    assert "Tools, slowest first" in lines
+    assert "Tools, by their time in all" in lines
     assert "120 s" in lines[-1]
     html = recorder._repr_html_()
     assert html.count("<table>") == 2
     assert "<td" in html
     assert "$0.2500" in html
+    assert "$0.2500 (1 of 2 calls)" in lines[4]
 
 
 def test_hostile_names_become_neither_markup_nor_formulas_nor_escapes() -> None:

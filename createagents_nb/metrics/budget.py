@@ -28,13 +28,15 @@ class Budget:
         limits = {"cost_usd": cost_usd, "tokens": tokens, "calls": calls}
         for name, limit in limits.items():
             wrong = isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit < math.inf
-            if limit is not None and wrong:
-                raise ConfigurationError(f"budget: {name} must be a number, 0 or more, not {limit!r}")
+            if limit is not None and (wrong or (name != "cost_usd" and limit != int(limit))):
+                whole = "" if name == "cost_usd" else "whole "
+                raise ConfigurationError(f"budget: {name} must be a {whole}number, 0 or more, not {limit!r}")
         if all(limit is None for limit in limits.values()):
             raise ConfigurationError(
                 "budget: say what may be spent, as in recorder.budget(cost_usd=1.50, tokens=100_000, calls=20)"
             )
-        self.cost_usd, self.tokens, self.calls = cost_usd, tokens, calls
+        self.cost_usd = cost_usd
+        self.tokens, self.calls = (None if limit is None else int(limit) for limit in (tokens, calls))
         self.spent_usd, self.spent_tokens, self.spent_calls, self.unpriced = 0.0, 0, 0, 0
 
     def admit(self, round_number: int) -> None:
@@ -69,7 +71,8 @@ class Budget:
         if self.cost_usd is not None and self.unpriced == 1:
             warnings.warn(
                 f"The budget of ${self.cost_usd:g} does not count {record.provider}:{record.model}, whose price "
-                "is not known: give it with recorder.set_price(…), or limit tokens or calls",
+                f"is not known: recorder.set_price({record.model!r}, input_usd=…, output_usd=…) gives it, or "
+                "limit tokens or calls",
                 RecorderWarning,
                 stacklevel=2,
             )
@@ -77,7 +80,8 @@ class Budget:
     def __repr__(self) -> str:
         parts = []
         if self.cost_usd is not None:
-            unpriced = f" ({self.unpriced:,} requests of unknown cost)" if self.unpriced else ""
+            requests = "request" if self.unpriced == 1 else "requests"
+            unpriced = f" ({self.unpriced:,} {requests} of unknown cost)" if self.unpriced else ""
             parts.append(f"${self.spent_usd:.4f} of ${self.cost_usd:.4f} spent{unpriced}")
         if self.tokens is not None:
             parts.append(f"{self.spent_tokens:,} of {self.tokens:,} tokens")

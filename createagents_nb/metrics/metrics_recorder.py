@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
+from createagents_nb.agent.call_record import CallRecord, RecordSink, RequestRecord, ToolRecord
 from createagents_nb.errors import ConfigurationError
 from createagents_nb.logging_config import LoggingConfig
 
@@ -94,10 +94,10 @@ class MetricsRecorder(RecorderSink):
 
         Returns:
             Columns ``calls``, ``running``, ``errors``, ``stopped`` (how many); ``latency_p50_s``,
-            ``latency_p95_s``, ``ttft_p50_s``, ``ttft_p95_s`` (seconds, quantiles as pandas computes them);
-            ``tokens_per_s_p50``; ``input_tokens``, ``output_tokens``, ``cached_tokens``, ``reasoning_tokens``,
-            ``tool_calls``, ``cost_usd`` (sums of what is known, NA where nothing is); ``priced_calls``: how many
-            calls ``cost_usd`` adds up.
+            ``latency_p95_s``, ``ttft_p50_s``, ``ttft_p95_s``, ``tokens_per_s_p50`` (quantiles, as pandas computes
+            them, of the calls that ended ``ok``; seconds); ``input_tokens``, ``output_tokens``, ``cached_tokens``,
+            ``reasoning_tokens``, ``tool_calls``, ``cost_usd`` (sums of what is known, NA where nothing is);
+            ``priced_calls``: how many calls ``cost_usd`` adds up.
 
         Raises:
             ConfigurationError: no such column.
@@ -120,29 +120,33 @@ class MetricsRecorder(RecorderSink):
 
         return summarize_tools(self.tools)
 
-    def show(self, call_id: str | SupportsIndex = -1) -> CallDetails:
+    def show(self, call_id: Any = -1) -> CallDetails:
         """A call in full: prompt, each round with its tools, answer.
 
         Args:
-            call_id: its id, or the beginning of it; or a number, as in a list: -1 is the last call.
+            call_id: its id, or the beginning of it; its row of `calls`; or a number, -1 for the last.
 
         Raises:
             ConfigurationError: there is no such call, or more than one.
         """
         from .call_details import CallDetails
 
-        call = self._find(call_id)
+        wanted = _named(call_id)
+        if len(wanted) != 1:
+            raise ConfigurationError(f"show takes one call, not {len(wanted)}: recorder.timeline shows several")
+        call = self._find(wanted[0])
         return CallDetails(
             call,
             [one for one in self.request_records if one.call_id == call.call_id],
             [one for one in self.tool_records if one.call_id == call.call_id],
         )
 
-    def timeline(self, call_id: str | SupportsIndex | Iterable[str | SupportsIndex] | None = None) -> Figure:
+    def timeline(self, call_id: Any = None) -> Figure:
         """The requests and tools of calls as bars over time, so that it is seen what ran at the same time.
 
         Args:
-            call_id: one call or several, named as in `show`; default all, of which the last are drawn.
+            call_id: one call or several, named as in `show`, or a frame of them; default all, of which the last 40
+                are drawn.
 
         Returns:
             A matplotlib figure, which may be changed: ``figure.axes[0].set_title(…)``.
@@ -152,11 +156,7 @@ class MetricsRecorder(RecorderSink):
         """
         from .timeline import timeline
 
-        if call_id is None:
-            wanted = None
-        else:
-            several = [call_id] if isinstance(call_id, str | SupportsIndex) else call_id
-            wanted = [self._find(one).call_id for one in several]
+        wanted = None if call_id is None else [self._find(one).call_id for one in _named(call_id)]
         return timeline(self.calls, self.requests, self.tools, wanted)
 
     def plot(self, kind: str = "latency") -> Figure:
@@ -177,11 +177,15 @@ class MetricsRecorder(RecorderSink):
 
     def _find(self, call_id: str | SupportsIndex) -> CallRecord:
         calls = self.call_records
+        if not calls:
+            raise ConfigurationError("no call is recorded yet")
         if isinstance(call_id, SupportsIndex):  # an int, NumPy's too
             try:
                 return calls[call_id]
             except IndexError:
-                raise ConfigurationError(f"there is no call {call_id}: {len(calls)} are recorded") from None
+                raise ConfigurationError(
+                    f"there is no call {call_id}: {len(calls)} are recorded, the last is -1"
+                ) from None
         found = [call for call in calls if call.call_id.startswith(str(call_id))] if call_id else []
         if len(found) == 1:
             return found[0]
@@ -284,7 +288,10 @@ class MetricsRecorder(RecorderSink):
         recording in memory goes on.
 
         Args:
-            path: the file; it is made, or added to. None: no more.
+            path: the file; it is made, or added to. None writes what waits, and stops.
+
+        Raises:
+            ConfigurationError: that is no path.
 
         Example:
             >>> recorder.persist("runs.db")
@@ -292,6 +299,8 @@ class MetricsRecorder(RecorderSink):
         """
         from .database import DatabaseWriter
 
+        if path is not None and not isinstance(path, str | PathLike):
+            raise ConfigurationError(f"persist: give the path of a file, or None to stop, not {path!r}")
         if self._writer is not None:
             self._followers.remove(self._writer)
             self._writer.close()
@@ -334,28 +343,33 @@ class MetricsRecorder(RecorderSink):
                 recorder._tools.put(tool)
         return recorder
 
-    def to_json(self, path: str | PathLike[str] | None = None) -> str:
+    def to_json(self, path: str | PathLike[str]) -> Path:
         """All three frames as JSON: ``{"version": 1, "calls": […], "requests": […], "tools": […]}``.
 
-        Args:
-            path: a file to write as well; it is replaced.
+        Returns:
+            The path that was written; a file that was there is replaced.
 
         Raises:
             ConfigurationError: the file cannot be written.
         """
         from .export import to_json
 
-        return to_json(self, path)
+        to_json(self, path)
+        return Path(path).expanduser()
 
-    def to_prometheus(self, path: str | PathLike[str] | None = None) -> str:
-        """Totals and histograms in Prometheus' text format 0.0.4; also written to ``path`` when given.
+    def to_prometheus(self, path: str | PathLike[str]) -> Path:
+        """Totals and histograms in Prometheus' text format 0.0.4, for a scrape or a textfile collector.
+
+        Returns:
+            The path that was written; a file that was there is replaced.
 
         Raises:
             ConfigurationError: the file cannot be written.
         """
         from .export import to_prometheus
 
-        return to_prometheus(self, path)
+        to_prometheus(self, path)
+        return Path(path).expanduser()
 
     def to_csv(self, path: str | PathLike[str]) -> list[Path]:
         """The calls as CSV; requests and tools beside them, as in ``runs.csv``, ``runs.requests.csv``, …
@@ -435,3 +449,24 @@ class MetricsRecorder(RecorderSink):
 
     def __bool__(self) -> bool:
         return True  # `recorder or default` must not lose a recorder that is still empty
+
+    def __dir__(self) -> Iterable[str]:
+        return [name for name in super().__dir__() if name not in _FOR_AGENTS]
+
+
+_FOR_AGENTS = frozenset(name for name in vars(RecordSink) if not name.startswith("_")) | {"keep"}
+"""What no user calls is not offered to them."""
+
+
+def _named(call_id: Any) -> list[str | SupportsIndex]:
+    """The calls that are meant: an id, a number, a row or a frame of `calls`, or several of them."""
+    if isinstance(call_id, str | SupportsIndex):
+        return [call_id]
+    try:
+        if "call_id" in call_id:
+            return _named(call_id["call_id"])
+        return [one for several in call_id for one in _named(several)]
+    except (TypeError, RecursionError):
+        raise ConfigurationError(
+            f"{call_id!r} names no call: give an id from recorder.calls['call_id'], a row, or -1 for the last"
+        ) from None

@@ -44,6 +44,11 @@ class Prices:
         """See `MetricsRecorder.set_price`."""
         if not isinstance(model, str) or not model:
             raise ConfigurationError(f"set_price: model must be its name, not {model!r}")
+        prefix, _, name = model.partition(":")
+        if (
+            provider is None and name and prefix in ("openai", "ollama", "demo")
+        ):  # as `%agent use` and agents write it
+            provider, model = prefix, name
         cached_usd = input_usd if cached_usd is None else cached_usd
         for name, price in {"input_usd": input_usd, "output_usd": output_usd, "cached_usd": cached_usd}.items():
             if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < math.inf:

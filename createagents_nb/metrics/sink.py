@@ -18,6 +18,7 @@ from createagents_nb.agent.call_record import (
     kept_error,
     kept_tool,
 )
+from createagents_nb.errors import ConfigurationError
 from createagents_nb.logging_config import LoggingConfig, mask_keys
 
 from .budget import Budget
@@ -63,6 +64,10 @@ class RecorderSink:
         record_content: bool = True,
         redact: Callable[[str], str] | None = None,
     ) -> None:
+        if metrics_list is not None and not callable(getattr(metrics_list, "append", None)):
+            raise ConfigurationError(
+                f"metrics_list must be a list, not {metrics_list!r}; recorder.persist(path) keeps calls in a file"
+            )
         self.record_content = record_content
         self.redact = redact
         self._metrics_list = metrics_list
@@ -71,12 +76,47 @@ class RecorderSink:
         self._followers: list[Follower] = []
         self._writer: DatabaseWriter | None = None
         self._is_traced = False
-        self._redact_failed = False
         self._parts: dict[str, list[RequestRecord | ToolRecord]] = {}
         """Requests and tool executions of calls that run, for who follows."""
         self._private: set[str] = set()
         """Calls that began when no content was to be kept."""
         self.clear()
+
+    @property
+    def record_content(self) -> bool:
+        """Whether what is said in the calls that follow is kept.
+
+        Raises:
+            ConfigurationError: it is set to something else than True or False.
+        """
+        return self._record_content
+
+    @record_content.setter
+    def record_content(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"record_content must be True or False, not {value!r}")
+        self._record_content = value
+
+    @property
+    def redact(self) -> Callable[[str], str] | None:
+        """What each text goes through before it is kept; None: only keys are masked.
+
+        Raises:
+            ConfigurationError: it is set to something that cannot be called.
+        """
+        return self._redact
+
+    @redact.setter
+    def redact(self, value: Callable[[str], str] | None) -> None:
+        if value is not None and not callable(value):
+            raise ConfigurationError(f"redact must be a function of a text that returns a text, not {value!r}")
+        self._redact, self._redact_failed = value, False
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # A setting that is misspelt must not seem to be made.
+        if not name.startswith("_") and not hasattr(type(self), name):
+            raise ConfigurationError(f"a recorder has no setting {name!r}: it has record_content and redact")
+        object.__setattr__(self, name, value)
 
     def clear(self) -> None:
         """Forget everything; frames taken before stay as they are.
@@ -196,7 +236,9 @@ class RecorderSink:
             return text
         try:
             redacted = self.redact(text)
-            return None if redacted is None else str(redacted)
+            if redacted is not None and not isinstance(redacted, str):
+                raise TypeError(f"it returned {type(redacted).__name__}, not str")
+            return redacted
         except Exception as error:
             if not self._redact_failed:
                 self._redact_failed = True

@@ -40,6 +40,9 @@ _TOOLS_HEAD = {
 
 def summarize(calls: pd.DataFrame, by: str | Sequence[str] | None = _BY) -> pd.DataFrame:
     """See `MetricsRecorder.summary`."""
+    # A call that failed or was refused took as long as it took to fail: no latency of the model's.
+    times = ["latency_s", "ttft_s", "tokens_per_s"]
+    calls = calls.assign(**{column: calls[column].where(calls["status"] == "ok") for column in times})
     groups = _groups(calls, by)
     frame = pd.DataFrame(
         {
@@ -165,7 +168,7 @@ def _tables(
             _row(_name(tool), line, _TOOLS_HEAD)
             for tool, line in zip(by_tool.index, by_tool.to_dict("records"), strict=True)
         ]
-        yield "Tools, slowest first", ["tool", *_TOOLS_HEAD.values()], _first(rows)
+        yield "Tools, by their time in all", ["tool", *_TOOLS_HEAD.values()], _first(rows)
 
 
 def _first(rows: list[list[str]]) -> list[list[str]]:
@@ -175,7 +178,13 @@ def _first(rows: list[list[str]]) -> list[list[str]]:
 
 
 def _row(name: str, line: Mapping[Any, Any], head: dict[str, str]) -> list[str]:
-    return [name, *(_figure(column, line[column]) for column in head)]
+    return [name, *(_figure(column, line[column]) + _note(column, line) for column in head)]
+
+
+def _note(column: str, line: Mapping[Any, Any]) -> str:
+    """What a sum leaves out."""
+    ended = line["calls"] - line["running"] if column == "cost_usd" else 0
+    return f" ({line['priced_calls']:,} of {ended:,} calls)" if ended and 0 < line["priced_calls"] < ended else ""
 
 
 def _figure(column: str, known: Any) -> str:

@@ -69,7 +69,7 @@ def timeline(
     """
     chosen = calls if call_ids is None else calls[calls["call_id"].isin(list(call_ids))]
     if chosen.empty:
-        return figure.message("no calls yet")
+        return figure.message("no calls yet" if call_ids is None else "no call is selected")
     of_call: dict[str, _Call] = {row["call_id"]: (row, [], []) for row in _rows(chosen, MAX_CALLS)}
     if not of_call:
         return figure.message("no call has a known start")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -192,6 +193,7 @@ LINE_MANUAL = "\n".join(
 
 def _limits(rest: str) -> dict[str, Any]:
     limits: dict[str, Any] = {}
+    rest = re.sub(r"(?<=\d)[,_](?=\d)", "", re.sub(r"\s*=\s*", "=", rest))  # 100,000; calls = 5
     for part in rest.replace(",", " ").split():
         name, _, value = part.partition("=")
         if name not in ("cost_usd", "tokens", "calls") or name in limits:
@@ -199,7 +201,7 @@ def _limits(rest: str) -> dict[str, Any]:
                 f"%agent budget: {part!r} is not one of cost_usd=…, tokens=…, calls=…, each once, or off"
             )
         try:
-            limits[name] = float(value) if name == "cost_usd" else int(value.replace("_", ""))
+            limits[name] = float(value.removeprefix("$"))
         except ValueError:
             raise MagicUsageError(f"%agent budget: {value!r} is not a number, in {part!r}") from None
     return limits

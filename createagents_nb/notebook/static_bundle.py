@@ -35,7 +35,7 @@ __all__ = [
 
 MAX_ERROR_CHARS = 2_000
 
-NOT_KEPT = "The answer is not kept: the recorder has record_content=False. print(response) shows it."
+NOT_KEPT = "The answer is not kept: the recorder keeps no content (record_content=False), or its redact= failed."
 
 _BLANK_LINE = re.compile(r"\n(?=[ \t]*\n)")
 

@@ -146,7 +146,7 @@ class Rows(Generic[Record]):
             codes = self._coded.get(labels) or self._code(labels)
             name = record.call_id
             packed_id = bytes.fromhex(name)
-            if len(packed_id) != 16 or packed_id.hex() != name:
+            if len(name) != 32 or len(packed_id) != 16 or not name.islower():  # others would come back changed
                 raise ValueError
             since = record.started_at - EPOCH
             return b"".join(

@@ -136,14 +136,16 @@ class RecorderSink:
         if self._budget is not None:
             self._budget.admit(round_number)
 
-    @_never_raises
     def call_opened(self, record: CallRecord) -> None:
         """A call has started: its row has status ``running`` until it is settled."""
-        if not self.record_content:
-            self._private.add(record.call_id)
-        self._calls.put(kept_call(record, self.keep), record.call_id)
-        if not self._is_traced:
-            self._trace()
+        try:  # as `_never_raises`, without a call more
+            if not self._record_content:
+                self._private.add(record.call_id)
+            self._calls.put(kept_call(record, self.keep), record.call_id)
+            if not self._is_traced:
+                self._trace()
+        except Exception as error:
+            _log.warning("call_opened: not recorded: %r", error)
 
     def _trace(self) -> None:
         """Where OpenTelemetry is installed, it is told of all calls."""
@@ -155,19 +157,22 @@ class RecorderSink:
             if telemetry is not None:
                 self._followers.append(telemetry)
 
-    @_never_raises
     def call_settled(self, record: CallRecord) -> None:
         """A call has ended, however it ended; its running row is replaced."""
-        if self.redact is not None:  # an interrupt in the user's function must not leave the row running
-            self._calls.put(kept_call(record, _nothing), record.call_id)
-        record = kept_call(record, self._keep_of(record.call_id))
-        self._calls.put(record, record.call_id)
-        parts = self._parts.pop(record.call_id, ())
-        self._private.discard(record.call_id)
-        if self._metrics_list is not None:
-            self._metrics_list.append(as_row(CALLS, record))
-        if self._followers:
-            self._tell(record, parts)
+        try:
+            call_id = record.call_id
+            if self._redact is not None:  # an interrupt in the user's function must not leave the row running
+                self._calls.put(kept_call(record, _nothing), call_id)
+            record = kept_call(record, self._keep_of(call_id))
+            self._calls.put(record, call_id)
+            parts = self._parts.pop(call_id, ())
+            self._private.discard(call_id)
+            if self._metrics_list is not None:
+                self._metrics_list.append(as_row(CALLS, record))
+            if self._followers:
+                self._tell(record, parts)
+        except Exception as error:
+            _log.warning("call_settled: not recorded: %r", error)
 
     def _tell(self, record: CallRecord, parts: Sequence[RequestRecord | ToolRecord]) -> None:
         settled = SettledCall(
@@ -229,7 +234,7 @@ class RecorderSink:
 
     def keep(self, text: str) -> str | None:
         """What is kept of a text that was said: keys masked, `redact` applied; None without content."""
-        if not self.record_content:
+        if not self._record_content:
             return None
         text = mask_keys(str(text))
         if self.redact is None:

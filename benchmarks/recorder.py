@@ -183,8 +183,8 @@ def report(found: dict[str, list[dict[str, float]]], count: int, persisted: int,
         "",
         f"{count:,} calls without content, each opened and settled, against a list of the same dataclasses that "
         "`pd.DataFrame` is made of. Medians of interleaved rounds, each in its own process; the list is measured "
-        "once. OpenTelemetry is installed and not set up, which costs a call a part of its time. Quote the ratios: "
-        "on a shared machine single figures cannot be trusted.",
+        "once. OpenTelemetry is installed and not set up, which costs a call a part of its time. Quote the "
+        "ratios: on a shared machine single figures cannot be trusted.",
         "",
         "| bound | measured | limit |  |",
         "| --- | --- | --- | --- |",

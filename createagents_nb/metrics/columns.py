@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING, fields
 from typing import Any, Final, Literal, TypeAlias
 
-__all__ = ["CALLS", "REQUESTS", "STATUSES", "TOOLS", "Columns", "Kind", "as_row", "value"]
+__all__ = ["CALLS", "REQUESTS", "STATUSES", "TOOLS", "Columns", "Kind", "as_row", "required", "value"]
 
 Kind: TypeAlias = Literal["id", "name", "label", "text", "time", "seconds", "rate", "usd", "count"]
 """An empty ``name`` is none, an empty ``text`` is a text; a ``label`` is a name of which there are few."""
@@ -77,6 +78,11 @@ TOOLS: Final[Columns] = {
     "result": "text",
     "error": "text",
 }
+
+
+def required(record: type[Any]) -> frozenset[str]:
+    """The fields that a record must have: where one is a name, it is an empty one when it is unknown."""
+    return frozenset(field.name for field in fields(record) if field.default is MISSING)
 
 
 def as_row(columns: Columns, record: object) -> dict[str, Any]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
 
-from .columns import CALLS, REQUESTS, TOOLS, Columns, Kind, value
+from .columns import CALLS, REQUESTS, TOOLS, Columns, Kind, required, value
 from .packed import as_count, as_number
 from .settled import SettledCall
 
@@ -139,9 +138,9 @@ def _by_call(
     return found
 
 
-def _maker(columns: Columns, record: Callable[..., Any]) -> Callable[[Sequence[Any]], Any]:
+def _maker(columns: Columns, record: type[Any]) -> Callable[[Sequence[Any]], Any]:
     """Makes a record of a row; a name that it must have is an empty one where it is unknown."""
-    needed = {field.name for field in fields(record) if field.default is MISSING}  # type: ignore[arg-type]
+    needed = required(record)
     texts = [column for column, kind in columns.items() if kind in ("id", "name", "label") and column in needed]
 
     def make(row: Sequence[Any]) -> Any:

@@ -92,13 +92,13 @@ class FrameBuilder:
         else:
             data = b"".join(rows.data[index * width : (index + 1) * width] for index in indices)
         packed = np.frombuffer(data, self._layout)
-        ids = packed[rows.id_column].tobytes().hex()
+        ids = packed["call_id"].tobytes().hex()
         names = [ids[at : at + 32] for at in range(0, len(ids), 32)]
         if rows.other_ids:
             names = [rows.other_ids.get(index, name) for index, name in zip(indices, names, strict=True)]
-        columns: dict[str, Any] = {rows.id_column: _strings(names)}
-        microseconds = np.ascontiguousarray(packed[rows.time_column]).view("M8[us]")
-        columns[rows.time_column] = pd.DatetimeIndex(microseconds).tz_localize("UTC").array
+        columns: dict[str, Any] = {"call_id": _strings(names)}
+        microseconds = np.ascontiguousarray(packed["started_at"]).view("M8[us]")
+        columns["started_at"] = pd.DatetimeIndex(microseconds).tz_localize("UTC").array
         for column in rows.label_columns:
             dtype = pd.CategoricalDtype(pd.Index(rows.codes[column].labels, dtype=_STRING))
             columns[column] = _categorical(packed[column].astype("i4"), dtype)

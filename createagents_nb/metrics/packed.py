@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import MISSING, fields
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar
 
-from .columns import Columns, Kind
+from .columns import Columns, Kind, required
 
 __all__ = ["UNKNOWN", "Rows", "as_count", "as_number"]
 
@@ -73,17 +72,16 @@ class Rows(Generic[Record]):
         statuses: the labels of ``status``, in the order of their codes.
     """
 
-    def __init__(self, columns: Columns, make: Callable[..., Record], statuses: Sequence[str]) -> None:
+    def __init__(self, columns: Columns, make: type[Record], statuses: Sequence[str]) -> None:
         self.columns = columns
         self._make = make
         by_kind = {name: [column for column, kind in columns.items() if kind == name] for name in _FORMATS}
         numbers = [column for column, kind in columns.items() if kind in _NUMBERS]
-        self.id_column, self.time_column = "call_id", "started_at"
         self.label_columns, self.number_columns, self.count_columns = by_kind["label"], numbers, by_kind["count"]
         self.text_columns = [column for column, kind in columns.items() if kind in _TEXTS]
         self.packed_columns = [
-            self.id_column,
-            self.time_column,
+            "call_id",
+            "started_at",
             *self.label_columns,
             *self.number_columns,
             *self.count_columns,
@@ -108,8 +106,7 @@ class Rows(Generic[Record]):
         self._no_texts: tuple[str | None, ...] = (None,) * len(self.text_columns)
         self._coded: dict[tuple[Any, ...], bytes] = {}
         """The labels of a record and their part of the row: most records have the same as one before."""
-        # A name that a record must have is an empty one where it is unknown.
-        needed = {field.name for field in fields(make) if field.default is MISSING}  # type: ignore[arg-type]
+        needed = required(make)
         self._no_label = {column: "" if column in needed else None for column in self.label_columns}
 
     def __len__(self) -> int:
@@ -186,7 +183,7 @@ class Rows(Generic[Record]):
         self.strange[index] = record
         return self.row.pack(
             packed_id,
-            *fitting(_microseconds, UNKNOWN, [self.time_column]),
+            *fitting(_microseconds, UNKNOWN, ["started_at"]),
             *(self.codes[column][_hashable(getattr(record, column, None))] for column in self.label_columns),
             *fitting(as_number, math.nan, self.number_columns),
             *fitting(as_count, UNKNOWN, self.count_columns),
@@ -198,8 +195,8 @@ class Rows(Generic[Record]):
             return self.strange[index]
         unpacked = self.row.unpack_from(self.data, index * self.row.size)
         known = dict(zip(self.packed_columns, unpacked, strict=True))
-        known[self.id_column] = known[self.id_column].hex()
-        known[self.time_column] = EPOCH + timedelta(microseconds=known[self.time_column])
+        known["call_id"] = known["call_id"].hex()
+        known["started_at"] = EPOCH + timedelta(microseconds=known["started_at"])
         for column in self.label_columns:
             code = known[column]
             known[column] = self.codes[column].labels[code] if code >= 0 else self._no_label[column]

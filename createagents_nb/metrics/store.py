@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from .columns import Columns
@@ -36,7 +36,7 @@ class Table(Generic[Record]):
         statuses: what a status may be.
     """
 
-    def __init__(self, columns: Columns, make: Callable[..., Record], statuses: Sequence[str]) -> None:
+    def __init__(self, columns: Columns, make: type[Record], statuses: Sequence[str]) -> None:
         self._rows = Rows(columns, make, statuses)
         self._size = 0
         self._arrived: deque[tuple[Hashable, Record]] = deque()

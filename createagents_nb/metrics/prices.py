@@ -6,6 +6,7 @@ import ipaddress
 import math
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 
 from createagents_nb.agent.call_record import RequestRecord
 from createagents_nb.errors import ConfigurationError
@@ -59,7 +60,7 @@ class Prices:
 
     def prepare(self, record: RequestRecord) -> None:
         """A request is sent: when it has ended its price may be asked for, and reading them all takes a while."""
-        if _may_be_published(record) and not _loading.is_set():
+        if not _loading.is_set() and _may_be_published(record):
             _loading.set()
             threading.Thread(target=load_published, name="createagents-nb prices", daemon=True).start()
 
@@ -121,8 +122,12 @@ def load_published() -> None:
 
 def _may_be_published(record: RequestRecord) -> bool:
     """A server of one's own has no published price, and its model may have the name of one that has."""
-    server = record.server
-    if not server or "." not in server or record.provider in ("demo", "ollama"):
+    return record.provider not in ("demo", "ollama") and _is_public(record.server or "")
+
+
+@lru_cache(maxsize=64)
+def _is_public(server: str) -> bool:
+    if "." not in server:
         return False
     try:
         ipaddress.ip_address(server)

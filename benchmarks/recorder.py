@@ -26,12 +26,17 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-BATCH = 1_000
+BATCH = 100
 NEW = 100
+AGENTS = [f"agent-{number}" for number in range(5)]
+MODELS = [f"model-{number}" for number in range(3)]
 
 
 def calls(count: int) -> Iterator[list[tuple[Any, Any]]]:
-    """Calls as an agent records them, opened and settled, without content, in batches."""
+    """Calls as an agent records them, opened and settled, without content, in batches.
+
+    A record is made just before it is recorded, so that a batch is small enough to be at hand still.
+    """
     from createagents_nb.agent.call_record import CallRecord
 
     numbers = random.Random(7)
@@ -42,9 +47,9 @@ def calls(count: int) -> Iterator[list[tuple[Any, Any]]]:
             opened = CallRecord(
                 call_id=numbers.randbytes(16).hex(),
                 started_at=started + timedelta(seconds=number),
-                agent=f"agent-{number % 5}",
+                agent=AGENTS[number % len(AGENTS)],
                 provider="openai",
-                model=f"model-{number % 3}",
+                model=MODELS[number % len(MODELS)],
                 status="running",
                 cell_id=f"cell-{number // 1_000}",
                 execution_count=number // 1_000,
@@ -69,11 +74,12 @@ def fill(put: Callable[[Any, Any], None], count: int) -> float:
     """CPU per call, in µs."""
     spent = 0.0
     for batch in calls(count):
-        gc.collect()
+        gc.disable()  # what making the batches leaves is not the recorder's
         before = time.thread_time()
         for opened, settled in batch:
             put(opened, settled)
         spent += time.thread_time() - before
+        gc.enable()
     return spent / count * 1e6
 
 
@@ -82,7 +88,8 @@ def grown(work: Callable[[], float]) -> tuple[float, int]:
 
     process = psutil.Process()
     for _ in calls(BATCH):  # what the batches themselves take
-        gc.collect()
+        pass
+    gc.collect()
     before = process.memory_info().rss
     result = work()
     gc.collect()
@@ -183,8 +190,7 @@ def report(found: dict[str, list[dict[str, float]]], count: int, persisted: int,
         "",
         f"{count:,} calls without content, each opened and settled, against a list of the same dataclasses that "
         "`pd.DataFrame` is made of. Medians of interleaved rounds, each in its own process; the list is measured "
-        "once. OpenTelemetry is installed and not set up, which costs a call a part of its time. Quote the "
-        "ratios: on a shared machine single figures cannot be trusted.",
+        "once. Quote the ratios: on a shared machine single figures cannot be trusted.",
         "",
         "| bound | measured | limit |  |",
         "| --- | --- | --- | --- |",

@@ -127,7 +127,7 @@ def test_an_interrupt_while_rows_are_packed_loses_and_doubles_nothing(
         kept.put(call(number, latency_s=float(number)), number)
     kept.put(call(8, status="running"), 8)
     with monkeypatch.context() as patch:
-        for name in ("truncate", "extend", "replace", "_packed", "_code"):
+        for name in ("truncate", "extend", "replace", "_packed", "_packed_alone"):
             patch.setattr(Rows, name, interrupted(getattr(Rows, name)))
         with suppress(_Interrupted):
             kept.records()

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from .columns import Columns, Kind, required
 
@@ -33,9 +33,10 @@ _FORMATS: Final[dict[Kind, str]] = {
     "usd": "d",
     "count": "q",
 }
-_MOST_CODED: Final = 10_000
 _NUMBERS: Final = frozenset({"seconds", "rate", "usd"})
 _TEXTS: Final = frozenset({"name", "text"})
+_MISFITS: Final = (struct.error, AttributeError, TypeError, ValueError, OverflowError)
+_Texts: TypeAlias = tuple[str | None, ...]
 
 
 class _Codes(dict[Any, int]):
@@ -87,25 +88,17 @@ class Rows(Generic[Record]):
             *self.count_columns,
         ]
         self.codes = {column: _Codes(statuses if column == "status" else ()) for column in self.label_columns}
-        self.texts: list[tuple[str | None, ...]] = []
+        self.texts: list[_Texts] = []
         """Of each row, in the order of ``text_columns``."""
         self.data = bytearray()
         self.formats = [_FORMATS[columns[column]] for column in self.packed_columns]
         self.row = struct.Struct("<" + "".join(self.formats))
-        # The same in parts: that of the labels is there already, as a rule.
-        self._head = struct.Struct("<16sq")
-        self._codes = struct.Struct(f"<{len(self.label_columns)}i")
-        self._floats = struct.Struct(f"<{len(self.number_columns)}d")
-        self._integers = struct.Struct(f"<{len(self.count_columns)}q")
         self.strange: dict[int, Record] = {}
         """Records that do not fit into a row as they are: it holds what of them does."""
         self.other_ids: dict[int, str] = {}
         """Ids that are not 32 hexadecimal digits."""
-        self._labels, self._numbers = _getter(self.label_columns), _getter(self.number_columns)
-        self._counts, self._texts = _getter(self.count_columns), _getter(self.text_columns)
-        self._no_texts: tuple[str | None, ...] = (None,) * len(self.text_columns)
-        self._coded: dict[tuple[Any, ...], bytes] = {}
-        """The labels of a record and their part of the row: most records have the same as one before."""
+        self._fields = attrgetter(*self.packed_columns, *self.text_columns)
+        self._no_texts: _Texts = (None,) * len(self.text_columns)
         needed = required(make)
         self._no_label = {column: "" if column in needed else None for column in self.label_columns}
 
@@ -120,51 +113,62 @@ class Rows(Generic[Record]):
         del self.data[size * self.row.size :]
         del self.texts[size:]
 
-    def extend(self, records: Iterable[Record]) -> None:
+    def extend(self, records: Sequence[Record]) -> None:
         """Put ``records`` behind the rows that are there."""
-        index = len(self)
-        append, no_texts, get_texts = self.texts.append, self._no_texts, self._texts
-        for record in records:
-            self.data += self._packed(index, record)
-            texts = get_texts(record)
-            append(no_texts if texts == no_texts else texts)  # one for all that have none
-            index += 1
+        if not records:
+            return
+        try:
+            rows, texts = self._packed(records)
+        except _MISFITS:  # one of them
+            first = len(self)
+            parts = [self._packed_alone(first + at, record) for at, record in enumerate(records)]
+            rows, texts = b"".join(row for row, _ in parts), [its for _, its in parts]
+        self.data += rows
+        self.texts += texts
 
     def replace(self, index: int, record: Record) -> None:
         """Make ``record`` the row ``index``, which is there."""
         self.strange.pop(index, None)
         self.other_ids.pop(index, None)
-        self.data[index * self.row.size : (index + 1) * self.row.size] = self._packed(index, record)
-        self.texts[index] = self._texts(record)
+        width = self.row.size
+        self.data[index * width : (index + 1) * width], self.texts[index] = self._packed_alone(index, record)
 
-    def _packed(self, index: int, record: Any) -> bytes:
+    def _packed(self, records: Sequence[Record]) -> tuple[bytes, list[_Texts]]:
+        """Column by column, which takes half the time of record by record.
+
+        Raises:
+            _MISFITS: one of them does not fit into a row as it is.
+        """
+        fields = list(zip(*map(self._fields, records), strict=True))
+        names, times = fields[0], fields[1]
+        joined = "".join(names)
+        ids = bytes.fromhex(joined)
+        # Others than 32 small hexadecimal digits would come back changed.
+        if len(ids) != 16 * len(names) or not joined.islower() or set(map(len, names)) != {32}:
+            raise ValueError
+        columns: list[Iterable[Any]] = [
+            [ids[at : at + 16] for at in range(0, len(ids), 16)],
+            [(time - EPOCH) // _MICROSECOND for time in times],
+        ]
+        at = len(columns)
+        for table in self.codes.values():
+            columns.append(map(table.__getitem__, fields[at]))
+            at += 1
+        for kind, unknown in ((self.number_columns, math.nan), (self.count_columns, UNKNOWN)):
+            for _ in kind:
+                columns.append([unknown if known is None else known for known in fields[at]])
+                at += 1
+        no_texts = self._no_texts  # one for all that have none
+        texts = [no_texts if its == no_texts else its for its in zip(*fields[at:], strict=True)]
+        return b"".join(map(self.row.pack, *columns)), texts
+
+    def _packed_alone(self, index: int, record: Record) -> tuple[bytes, _Texts]:
         try:
-            labels = self._labels(record)
-            codes = self._coded.get(labels) or self._code(labels)
-            name = record.call_id
-            packed_id = bytes.fromhex(name)
-            if len(name) != 32 or len(packed_id) != 16 or not name.islower():  # others would come back changed
-                raise ValueError
-            since = record.started_at - EPOCH
-            return b"".join(
-                (
-                    self._head.pack(
-                        packed_id, (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-                    ),
-                    codes,
-                    self._floats.pack(*[math.nan if known is None else known for known in self._numbers(record)]),
-                    self._integers.pack(*[UNKNOWN if known is None else known for known in self._counts(record)]),
-                )
-            )
-        except (struct.error, AttributeError, TypeError, ValueError, OverflowError):
-            return self._packed_as_far_as_it_fits(index, record)
-
-    def _code(self, labels: tuple[Any, ...]) -> bytes:
-        codes = self._codes.pack(*(table[label] for table, label in zip(self.codes.values(), labels, strict=True)))
-        if len(self._coded) >= _MOST_CODED:
-            self._coded.clear()
-        self._coded[labels] = codes
-        return codes
+            row, (texts,) = self._packed([record])
+        except _MISFITS:
+            texts = tuple(getattr(record, column) for column in self.text_columns)
+            return self._packed_as_far_as_it_fits(index, record), texts
+        return row, texts
 
     def _packed_as_far_as_it_fits(self, index: int, record: Any) -> bytes:
         """For records that are not as they should be, and ids that are no 32 hexadecimal digits."""
@@ -206,13 +210,6 @@ class Rows(Generic[Record]):
             known[column] = None if known[column] == UNKNOWN else known[column]
         known |= zip(self.text_columns, self.texts[index], strict=True)
         return self._make(**known)
-
-
-def _getter(columns: Sequence[str]) -> Callable[[object], tuple[Any, ...]]:
-    if len(columns) == 1:
-        (only,) = columns
-        return lambda record: (getattr(record, only),)
-    return attrgetter(*columns)
 
 
 def _hashable(label: Any) -> Any:

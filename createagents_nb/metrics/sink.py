@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import wraps
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from createagents_nb.agent.call_record import (
@@ -142,20 +142,8 @@ class RecorderSink:
             if not self._record_content:
                 self._private.add(record.call_id)
             self._calls.put(kept_call(record, self.keep), record.call_id)
-            if not self._is_traced:
-                self._trace()
         except Exception as error:
             _log.warning("call_opened: not recorded: %r", error)
-
-    def _trace(self) -> None:
-        """Where OpenTelemetry is installed, it is told of all calls."""
-        self._is_traced = True
-        if find_spec("opentelemetry") is not None:
-            from .telemetry import make_telemetry
-
-            telemetry = make_telemetry()
-            if telemetry is not None:
-                self._followers.append(telemetry)
 
     def call_settled(self, record: CallRecord) -> None:
         """A call has ended, however it ended; its running row is replaced."""
@@ -169,10 +157,19 @@ class RecorderSink:
             self._private.discard(call_id)
             if self._metrics_list is not None:
                 self._metrics_list.append(as_row(CALLS, record))
+            if not self._is_traced and sys.modules.get("opentelemetry") is not None:
+                self._trace()
             if self._followers:
                 self._tell(record, parts)
         except Exception as error:
             _log.warning("call_settled: not recorded: %r", error)
+
+    def _trace(self) -> None:
+        """OpenTelemetry is told of all calls from when something has imported it: who sets it up has."""
+        self._is_traced = True
+        from .telemetry import Telemetry
+
+        self._followers.append(Telemetry())
 
     def _tell(self, record: CallRecord, parts: Sequence[RequestRecord | ToolRecord]) -> None:
         settled = SettledCall(

@@ -20,7 +20,6 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram, MeterProvider
     from opentelemetry.trace import Span, SpanKind, Tracer, TracerProvider
 
-__all__ = ["Telemetry", "make_telemetry"]
+__all__ = ["Telemetry"]
 
 _log = LoggingConfig.get_logger(__name__)
 
@@ -118,14 +117,6 @@ _EXECUTED: Final[dict[str, _Reading]] = {
 
 # What a tool's error may begin with and still be no content: the name of an exception.
 _EXCEPTION = re.compile(r"([A-Za-z_]\w{0,60}(?:Error|Exception))(?::|$)", re.ASCII)
-
-
-def make_telemetry() -> Telemetry | None:
-    """What reports calls to OpenTelemetry; None where ``opentelemetry`` is not installed. Never raises."""
-    try:
-        return Telemetry() if find_spec("opentelemetry") is not None else None
-    except (ImportError, ValueError):  # of a finder, or of a module without a spec
-        return None
 
 
 class Telemetry:

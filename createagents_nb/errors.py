@@ -26,6 +26,7 @@
     │       ├── EmptyReplyError
     │       └── IncompleteReplyError         the stream was cut before it was finished
     ├── BudgetExceededError                  what the recorder may spend is spent
+    ├── WorkerError                          a Dask worker was lost, or could not do its part
     ├── RecorderFileError                    a file of recorded calls that cannot be read
     ├── BridgeError (RuntimeError)           synchronous code cannot wait here
     └── TurnStopped                          the user pressed stop while a cell was waiting
@@ -67,6 +68,7 @@ __all__ = [
     "UnknownProviderError",
     "UnknownToolError",
     "UnsupportedConfigError",
+    "WorkerError",
 ]
 
 
@@ -80,7 +82,7 @@ class CreateAgentsError(Exception):
     def _render_traceback_(self) -> list[str]:
         # IPython asks for this before it prints a traceback: a notebook user needs the sentence,
         # not the frames. `%tb` still has them.
-        return [f"\x1b[31m{type(self).__name__}\x1b[39m: {self}"]
+        return [f"\x1b[31m{type(self).__name__}\x1b[39m: {self}", *getattr(self, "__notes__", ())]
 
 
 class ConfigurationError(CreateAgentsError, ValueError):
@@ -137,7 +139,10 @@ class ProviderError(CreateAgentsError):
     Attributes:
         provider: name of the provider, such as ``"openai"``.
         status_code: HTTP status, or None when there was no HTTP answer.
+        retry_after_s: how long the server asks to wait, in seconds; None where it does not say.
     """
+
+    retry_after_s: float | None = None
 
     def __init__(self, message: str, *, provider: str | None = None, status_code: int | None = None) -> None:
         super().__init__(message)
@@ -191,6 +196,10 @@ class IncompleteReplyError(ProtocolError):
 
 class BudgetExceededError(CreateAgentsError):
     """The recorder's budget is spent; the request was not sent."""
+
+
+class WorkerError(CreateAgentsError):
+    """A Dask worker was lost with its rows, or could not run them."""
 
 
 class RecorderFileError(CreateAgentsError):

@@ -28,6 +28,7 @@ from createagents_nb.metrics import MetricsRecorder
 from createagents_nb.providers import clients
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
+from createagents_nb.providers.openai_endpoint import SdkEndpoint
 from createagents_nb.providers.openai_errors import translated
 
 Adapter = OpenAIChatAdapter | OllamaChatAdapter
@@ -284,7 +285,7 @@ async def test_an_exception_of_the_sdk_comes_out_as_ours(name: str) -> None:
         raised.status_code, raised.body = status, None  # type: ignore[attr-defined]
     async with openai.AsyncOpenAI(base_url="http://127.0.0.1:1/v1", api_key="key-1234") as client:
         with pytest.raises(ProviderError) as caught:
-            async with translated(client, "m"):
+            async with translated(SdkEndpoint(client), "m"):
                 raise raised
     assert type(caught.value) is EXPECTED[name]
     assert caught.value.__cause__ is raised
@@ -296,7 +297,7 @@ async def test_what_is_no_error_of_a_provider_passes_through() -> None:
     async with openai.AsyncOpenAI(base_url="http://127.0.0.1:1/v1", api_key="key-1234") as client:
         for raised in (asyncio.CancelledError(), KeyError("a bug"), errors.ConfigurationError("wrong")):
             with pytest.raises(type(raised)) as caught:
-                async with translated(client, "m"):
+                async with translated(SdkEndpoint(client), "m"):
                     raise raised
             assert caught.value is raised
 
@@ -369,8 +370,8 @@ async def test_the_measure_sees_what_the_sdks_own_streams_do(server: ScriptedSer
 
 
 async def pool_of(adapter: Adapter) -> Any:
-    client = await adapter._client()
-    return client._client._transport if isinstance(adapter, OllamaChatAdapter) else client._client
+    endpoint: Any = await adapter._endpoint()
+    return endpoint._straight
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -407,7 +408,7 @@ def test_a_pool_is_closed_with_its_event_loop(server: ScriptedServer) -> None:
 
 @pytest.mark.asyncio
 async def test_one_tls_context_serves_all() -> None:
-    await clients.load("openai")
+    await clients.load("httpx2")
     assert clients.tls_context() is clients.tls_context()
 
 

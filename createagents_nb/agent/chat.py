@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from contextlib import aclosing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -172,7 +172,8 @@ class _Turn:
         )
         if self.sink is not None:
             self.sink.request_opened(record)
-        record = replace(record, status="cancelled")
+        status: CallStatus = "cancelled"
+        failure: Exception | None = None
         started = time.perf_counter()
         calls: list[ToolCallRequested] = []
         ids: set[str] = set()
@@ -195,13 +196,13 @@ class _Turn:
                     elif isinstance(event, RoundEnded):
                         end = event
                     feed(event)
-            record = replace(record, status="ok")
+            status = "ok"
         except Exception as error:
-            record = replace(record, status="error", error_type=type(error).__name__, error=redact(str(error)))
+            status, failure = "error", error
             raise
         finally:
             # An interrupted reply has no end that tells when it began.
-            self._settle_request(record, started, end.first_output_at or first, end)
+            self._settle_request(record, status, failure, started, end.first_output_at or first, end)
         return calls
 
     async def _run_tools(self, calls: list[ToolCallRequested], number: int) -> list[Message]:
@@ -259,21 +260,41 @@ class _Turn:
             if self.sink is not None:
                 self.sink.tool_settled(record)
 
-    def _settle_request(self, record: RequestRecord, started: float, first: float | None, end: RoundEnded) -> None:
+    def _settle_request(
+        self,
+        opened: RequestRecord,
+        status: CallStatus,
+        failure: Exception | None,
+        started: float,
+        first: float | None,
+        end: RoundEnded,
+    ) -> None:
         now = time.perf_counter()
         usage = end.usage.checked()
         record = replace(
-            record,
+            opened,
+            status=status,
             response_model=end.model,
             finish_reason=end.finish_reason,
             latency_s=now - started,
             ttft_s=first - started if first is not None else None,
             tokens_per_s=_rate(usage.output_tokens, end.generation_s),
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            cost_usd=usage.cost_usd,
+            load_s=usage.load_s,
+            prompt_eval_s=usage.prompt_eval_s,
+            eval_s=usage.eval_s,
             retries=end.retries,
-            **asdict(usage),
+            error_type=None if failure is None else type(failure).__name__,
+            error=None if failure is None else redact(str(failure)),
         )
         if record.cost_usd is None and self.sink is not None:
-            record = replace(record, cost_usd=self.sink.cost_usd(record))
+            cost_usd = self.sink.cost_usd(record)
+            if cost_usd is not None:
+                record = replace(record, cost_usd=cost_usd)
         if record.tokens_per_s is not None:
             self.generated += usage.output_tokens or 0
             self.generation_s += end.generation_s or 0.0

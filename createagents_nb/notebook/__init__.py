@@ -28,7 +28,7 @@ def load(shell: InteractiveShell) -> None:
     cell_hooks.install(shell)
     display.install()
     if getattr(shell, "kernel", None) is not None:
-        # The SDK takes a second or so to import: while the user types, not in the first answer.
+        # What a first answer needs takes a second or so to import: while the user types, not in the answer.
         loop = asyncio.get_running_loop() if has_page(shell) else None
         threading.Thread(target=_warm_up, args=(loop,), name="createagents-nb-warm-up", daemon=True).start()
 
@@ -46,8 +46,11 @@ def unload(shell: InteractiveShell) -> None:
 def _warm_up(loop: asyncio.AbstractEventLoop | None) -> None:
     """Import what a first answer needs; ``loop`` is the kernel's where there is a page to be made ready, too."""
     ours = ("commands", "views", "live_view")
-    theirs = ("openai", "aiohttp", "markdown_it", "pygments.lexers")
-    for module in (*(f"{__name__}.{name}" for name in ours), *theirs):
+    providers = ("openai_adapter", "straight")
+    theirs = ("markdown_it", "pygments.lexers")
+    package = __name__.rpartition(".")[0]
+    ways = (f"{package}.providers.{name}" for name in providers)
+    for module in (*(f"{__name__}.{name}" for name in ours), *ways, *theirs):
         importlib.import_module(module)
     if loop is not None:
         live_view = importlib.import_module(f"{__name__}.live_view")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import hashlib
 import importlib
 import ssl
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from .straight import Straight
 
 __all__ = [
     "CONNECT_TIMEOUT_S",
@@ -21,9 +25,12 @@ __all__ = [
     "checked_address",
     "checked_key",
     "endpoint_of",
+    "fingerprint",
     "forget_closed_loops",
+    "has_proxy",
     "load",
     "shared",
+    "straight",
     "tls_context",
 ]
 
@@ -92,13 +99,25 @@ async def load(*modules: str) -> None:
 def _load(modules: tuple[str, ...]) -> None:
     for module in modules:
         importlib.import_module(module)
-    tls_context()
 
 
 def forget_closed_loops(clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any]) -> None:
     """A client holds its loop, so a weak key alone never goes."""
     for loop in [known for known in clients if known.is_closed()]:
         del clients[loop]
+
+
+def fingerprint(key: str | None) -> bytes:
+    """What tells keys apart and is no key."""
+    return hashlib.sha256((key or "").encode()).digest()
+
+
+def has_proxy(base_url: str) -> bool:
+    """Whether the environment, or the system's settings, put a proxy before this address."""
+    from urllib.request import getproxies, proxy_bypass  # slow to import, and aiohttp does it anyway
+
+    parts = urlsplit(base_url)
+    return bool(getproxies().keys() & {parts.scheme, "all"}) and not proxy_bypass(parts.hostname or "")
 
 
 async def shared(key: Hashable, build: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> T:
@@ -115,6 +134,16 @@ async def shared(key: Hashable, build: Callable[[], T], close: Callable[[T], Awa
         pool[key] = client, keeper
         await keeper.asend(None)
     return cast(T, pool[key][0])
+
+
+async def straight(base_url: str) -> Straight:
+    """The way over aiohttp to this server, shared by all who ask it."""
+    await load("aiohttp", f"{__package__}.straight")
+    if base_url.startswith("https"):
+        await asyncio.to_thread(tls_context)
+    from .straight import Straight
+
+    return await shared(("aiohttp", base_url), lambda: Straight(base_url), lambda opened: opened.aclose())
 
 
 async def _keep(

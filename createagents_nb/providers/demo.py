@@ -27,7 +27,7 @@ class DemoChatAdapter(OpenAIChatAdapter):
             api_key="demo", base_url="http://127.0.0.1/v1", timeout_s=timeout_s, max_retries=max_retries
         )
 
-    async def _endpoint(self) -> str:
+    async def _address(self) -> str:
         # Its imports and its thread take some tenths of a second: not on the loop.
         server = await asyncio.to_thread(demo.start)
         return server.openai_url

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from ..errors import (
@@ -19,7 +22,7 @@ from ..errors import (
 )
 from ..logging_config import redact
 
-__all__ = ["is_unknown_model", "model_not_found", "said", "status_error"]
+__all__ = ["is_unknown_model", "model_not_found", "retry_after_s", "said", "status_error"]
 
 _CONTEXT = re.compile(
     r"(?i)context_length_exceeded|exceed_context_size|context (?:length|size|window)|prompt is too long"
@@ -68,6 +71,7 @@ def status_error(
     url: str,
     key_hint: str,
     secret: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> ProviderError:
     """The error for an HTTP status and its body (or for an error object inside a stream: ``status`` None).
 
@@ -75,6 +79,7 @@ def status_error(
         provider: as it stands in the record; ``label`` is how the text calls it.
         key_hint: the way out where the key is refused.
         secret: the key in use; it is never repeated.
+        headers: of the answer, in which it may say how long to wait.
     """
     message = redact(said(body), secret) or "no explanation"
     if isinstance(body, bytes):
@@ -107,7 +112,23 @@ def status_error(
     else:
         words = f"{status}: {message}" if status else message
         kind, text = ServerError, f"{label} failed ({words}). Try again"
-    return kind(text, provider=provider, status_code=status)
+    error = kind(text, provider=provider, status_code=status)
+    error.retry_after_s = retry_after_s(headers or {})
+    return error
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """How long a server asks to wait, in seconds: ``retry-after-ms``, or ``retry-after`` (seconds or a date)."""
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * unit_s
+        except ValueError:
+            continue
+        return max(0.0, seconds) if math.isfinite(seconds) else None
+    try:
+        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def is_unknown_model(body: Any) -> bool:

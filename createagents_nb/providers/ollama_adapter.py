@@ -15,6 +15,7 @@ from ..agent.events import Event
 from ..agent.repository import ChatRepository, ChatRequest
 from ..errors import ConfigurationError, ProviderError
 from . import clients
+from .ollama_endpoint import Endpoint, SdkEndpoint, StraightEndpoint, base_url_of
 from .ollama_errors import list_models
 from .ollama_handlers import OllamaHandler, OllamaStreamHandler
 from .ollama_request import UNSUPPORTED, build_body
@@ -22,10 +23,12 @@ from .ollama_request import UNSUPPORTED, build_body
 __all__ = ["OllamaChatAdapter"]
 
 _TRY_AGAIN = frozenset({408, 409, 429, 502, 503, 504})
+_LONGEST_WAIT_S = 120.0
+"""A server that asks for more is not asked again; the same as in the openai SDK."""
 
 
 class OllamaChatAdapter(ChatRepository):
-    """``POST /api/chat`` over the ollama SDK's client.
+    """``POST /api/chat``.
 
     Args:
         base_url: default ``OLLAMA_HOST``, else ``http://127.0.0.1:11434``.
@@ -59,16 +62,16 @@ class OllamaChatAdapter(ChatRepository):
         self._api_key = clients.checked_key(api_key or os.environ.get("OLLAMA_API_KEY"))
         self._timeout_s, self._max_retries = timeout_s, max_retries
         self._own_client = client
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self._endpoints: WeakKeyDictionary[asyncio.AbstractEventLoop, Endpoint] = WeakKeyDictionary()
 
     async def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        client = await self._client()
+        endpoint = await self._endpoint()
         body = build_body(request)
         handler = OllamaStreamHandler() if body["stream"] else OllamaHandler()
         for attempt in range(self._max_retries + 1):
             begun = False
             try:
-                async with aclosing(handler.events(client, body, retries=attempt)) as events:
+                async with aclosing(handler.events(endpoint, body, retries=attempt)) as events:
                     async for event in events:
                         begun = True
                         yield event
@@ -76,43 +79,54 @@ class OllamaChatAdapter(ChatRepository):
             except ProviderError as error:
                 if begun or attempt == self._max_retries or error.status_code not in _TRY_AGAIN:
                     raise
-                await asyncio.sleep(min(0.5 * 2**attempt, 8.0) * random.uniform(0.75, 1.0))
+                wait_s = error.retry_after_s or min(0.5 * 2**attempt, 8.0) * random.uniform(0.75, 1.0)
+                if wait_s > _LONGEST_WAIT_S:
+                    raise
+                await asyncio.sleep(wait_s)
 
     async def models(self) -> list[str]:
-        return await list_models(await self._client())
+        return await list_models(await self._endpoint())
 
-    async def _client(self) -> Any:
+    async def _endpoint(self) -> Endpoint:
         if self._own_client is not None:
-            return self._own_client
+            return SdkEndpoint(self._own_client)
         loop = asyncio.get_running_loop()
-        clients.forget_closed_loops(self._clients)
-        client = self._clients.get(loop)
-        if client is None:
-            await clients.load("ollama", "httpx_aiohttp", "httpx2")
-            import httpx
-            import httpx_aiohttp
-            import ollama
+        clients.forget_closed_loops(self._endpoints)
+        endpoint = self._endpoints.get(loop)
+        if endpoint is None:
+            base_url = base_url_of(self._base_url)
+            endpoint = await (self._sdk() if clients.has_proxy(base_url) else self._straight(base_url))
+            self._endpoints[loop] = endpoint
+        return endpoint
 
-            # The default transport costs several times as much per token.
-            transport = await clients.shared(
-                ("ollama", self._base_url),
-                lambda: httpx_aiohttp.AiohttpTransport(
-                    verify=clients.tls_context(),
-                    limits=httpx.Limits(max_connections=0, keepalive_expiry=clients.KEEPALIVE_S),
-                ),
-                lambda opened: opened.aclose(),
-            )
-            client = ollama.AsyncClient(
+    async def _straight(self, base_url: str) -> Endpoint:
+        straight = await clients.straight(base_url)
+        return StraightEndpoint(straight, base_url, self._api_key, timeout_s=self._timeout_s)
+
+    async def _sdk(self) -> Endpoint:
+        await clients.load("ollama", "httpx2")
+        import httpx
+        import ollama
+
+        client = await clients.shared(
+            ("ollama", self._base_url, clients.fingerprint(self._api_key), self._timeout_s),
+            lambda: ollama.AsyncClient(
                 host=self._base_url,
                 headers={"Authorization": f"Bearer {self._api_key}"} if self._api_key else None,
                 timeout=httpx.Timeout(self._timeout_s, connect=min(self._timeout_s, clients.CONNECT_TIMEOUT_S)),
-                transport=transport,
-            )
-            self._clients[loop] = client
-        return client
+                limits=httpx.Limits(max_connections=None, keepalive_expiry=clients.KEEPALIVE_S),
+                verify=clients.tls_context(),
+            ),
+            _closed,
+        )
+        return SdkEndpoint(client)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({clients.endpoint_of(self._base_url)})"
+
+
+async def _closed(client: Any) -> None:
+    await client.close()
 
 
 def _checked(host: str) -> str:

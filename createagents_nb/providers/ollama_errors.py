@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -18,9 +18,10 @@ from ..errors import (
     ProviderTimeoutError,
 )
 from .http_errors import is_unknown_model, model_not_found, status_error
-from .transport import what_broke
+from .ollama_endpoint import Endpoint
+from .transport import what_broke, what_failed
 
-__all__ = ["http_client", "list_models", "translated"]
+__all__ = ["list_models", "translated"]
 
 
 _CONNECTION: dict[str, tuple[type[ProviderConnectionError], str]] = {
@@ -38,7 +39,9 @@ _CONNECTION: dict[str, tuple[type[ProviderConnectionError], str]] = {
 
 
 class _OnError(Protocol):
-    def __call__(self, body: Any, status: int | None = None) -> ProviderError: ...
+    def __call__(
+        self, body: Any, status: int | None = None, headers: Mapping[str, str] | None = None
+    ) -> ProviderError: ...
 
 
 class _Tag(msgspec.Struct):
@@ -49,22 +52,12 @@ class _Tags(msgspec.Struct):
     models: list[_Tag]
 
 
-def http_client(client: Any) -> Any:
-    """The httpx client inside an ``ollama.AsyncClient``: the SDK has no public way to the bytes of a reply."""
-    return client._client
-
-
 @asynccontextmanager
-async def translated(client: Any, model: str | None) -> AsyncGenerator[_OnError, None]:
+async def translated(endpoint: Endpoint, model: str | None) -> AsyncGenerator[_OnError, None]:
     """Errors raised inside come out as ours, the original chained. Gives a maker for errors in an answer."""
-    import aiohttp
-    import httpx
+    url, secret = endpoint.url, endpoint.secret
 
-    http = http_client(client)
-    url = str(http.base_url).rstrip("/")
-    secret = http.headers.get("authorization", "").removeprefix("Bearer ")
-
-    def from_body(body: Any, status: int | None = None) -> ProviderError:
+    def from_body(body: Any, status: int | None = None, headers: Mapping[str, str] | None = None) -> ProviderError:
         if status == 404 and model is not None and is_unknown_model(body):
             return _no_model(model, [], url)
         return status_error(
@@ -74,6 +67,7 @@ async def translated(client: Any, model: str | None) -> AsyncGenerator[_OnError,
             label="Ollama",
             url=url,
             secret=secret,
+            headers=headers,
             key_hint="Set OLLAMA_API_KEY, or pass api_key=…",
         )
 
@@ -82,17 +76,20 @@ async def translated(client: Any, model: str | None) -> AsyncGenerator[_OnError,
     except ModelNotFoundError as error:
         if model is None:
             raise
-        raise _no_model(model, await _names(client), url) from error
+        raise _no_model(model, await _names(endpoint), url) from error
     except ProviderError as error:
         error.provider = error.provider or "ollama"
         raise
     except CreateAgentsError:
         raise
-    except httpx.TransportError as error:
-        kind, text = _CONNECTION[what_broke(error)]
-        raise kind(text.format(url=url), provider="ollama") from error
-    except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError) as error:
-        raise ProtocolError(f"Ollama: {error}", provider="ollama") from error
+    except Exception as error:
+        kind = what_failed(error)
+        if kind is None:
+            raise
+        if kind == "protocol":
+            raise ProtocolError(f"Ollama: {error}", provider="ollama") from error
+        ours, text = _CONNECTION[what_broke(error)]
+        raise ours(text.format(url=url), provider="ollama") from error
 
 
 def _no_model(model: str, names: list[str], url: str) -> ModelNotFoundError:
@@ -100,21 +97,21 @@ def _no_model(model: str, names: list[str], url: str) -> ModelNotFoundError:
     return model_not_found(model, names, provider="ollama", label="Ollama", url=url, hint=hint)
 
 
-async def list_models(client: Any) -> list[str]:
+async def list_models(endpoint: Endpoint) -> list[str]:
     """Names of the models the server lists, sorted; errors translated."""
-    async with translated(client, None) as on_error:
-        reply = await http_client(client).get("/api/tags")
-        if reply.status_code != 200:
-            raise on_error(reply.content, reply.status_code)
+    async with translated(endpoint, None) as on_error, endpoint.request("GET", "/api/tags") as reply:
+        body = await reply.read()
+        if reply.status != 200:
+            raise on_error(body, reply.status, reply.headers)
         try:
-            return sorted(tag.name for tag in msgspec.json.decode(reply.content, type=_Tags).models)
+            return sorted(tag.name for tag in msgspec.json.decode(body, type=_Tags).models)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ProtocolError(f"This does not look like Ollama: {error}", provider="ollama") from error
 
 
-async def _names(client: Any) -> list[str]:
+async def _names(endpoint: Endpoint) -> list[str]:
     try:
         async with asyncio.timeout(5):
-            return await list_models(client)
+            return await list_models(endpoint)
     except (ProviderError, TimeoutError):
         return []

@@ -1,8 +1,4 @@
-"""One request to Ollama through the ollama SDK's client, streamed or buffered.
-
-The SDK brings the address, the headers and the connection. Its ``chat`` builds a pydantic object per chunk, so
-the request goes through the HTTP client inside it, and the bytes are ours (see `ollama_reply`).
-"""
+"""One request to Ollama, streamed or buffered: its bytes are ours (see `ollama_reply`)."""
 
 from __future__ import annotations
 
@@ -14,7 +10,8 @@ import msgspec
 
 from ..agent.events import Event
 from .handlers import BufferedHandler, Handler, StreamHandler
-from .ollama_errors import http_client, translated
+from .ollama_endpoint import Endpoint, SdkEndpoint
+from .ollama_errors import translated
 from .ollama_reply import OllamaReplyDecoder
 
 __all__ = ["OllamaHandler", "OllamaStreamHandler"]
@@ -27,7 +24,7 @@ class _Requests(Handler):
         """Everything in the reply, `RoundEnded` last.
 
         Args:
-            client: an ``ollama.AsyncClient``.
+            client: an ``ollama.AsyncClient``, or an `Endpoint`.
             request: body of ``POST /api/chat``; ``stream`` is set here.
             retries: how often it was sent before, for the record.
 
@@ -35,14 +32,15 @@ class _Requests(Handler):
             ProviderError: translated from what the network or the server raised.
         """
         content = _encoded({**request, "stream": self.streamed})
+        endpoint = client if isinstance(client, Endpoint) else SdkEndpoint(client)
         async with (
-            translated(client, str(request.get("model"))) as on_error,
-            http_client(client).stream("POST", "/api/chat", content=content) as reply,
+            translated(endpoint, str(request.get("model"))) as on_error,
+            endpoint.request("POST", "/api/chat", content) as reply,
         ):
-            if reply.status_code != 200:
-                raise on_error(await reply.aread(), reply.status_code)
+            if reply.status != 200:
+                raise on_error(await reply.read(), reply.status, reply.headers)
             decoder = OllamaReplyDecoder(on_error=on_error, retries=retries)
-            async for block in reply.aiter_bytes():
+            async for block in reply.blocks:
                 for event in decoder.feed(block):
                     yield event
             for event in decoder.finish():

@@ -14,6 +14,7 @@ from ..agent.events import Event
 from ..agent.repository import ChatRepository, ChatRequest
 from ..errors import MissingKeyError
 from . import clients
+from .openai_endpoint import Endpoint, SdkEndpoint, StraightEndpoint, needs_sdk
 from .openai_errors import list_models
 from .openai_handlers import OpenAIHandler, OpenAIStreamHandler
 from .openai_request import UNSUPPORTED, build_arguments
@@ -67,56 +68,66 @@ class OpenAIChatAdapter(ChatRepository):
                 "OpenAI needs a key: set OPENAI_API_KEY (in the environment, not in the notebook), or pass "
                 "api_key=…; without one, provider='demo' or a local provider='ollama' work"
             )
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self._endpoints: WeakKeyDictionary[asyncio.AbstractEventLoop, Endpoint] = WeakKeyDictionary()
 
     @property
     def is_openai_itself(self) -> bool:
         return self.server == "api.openai.com"
 
     async def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        client = await self._client()
+        endpoint = await self._endpoint()
         arguments = build_arguments(request, is_openai_itself=self.is_openai_itself)
         handler = OpenAIStreamHandler() if arguments.get("stream") else OpenAIHandler()
-        async with aclosing(handler.events(client, arguments)) as events:
+        async with aclosing(handler.events(endpoint, arguments)) as events:
             async for event in events:
                 yield event
 
     async def models(self) -> list[str]:
-        return await list_models(await self._client())
+        return await list_models(await self._endpoint())
 
-    async def _endpoint(self) -> str:
+    async def _address(self) -> str:
         return self._base_url
 
-    async def _client(self) -> Any:
+    async def _endpoint(self) -> Endpoint:
         if self._own_client is not None:
-            return self._own_client
+            return SdkEndpoint(self._own_client)
         loop = asyncio.get_running_loop()
-        clients.forget_closed_loops(self._clients)
-        client = self._clients.get(loop)
-        if client is None:
-            await clients.load("openai", "openai.resources.chat.completions", "aiohttp")
-            import httpx2
-            import openai
+        clients.forget_closed_loops(self._endpoints)
+        endpoint = self._endpoints.get(loop)
+        if endpoint is None:
+            base_url = await self._address()
+            endpoint = await (self._sdk(base_url) if needs_sdk(base_url) else self._straight(base_url))
+            self._endpoints[loop] = endpoint
+        return endpoint
 
-            base_url = await self._endpoint()
-            http = await clients.shared(
-                ("openai", base_url),
-                lambda: openai.DefaultAioHttpClient(
-                    verify=clients.tls_context(),
-                    # 0 is aiohttp's word for "as many as there are turns".
-                    limits=httpx2.Limits(max_connections=0, keepalive_expiry=clients.KEEPALIVE_S),
-                ),
-                lambda opened: opened.aclose(),
-            )
-            client = openai.AsyncOpenAI(
-                api_key=self._api_key or "none",
-                base_url=base_url,
-                timeout=httpx2.Timeout(self._timeout_s, connect=min(self._timeout_s, clients.CONNECT_TIMEOUT_S)),
-                max_retries=self._max_retries,
-                http_client=http,
-            )
-            self._clients[loop] = client
-        return client
+    async def _straight(self, base_url: str) -> Endpoint:
+        straight = await clients.straight(base_url)
+        return StraightEndpoint(
+            straight, base_url, self._api_key, timeout_s=self._timeout_s, max_retries=self._max_retries
+        )
+
+    async def _sdk(self, base_url: str) -> Endpoint:
+        await clients.load("openai", "aiohttp")
+        import httpx2
+        import openai
+
+        http = await clients.shared(
+            ("openai", base_url),
+            lambda: openai.DefaultAioHttpClient(
+                verify=clients.tls_context(),
+                # 0 is aiohttp's word for "as many as there are turns".
+                limits=httpx2.Limits(max_connections=0, keepalive_expiry=clients.KEEPALIVE_S),
+            ),
+            lambda opened: opened.aclose(),
+        )
+        client = openai.AsyncOpenAI(
+            api_key=self._api_key or "none",
+            base_url=base_url,
+            timeout=httpx2.Timeout(self._timeout_s, connect=min(self._timeout_s, clients.CONNECT_TIMEOUT_S)),
+            max_retries=self._max_retries,
+            http_client=http,
+        )
+        return SdkEndpoint(client)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({clients.endpoint_of(self._base_url)})"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import sys
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from ..errors import CreateAgentsError, ProtocolError, ProviderConnectionError, ProviderError, ProviderTimeoutError
 from ..logging_config import redact
 from .http_errors import is_unknown_model, model_not_found, status_error
-from .transport import what_broke
+from .openai_endpoint import Endpoint
+from .transport import what_broke, what_failed
 
 __all__ = ["list_models", "translated"]
 
@@ -26,17 +28,14 @@ class _Models(msgspec.Struct):
 
 
 @asynccontextmanager
-async def translated(client: Any, model: str | None) -> AsyncGenerator[Callable[[Any], ProviderError], None]:
+async def translated(
+    endpoint: Endpoint, model: str | None
+) -> AsyncGenerator[Callable[[Any], ProviderError], None]:
     """Errors raised inside come out as ours, the original chained. Gives a maker for errors inside a stream."""
-    import aiohttp
-    import httpx2
-    import openai
-
-    url = str(client.base_url).rstrip("/")
+    url, secret = endpoint.url, endpoint.secret
     name = "OpenAI" if "api.openai.com" in url else f"The server at {url}"
-    secret = client.api_key
 
-    def from_body(body: Any, status: int | None = None) -> ProviderError:
+    def from_body(body: Any, status: int | None = None, headers: Mapping[str, str] | None = None) -> ProviderError:
         if status is None:
             status = _status_in(body)
         return status_error(
@@ -46,6 +45,7 @@ async def translated(client: Any, model: str | None) -> AsyncGenerator[Callable[
             label=name,
             url=url,
             secret=secret,
+            headers=headers,
             key_hint="Set OPENAI_API_KEY to a valid key, or pass api_key=…",
         )
 
@@ -56,44 +56,58 @@ async def translated(client: Any, model: str | None) -> AsyncGenerator[Callable[
         raise
     except CreateAgentsError:
         raise
-    except openai.APIStatusError as error:
-        # A server may repeat the key it refuses, and a chained error is printed with ours.
-        error.args = tuple(redact(str(argument), secret) for argument in error.args)
-        if model is not None and error.status_code in (400, 404) and is_unknown_model(_body(error)):
-            raise model_not_found(
-                model,
-                await _names(client),
-                provider="openai",
-                label=name,
-                url=url,
-                hint="Choose another model with model=…",
-                status=error.status_code,
-            ) from error
-        raise from_body(_body(error), error.status_code) from error
-    except (openai.APIConnectionError, httpx2.TransportError) as error:
-        kind, text = _connection_error(error, name)
-        raise kind(redact(text, secret), provider="openai") from error
-    except (openai.APIResponseValidationError, httpx2.HTTPError, httpx2.InvalidURL, aiohttp.ClientError) as error:
-        raise ProtocolError(redact(f"{name}: {error}", secret), provider="openai") from error
-    except openai.OpenAIError as error:
-        raise ProviderError(redact(f"{name}: {error}", secret), provider="openai") from error
+    except Exception as error:
+        kind = _kind(error)
+        if kind is None:
+            raise
+        if kind == "status":
+            # A server may repeat the key it refuses, and a chained error is printed with ours.
+            error.args = tuple(redact(str(argument), secret) for argument in error.args)
+            body, status = _body(error), error.status_code  # type: ignore[attr-defined]
+            if model is not None and status in (400, 404) and is_unknown_model(body):
+                raise model_not_found(
+                    model,
+                    await _names(endpoint),
+                    provider="openai",
+                    label=name,
+                    url=url,
+                    hint="Choose another model with model=…",
+                    status=status,
+                ) from error
+            raise from_body(body, status, error.response.headers) from error  # type: ignore[attr-defined]
+        if kind == "connection":
+            ours, text = _connection_error(error, name)
+            raise ours(redact(text, secret), provider="openai") from error
+        made = ProtocolError if kind == "protocol" else ProviderError
+        raise made(redact(f"{name}: {error}", secret), provider="openai") from error
 
 
-async def list_models(client: Any) -> list[str]:
+def _kind(error: Exception) -> Literal["status", "connection", "protocol", "sdk"] | None:
+    """Of an error of the SDK or of what is under it, most specific first; None for any other."""
+    openai = sys.modules.get("openai")  # which has raised nothing if it was not imported
+    if openai is None or not isinstance(error, openai.OpenAIError):
+        return what_failed(error)
+    if isinstance(error, openai.APIStatusError):
+        return "status"
+    if isinstance(error, openai.APIConnectionError):
+        return "connection"
+    return "protocol" if isinstance(error, openai.APIResponseValidationError) else "sdk"
+
+
+async def list_models(endpoint: Endpoint) -> list[str]:
     """Names of the models the server lists, sorted; errors translated."""
-    async with translated(client, None):
-        # The SDK's own page object breaks on servers that answer in another form.
-        reply = await client.models.with_raw_response.list()
+    async with translated(endpoint, None):
+        reply = await endpoint.models()
         try:
-            return sorted(model.id for model in msgspec.json.decode(reply.content, type=_Models).data)
+            return sorted(model.id for model in msgspec.json.decode(reply, type=_Models).data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ProtocolError(f"{client.base_url}models lists no models: {error}. Check base_url") from error
+            raise ProtocolError(f"{endpoint.url}/models lists no models: {error}. Check base_url") from error
 
 
-async def _names(client: Any) -> list[str]:
+async def _names(endpoint: Endpoint) -> list[str]:
     try:
         async with asyncio.timeout(5):
-            return await list_models(client.with_options(max_retries=0))
+            return await list_models(endpoint)
     except (ProviderError, TimeoutError):
         return []
 

@@ -1,7 +1,4 @@
-"""One request to a Chat Completions server through the openai SDK, streamed or buffered.
-
-The SDK brings the connection, the authentication and the retries; the bytes are ours (see `openai_reply`).
-"""
+"""One request to a Chat Completions server, streamed or buffered: its bytes are ours (see `openai_reply`)."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from typing import Any
 
 from ..agent.events import Event
 from .handlers import BufferedHandler, Handler, StreamHandler
+from .openai_endpoint import Endpoint, SdkEndpoint
 from .openai_errors import translated
 from .openai_reply import OpenAIReplyDecoder
 
@@ -21,7 +19,7 @@ class _Requests(Handler):
         """Everything in the reply, `RoundEnded` last.
 
         Args:
-            client: an ``openai.AsyncOpenAI``.
+            client: an ``openai.AsyncOpenAI``, or an `Endpoint`.
             request: arguments of ``client.chat.completions.create``; ``stream`` is set here.
 
         Raises:
@@ -33,12 +31,13 @@ class _Requests(Handler):
         else:
             arguments.pop("stream", None)
             arguments.pop("stream_options", None)
+        endpoint = client if isinstance(client, Endpoint) else SdkEndpoint(client)
         async with (
-            translated(client, str(arguments.get("model"))) as on_error,
-            client.chat.completions.with_streaming_response.create(**arguments) as reply,
+            translated(endpoint, str(arguments.get("model"))) as on_error,
+            endpoint.post(arguments) as reply,
         ):
-            decoder = OpenAIReplyDecoder(streamed=self.streamed, on_error=on_error, retries=reply.retries_taken)
-            async for block in reply.http_response.aiter_bytes():
+            decoder = OpenAIReplyDecoder(streamed=self.streamed, on_error=on_error, retries=reply.retries)
+            async for block in reply.blocks:
                 for event in decoder.feed(block):
                     yield event
             for event in decoder.finish():

@@ -43,6 +43,15 @@ def test_a_bundle_has_the_three_texts_and_the_record() -> None:
     assert bundle[BUNDLE_MIME] == {**record, "version": 1}
 
 
+@pytest.mark.parametrize(("chars", "has_markdown"), [(90_000, True), (110_000, False)])
+def test_a_very_long_answer_is_not_there_a_third_time_as_markdown(chars: int, has_markdown: bool) -> None:
+    text = "twelve chars\n\n" * (chars // 14)
+    bundle = render_bundle(turn(TextBlock(text)))
+    assert ("text/markdown" in bundle) is has_markdown
+    assert text.strip() in bundle["text/plain"]
+    assert bundle["text/html"].count("<p>twelve chars</p>") == chars // 14
+
+
 def test_the_record_says_where_the_answer_stands_and_does_not_repeat_it() -> None:
     blocks = (TextBlock("\n\n"), TextBlock("Let me see.\n"), ROWS, TextBlock("**Three** rows.\n\nThe end"))
     record = {"call": {"call_id": "c1", "response": "Let me see.\n**Three** rows.\n\nThe end"}}

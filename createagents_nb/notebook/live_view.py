@@ -28,6 +28,8 @@ from .words import CALL_WORDS, running_status, status_parts
 __all__ = ["Frontend", "LiveView", "TurnWidget", "frontend"]
 
 _STATIC = Path(__file__).parent / "static"
+_FOLLOWS_AT_ONCE = 8_192
+"""A last piece of more characters, of a stream that no eye can follow, is not sent before the whole is."""
 
 
 @cache
@@ -123,6 +125,9 @@ class LiveView:
     def update(self, events: Sequence[Event]) -> None:
         pieces = self._writer.write(events)
         seq, count = self._sent
+        if self._whole_follows(events):
+            self._sent = seq, count + len(events)
+            return
         status = self._new_status(events, is_first=seq == 0)
         if not pieces and status is None:
             self._sent = seq, count + len(events)
@@ -160,6 +165,11 @@ class LiveView:
 
     def _is_kept_whole(self) -> bool:
         return self._response.keep(self._response.text) == self._response.text
+
+    def _whole_follows(self, events: Sequence[Event]) -> bool:
+        if not self._response.done or self._views > 1:  # see `close`
+            return False
+        return sum(len(event) for event in events if type(event) is str) > _FOLLOWS_AT_ONCE
 
     def _new_status(self, events: Sequence[Event], *, is_first: bool) -> list[str | None] | None:
         changes = is_first or any(isinstance(event, RoundEnded | ToolCallFinished) for event in events)

@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 MAX_ERROR_CHARS = 2_000
+MAX_MARKDOWN_CHARS = 100_000
+"""A longer answer is not there a third time, as Markdown: who asks for that takes the HTML (nbconvert does)."""
 
 NOT_KEPT = "The answer is not kept: the recorder keeps no content (record_content=False), or its redact= failed."
 
@@ -44,7 +46,8 @@ def render_bundle(snapshot: TurnSnapshot) -> dict[str, Any]:
     """The MIME bundle of a turn, running or ended, safe in any trust state.
 
     Returns:
-        ``text/html``, ``text/markdown`` and ``text/plain``; for a turn that has ended also
+        ``text/html``, ``text/markdown`` (up to 100,000 characters) and ``text/plain``; for a turn that has ended
+        also
         ``application/vnd.createagents-nb+json``: the record and ``"version": 1``. The call's ``response`` is not
         there a fourth time: ``response_in_plain`` lists where its pieces begin and end in ``text/plain``.
 
@@ -56,11 +59,10 @@ def render_bundle(snapshot: TurnSnapshot) -> dict[str, Any]:
     """
     plain, answers = _plain(snapshot)
     texts = {block.text: VettedText.of(block.text) for block in snapshot.blocks if not isinstance(block, ToolLine)}
-    bundle: dict[str, Any] = {
-        "text/html": _html(snapshot, texts),
-        "text/markdown": _markdown(snapshot, texts, plain),
-        "text/plain": plain,
-    }
+    bundle: dict[str, Any] = {"text/html": _html(snapshot, texts)}
+    if len(plain) <= MAX_MARKDOWN_CHARS:
+        bundle["text/markdown"] = _markdown(snapshot, texts, plain)
+    bundle["text/plain"] = plain
     if snapshot.status != "running":
         record = _json_safe(snapshot.record)
         if isinstance(record.get("call"), dict) and isinstance(record["call"].pop("response", None), str):

@@ -34,9 +34,9 @@ def long_answer(tokens: int) -> tuple[str, list[bytes]]:
 
 
 BOUNDS = {"widget": (PAGE, 4.3, 20_000), "static": ({}, 15.3, 250_000)}
-"""The last bundle is the text as HTML, Markdown and plain text: 3 times, without Markdown above 100,000 characters.
-The widget adds deltas, which is once, and what frames them; growing updates may add 4 times the text, in three
-formats."""
+"""The last bundle is the text as HTML, Markdown and plain text: 3 times, or 2 above 100,000 characters, without
+Markdown. The widget adds deltas, which is once, and what frames them; growing updates may add 4 times the text, in
+three formats."""
 
 
 @pytest.mark.parametrize("view", BOUNDS)

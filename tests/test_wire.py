@@ -22,7 +22,7 @@ from createagents_nb.errors import (
     ProviderError,
     ServerError,
 )
-from createagents_nb.providers import wire
+from createagents_nb.providers import broken_reply, wire
 from createagents_nb.providers.ollama_reply import OllamaReplyDecoder
 from createagents_nb.providers.openai_reply import OpenAIReplyDecoder
 from createagents_nb.providers.thinking import ThinkingSplitter
@@ -337,3 +337,18 @@ def test_a_done_mark_with_blanks_around_it_is_one() -> None:
 def test_an_error_maker_decides_what_an_error_is() -> None:
     decoder = OpenAIReplyDecoder(streamed=True, on_error=lambda body: ContextLengthError(str(body)))
     assert kinds(decode(decoder, sse({"error": "too long"}))) == [ContextLengthError]
+
+
+@pytest.mark.parametrize("chunk", ["openai", "ollama"])
+def test_an_answer_without_an_end_ends_in_an_error(chunk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broken_reply, "MAX_REPLY_BYTES", 2**20)
+    made: Any = {
+        "openai": (OpenAIReplyDecoder(streamed=True, on_error=error_line), sse(delta("x" * 1000), done=False)),
+        "ollama": (OllamaReplyDecoder(on_error=error_line), ndjson({"message": {"content": "x" * 1000}})),
+    }
+    decoder, (block, *_) = made[chunk]
+    size = 0
+    with pytest.raises(ProtocolError, match=r"more than 1 MB in one answer.*max_tokens"):
+        for _ in range(2_000):
+            size += sum(len(event) for event in decoder.feed(block) if isinstance(event, str))
+    assert 900_000 < size < 2**20

@@ -14,6 +14,10 @@ from .thinking import ThinkingSplitter
 __all__ = ["ReplyDecoder", "broken", "incomplete"]
 
 
+MAX_REPLY_BYTES = 512 * 2**20
+"""An answer is kept for replay, so its size bounds what a turn holds; no model says as much as this."""
+
+
 class ReplyDecoder(ABC):
     """Reads the payloads of one reply.
 
@@ -28,6 +32,15 @@ class ReplyDecoder(ABC):
         self._thinking = ThinkingSplitter()
         self._clock = OutputClock()
         self._seen = False
+        self._size = 0
+
+    def _weigh(self, block: bytes) -> None:
+        self._size += len(block)
+        if self._size > MAX_REPLY_BYTES:
+            raise ProtocolError(
+                f"The server sent more than {MAX_REPLY_BYTES // 2**20} MB in one answer; what arrived is kept. "
+                "Limit it with config={'max_tokens': …}"
+            )
 
     @abstractmethod
     def _read(self, payloads: list[bytes], events: list[Event]) -> None:

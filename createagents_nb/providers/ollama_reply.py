@@ -68,6 +68,7 @@ class OllamaReplyDecoder(ReplyDecoder):
 
     def feed(self, block: bytes) -> Iterable[Event]:
         """The events in a block. An error in it is raised when the events before it have been taken."""
+        self._weigh(block)
         return self._events(self._splitter.feed(block))
 
     def finish(self) -> Iterator[Event]:

@@ -110,6 +110,7 @@ class OpenAIReplyDecoder(ReplyDecoder):
 
     def feed(self, block: bytes) -> Iterable[Event]:
         """The events in a block. An error in it is raised when the events before it have been taken."""
+        self._weigh(block)
         if self._splitter is None:
             self._body += block
             return ()

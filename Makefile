@@ -24,7 +24,7 @@ help:  ## show these commands
 	@echo
 	@echo "  PYTHON=python3.12          the interpreter for a new $(VENV) (the newest that is found)"
 	@echo "  LAB_ARGS='--port 9000'     more arguments for JupyterLab"
-	@echo "  BENCH_ARGS=--quick         for bench-view and bench-recorder: shorter"
+	@echo "  BENCH_ARGS=--quick         for bench, bench-view and bench-recorder: shorter"
 	@echo "  TEST_ARGS='main -- -k x'   some steps only (main, notebooks, wheel); after -- for pytest"
 
 lab: $(INSTALLED)  ## open the quickstart in JupyterLab
@@ -52,10 +52,8 @@ format: $(INSTALLED)  ## format the code
 frontend: $(INSTALLED)  ## bundle what the page loads, into createagents_nb/notebook/static
 	$(BIN)/python scripts/build_frontend.py
 
-bench: $(INSTALLED)  ## measure speed, side by side with the SDKs
-	$(BIN)/python benchmarks/run.py
-	$(BIN)/python benchmarks/view.py
-	$(BIN)/python benchmarks/recorder.py
+bench: $(INSTALLED)  ## measure speed, side by side with the SDKs and a raw socket
+	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 
 bench-recorder: $(INSTALLED)  ## measure the recorder with a million calls, side by side with a list
 	$(BIN)/python benchmarks/recorder.py $(BENCH_ARGS)

@@ -102,6 +102,8 @@ def main() -> None:
         found = streams.single(port, clients + streams.neighbours(), tokens=tokens, rounds=rounds)
         held = streams.sustained(port, list(steps), steps, rounds=1 if quick else 3)
         memory_kb = streams.memory_kb(port, OURS["OpenAI"], streams=150, rounds=1 if quick else 3)
+        rows = {"at_once": 100, "rows": 300} if quick else {"at_once": 250, "rows": 10_000}
+        batch = streams.batch(port, **rows)
         streams.say("imports, kernels, a long answer")
         starting = start_up.starting(port, 1 if quick else 5)
         shown = start_up.long_answer(port, 50_000, 1 if quick else 3)
@@ -118,6 +120,13 @@ def main() -> None:
         "of its own, server and client on a core each; quote the ratios.",
         "",
         *bounds(found, held, memory_kb, starting, shown),
+        bound(
+            f"a batch of {rows['rows']:,} rows ÷ turns started at once",
+            batch["map"] / batch["at_once"],
+            0.8,
+            "×",
+            least=True,
+        ),
         "",
         f"## A stream of {tokens:,} tokens",
         "",
@@ -133,6 +142,10 @@ def main() -> None:
         "| client | streams |",
         "| --- | --- |",
         *(f"| {client} | {several(values)} |" for client, values in held.items()),
+        "",
+        f"`agent.map` of {rows['rows']:,} rows of 200 tokens, {rows['at_once']} at once: {batch['map']:.1f} rows "
+        f"a second, {batch['map'] * 200:,.0f} tokens a second; as many turns started at once: "
+        f"{batch['at_once']:.1f} rows a second.",
         "",
         "## Start",
         "",

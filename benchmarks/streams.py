@@ -128,6 +128,14 @@ def sustained(port: int, clients: Sequence[str], steps: dict[str, str], *, round
     return dict(found)
 
 
+def batch(port: int, *, at_once: int, rows: int) -> Figures:
+    """Rows a second of a batch, and of as many turns started at once."""
+    say(f"a batch of {rows:,} rows, {at_once} at once")
+    command = [sys.executable, str(HERE / "batch.py"), str(port), str(at_once), str(rows)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=600, preexec_fn=core(1))
+    return dict(json.loads(done.stdout))
+
+
 def memory_kb(port: int, client: str, *, streams: int, rounds: int) -> float:
     """What the process grows by for each of so many streams of 200 tokens, recorder rows included."""
     grown = []

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,6 +21,7 @@ from .agent.repository import ChatRepository
 from .agent.stream import StreamingResponseDTO
 from .agent.tool_executor import ToolExecutor
 from .agent.tools import BaseTool, resolve_tools
+from .batch.row_agent import RowAgent
 from .builtin_tools import BUILTIN_TOOLS
 from .errors import ConfigurationError
 from .metrics import MetricsRecorder
@@ -29,12 +32,46 @@ from .providers.choice import choose, is_news, split_model
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .batch.batch import Batch
+    from .batch.options import OnError
+
 __all__ = ["CreateAgent", "ToolLike"]
 
 ToolLike: TypeAlias = BaseTool | type[BaseTool] | Callable[..., Any] | str
 """A tool, its class, a function to make one of, or the name of a built-in."""
 
 _names = itertools.count(1)
+_ADDRESSES = {"openai": "OPENAI_BASE_URL", "ollama": "OLLAMA_HOST"}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Connection:
+    """How a provider is reached.
+
+    Attributes:
+        repository: the provider.
+        once: the same, sending no request again by itself.
+        base_url: its address, where it was said.
+        has_own_key: the key was given in code.
+    """
+
+    repository: ChatRepository
+    once: ChatRepository
+    base_url: str | None
+    has_own_key: bool
+
+    @classmethod
+    def to(
+        cls, provider: str, limits: Mapping[str, Any], *, api_key: str | None = None, base_url: str | None = None
+    ) -> _Connection:
+        adapter = adapter_class(provider)
+        given = {"api_key": api_key, "base_url": base_url}
+        return cls(
+            adapter(**given, **limits),
+            adapter(**given, **{**limits, "max_retries": 0}),
+            base_url or os.environ.get(_ADDRESSES.get(provider, "")) or None,
+            has_own_key=bool(api_key) and provider != "demo",
+        )
 
 
 class CreateAgent:
@@ -104,7 +141,8 @@ class CreateAgent:
         choice = choose(provider, model, base_url=base_url)
         adapter = adapter_class(choice.provider)
         self._limits: dict[str, Any] = {"timeout_s": timeout_s, "max_retries": max_retries}
-        self._repository: ChatRepository = adapter(api_key=api_key, base_url=base_url, **self._limits)
+        self._connection = _Connection.to(choice.provider, self._limits, api_key=api_key, base_url=base_url)
+        self._repository = self._connection.repository
         try:
             history = History(history_max_size)
         except ValueError as error:
@@ -121,7 +159,10 @@ class CreateAgent:
         )
         self._recorder = notebook_recorder if recorder is None else recorder
         self._executor = ToolExecutor()
+        self._is_named = name is not None
         self._responses: list[StreamingResponseDTO] = []
+        self._batches: set[Batch] = set()
+        self._last_map: pd.DataFrame | None = None
         self._call_ids: list[str] = []
         if choice.why and is_news(choice.why):
             # stderr would be a red box in a notebook.
@@ -145,13 +186,105 @@ class CreateAgent:
         await response.begin()
         return response
 
+    async def map(
+        self,
+        data: Any,
+        template: str | None = None,
+        *,
+        concurrency: int = 20,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        on_error: OnError = "keep",
+        resume: bool = False,
+        progress: bool = True,
+        client: Any = None,
+    ) -> pd.DataFrame:
+        """Ask one prompt for each row, many at a time; the answers come back as a frame with the data's index.
+
+        Rows know nothing of each other, and nothing enters the history: each has the agent's instructions and
+        tools, and its own prompt. Every row is a call in the recorder, whose budget holds.
+
+        Args:
+            data: a Series, list, tuple, Index or array of prompts; or, with ``template``, of values, or a
+                DataFrame. A row whose prompt is NA, empty or no string is an ``error``; nothing is sent for it.
+            template: the prompt, with ``{{column}}`` where a row's value belongs; ``{{value}}`` for data without
+                columns. Single braces stay; ``\\{{`` stands for two. Values come as ``str``, unshortened.
+            concurrency: how many rows at the same time.
+            rpm: requests a minute at most, spread evenly; a row with tools takes several. None: no limit.
+            tpm: tokens a minute, input and output, as the server counts them; before it has, by an estimate.
+            on_error: ``"keep"``: a row that fails is kept as such, and the others go on. ``"stop"``: the first
+                failure stops the rest, and its error is raised.
+            resume: rows whose very prompt the recorder knows as answered ``ok`` by the same provider and model
+                (and name, when the agent was given one) are not sent; their answers come from there. Prompts that
+                were masked or changed by ``redact=`` when they were kept are not found, and sent again.
+            progress: show a progress bar.
+            client: a ``dask.distributed.Client``: its workers ask, with keys from their own environment. Tools
+                travel by cloudpickle; ``concurrency``, ``rpm`` and ``tpm`` are divided among the workers. Records
+                arrive with each chunk of rows that is done.
+
+        Returns:
+            Columns ``answer`` (string; NA unless ``ok``), ``status`` (category: ``ok``, ``cancelled``, ``error``,
+            ``limit``, or ``not run`` for a row that was never begun), ``error`` (string), ``input_tokens``,
+            ``output_tokens`` (Int64), ``cost_usd`` (Float64, US dollars), ``latency_s`` (Float64, seconds; waiting
+            for ``rpm`` and ``tpm`` before the row's first request does not count), ``call_id`` (string; the row in
+            ``recorder.calls``). NA where unknown; dtypes are the same when there are no rows.
+
+        When the server refuses for now (429), all rows wait for as long as it asks (``Retry-After``; else 1, 2, 4…
+        up to 60 s), and the row is sent again. Eight such pauses without any answer between them are a quota that
+        is used up, and a budget may be spent: rows that were refused have failed then, the rest are ``not run``.
+
+        Stopped (the notebook's ■, or the task cancelled), it settles what runs and raises ``CancelledError``. What
+        is done is in `last_map` then, as after ``on_error="stop"``.
+
+        Raises:
+            ConfigurationError: an argument, a column of the template, or, with ``client``, an agent that was given
+                its key in code: nothing was sent. Also a worker that has no key, or cannot load the tools.
+            CreateAgentsError: with ``on_error="stop"``, the error of the first row that failed, with a note that
+                names the row.
+
+        Example:
+            >>> answers = await agent.map(df, "Is this review positive? {{review}}", concurrency=50, rpm=500)
+            >>> df.join(answers["answer"])
+        """
+        from .batch.batch import Batch
+        from .batch.options import Options
+
+        options = Options(concurrency, rpm, tpm, on_error, resume, progress)
+        asked = self._call_ids.append
+        batch = Batch(self._row_agent(), self._recorder, data, template, options, client=client, asked=asked)
+        self._batches.add(batch)
+        try:
+            return await batch.run()
+        finally:
+            self._batches.discard(batch)
+            self._last_map = batch.frame().copy(deep=False)  # the other is the user's
+
+    @property
+    def last_map(self) -> pd.DataFrame | None:
+        """The frame of the last `map`, also of one that was stopped or failed; None before the first."""
+        return self._last_map
+
+    def _row_agent(self) -> RowAgent:
+        """This agent without a past."""
+        return RowAgent(
+            agent=replace(self._agent, history=History(0), turn_numbers=itertools.count()),
+            repository=self._connection.once,
+            executor=self._executor,
+            is_named=self._is_named,
+            base_url=self._connection.base_url,
+            has_own_key=self._connection.has_own_key,
+            **self._limits,
+        )
+
     async def aclose(self) -> None:
-        """Stop the turns that are still running. The agent can be used again."""
+        """Stop the turns that are still running, those of `map` too. The agent can be used again."""
         running = [response for response in self._responses if not response.done]
         for response in running:
             response.cancel()
         for response in running:
             await response.wait()
+        for batch in list(self._batches):
+            await batch.stop()
 
     async def __aenter__(self) -> CreateAgent:
         return self
@@ -246,12 +379,11 @@ class CreateAgent:
         """
         provider, model = split_model(provider, model)
         if provider in (None, self.provider):
-            repository, chosen = self._repository, model or self._agent.model
-            adapter: Any = type(repository)
+            connection, chosen = self._connection, model or self._agent.model
         else:
             choice = choose(provider, model)
-            adapter, chosen = adapter_class(choice.provider), choice.model
-            repository = adapter(**self._limits)
+            connection, chosen = _Connection.to(choice.provider, self._limits), choice.model
+        repository = connection.repository
         extra = resolve_tools(tools, BUILTIN_TOOLS)
         taken = {tool.name for tool in extra}
         agent = Agent(
@@ -262,7 +394,7 @@ class CreateAgent:
             config=validate_config(
                 {**self._agent.config, **(config or {})},
                 provider=repository.provider,
-                unsupported=getattr(adapter, "unsupported_config", {}),
+                unsupported=getattr(repository, "unsupported_config", {}),
             ),
             history=self._agent.history if keep_history else History(0),
             max_tool_rounds=self._agent.max_tool_rounds,
@@ -270,7 +402,12 @@ class CreateAgent:
             turn_numbers=self._agent.turn_numbers,
         )
         other = object.__new__(type(self))
-        other.__dict__ |= self.__dict__ | {"_agent": agent, "_repository": repository}
+        other.__dict__ |= self.__dict__ | {
+            "_agent": agent,
+            "_connection": connection,
+            "_repository": repository,
+            "_last_map": None,
+        }
         return other
 
     # ── what it did ──────────────────────────────────────────────────────────────────────────────────

@@ -18,6 +18,8 @@ HEAVY = {
     "IPython",
     "aiohttp",
     "anywidget",
+    "dask",
+    "distributed",
     "httpx",
     "httpx2",
     "ipykernel",
@@ -30,6 +32,7 @@ HEAVY = {
     "pandas",
     "pydantic",
     "requests",
+    "tqdm",
     "traitlets",
 }
 

@@ -72,7 +72,7 @@ def test_metadata_names_version_pythons_extras_and_licence(metadata: Message) ->
     assert metadata["Version"] == "0.1.0"
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "MIT"
-    assert {"files", "lab", "dev"} <= set(metadata.get_all("Provides-Extra", []))
+    assert {"dask", "files", "lab", "dev"} <= set(metadata.get_all("Provides-Extra", []))
 
 
 def test_what_only_developers_need_is_not_required(metadata: Message) -> None:

@@ -135,6 +135,10 @@ class FunctionTool(BaseTool, Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.__wrapped__(*args, **kwargs)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Made anew where it arrives: the model behind its schema is a class that no pickle can name.
+        return _remade, (self.__wrapped__, self.name, self.description, self.timeout_s, self.in_thread)
+
     @property
     def is_unbound_method(self) -> bool:
         """Defined in a class and not taken from an instance of it."""
@@ -224,6 +228,12 @@ def _function_tool(function: Any, **options: Any) -> FunctionTool[..., Any]:
             "or a subclass of BaseTool"
         )
     return FunctionTool(function, **options)
+
+
+def _remade(
+    function: Any, name: str, description: str, timeout_s: float | None, in_thread: bool
+) -> FunctionTool[..., Any]:
+    return FunctionTool(function, name=name, description=description, timeout_s=timeout_s, in_thread=in_thread)
 
 
 def as_tool(obj: Any) -> BaseTool:

@@ -147,7 +147,7 @@ class Rows(Generic[Record]):
         if len(ids) != 16 * len(names) or not joined.islower() or set(map(len, names)) != {32}:
             raise ValueError
         columns: list[Iterable[Any]] = [
-            [ids[at : at + 16] for at in range(0, len(ids), 16)],
+            struct.unpack("16s" * len(names), ids),
             [(time - EPOCH) // _MICROSECOND for time in times],
         ]
         at = len(columns)

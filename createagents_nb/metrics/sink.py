@@ -139,9 +139,12 @@ class RecorderSink:
     def call_opened(self, record: CallRecord) -> None:
         """A call has started: its row has status ``running`` until it is settled."""
         try:  # as `_never_raises`, without a call more
+            call_id = record.call_id
             if not self._record_content:
-                self._private.add(record.call_id)
-            self._calls.put(kept_call(record, self.keep), record.call_id)
+                self._private.add(call_id)
+            if record.prompt is not None:
+                record = kept_call(record, self.keep)
+            self._calls.put(record, call_id)
         except Exception as error:
             _log.warning("call_opened: not recorded: %r", error)
 
@@ -149,9 +152,10 @@ class RecorderSink:
         """A call has ended, however it ended; its running row is replaced."""
         try:
             call_id = record.call_id
-            if self._redact is not None:  # an interrupt in the user's function must not leave the row running
-                self._calls.put(kept_call(record, _nothing), call_id)
-            record = kept_call(record, self._keep_of(call_id))
+            if record.prompt is not None or record.response is not None or record.error is not None:
+                if self._redact is not None:  # an interrupt in the user's function must not leave the row running
+                    self._calls.put(kept_call(record, _nothing), call_id)
+                record = kept_call(record, self._keep_of(call_id))
             self._calls.put(record, call_id)
             parts = self._parts.pop(call_id, ())
             self._private.discard(call_id)

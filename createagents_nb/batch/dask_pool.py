@@ -1,0 +1,290 @@
+"""The side of a batch that hands chunks of rows to Dask workers, and takes their answers and records."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import pickle
+import uuid
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from ..agent.call_record import current_cell
+from ..errors import BudgetExceededError, ConfigurationError, WorkerError
+from ..logging_config import LoggingConfig, mask_keys
+from ..metrics import MetricsRecorder
+from .dask_worker import AgentPlan, Chunk, ChunkResult, run_chunk, stop_batch
+from .options import Options
+from .pool import HEARTBEAT_S, Row, SettledRow
+from .row_agent import RowAgent
+
+__all__ = ["DaskPool", "packed_plan"]
+
+_KEYS = ("OPENAI_API_KEY", "OLLAMA_API_KEY")
+_ROWS_PER_PLACE = 20
+"""Rows of a chunk for each that runs at the same time: while its last ones end, places stand empty."""
+_MAX_CHUNK = 500
+_STOP_S = 10.0
+"""How long workers may take to stop."""
+
+_log = LoggingConfig.get_logger(__name__)
+
+
+def packed_plan(row_agent: RowAgent) -> bytes:
+    """What workers make the agent from.
+
+    Raises:
+        ConfigurationError: a key would travel with it, or a tool cannot.
+    """
+    import cloudpickle
+
+    agent = row_agent.agent
+    if row_agent.has_own_key:
+        raise ConfigurationError(
+            "This agent was given its key in code, and keys do not travel to Dask workers: leave api_key out, and "
+            "set the provider's environment variable here and where workers are started"
+        )
+    plan = AgentPlan(
+        provider=row_agent.repository.provider,
+        model=agent.model,
+        name=agent.name,
+        instructions=agent.instructions,
+        config=agent.config,
+        tools=agent.tools,
+        max_tool_rounds=agent.max_tool_rounds,
+        base_url=row_agent.base_url,
+        timeout_s=row_agent.timeout_s,
+        max_retries=row_agent.max_retries,
+    )
+    try:
+        packed: bytes = cloudpickle.dumps(plan)
+    except Exception as error:
+        raise ConfigurationError(
+            f"The agent's tools cannot travel to Dask workers: {type(error).__name__}: {error}. A tool may not "
+            "hold an open file, a connection or a lock: open it inside the function"
+        ) from error
+    settings = f"{agent.config!r} {row_agent.base_url}"
+    keys = [key.encode() for key in map(os.environ.get, _KEYS) if key and len(key) >= 8]
+    if any(key in packed for key in keys) or mask_keys(settings) != settings:
+        raise ConfigurationError(
+            "A key would travel to Dask workers with this agent (in config, base_url, instructions or a tool): "
+            "let the worker read it from its environment"
+        )
+    return packed
+
+
+class DaskPool:
+    """Asks rows on the workers that a client has when it begins. Rows go in chunks; each worker runs two at a time
+    if it has the threads for it, and each of these lanes has its share of concurrency, ``rpm`` and ``tpm``.
+
+    Args:
+        row_agent: who answers.
+        recorder: where the records go that come back; its budget is asked before each chunk leaves.
+        client: a ``distributed.Client``.
+        options: of the batch.
+        settled: called with each row that was asked.
+        failed: called with each row that could not be.
+        exhausted: called with the reason when no further row can be answered.
+
+    Raises:
+        ConfigurationError: that is no connected client, or the agent cannot travel.
+    """
+
+    def __init__(
+        self,
+        row_agent: RowAgent,
+        recorder: MetricsRecorder,
+        client: Any,
+        options: Options,
+        settled: Callable[[SettledRow], None],
+        *,
+        failed: Callable[[int, BaseException], None],
+        exhausted: Callable[[BaseException], None],
+    ) -> None:
+        try:
+            from distributed import Client
+        except ImportError:
+            raise ConfigurationError("client= needs Dask: pip install 'createagents-nb[dask]'") from None
+        if not isinstance(client, Client) or client.status != "running":
+            raise ConfigurationError(f"client must be a connected dask.distributed.Client, not {client!r}")
+        self._client, self._recorder, self._options = client, recorder, options
+        self._settled, self._failed, self._exhausted = settled, failed, exhausted
+        self._plan = packed_plan(row_agent)
+        self._batch_id = uuid.uuid4().hex
+        self._todo: deque[Row] = deque()
+        self._fair = _MAX_CHUNK
+        self._lanes: list[asyncio.Task[None]] = []
+        self._is_closed = False
+        self._stopping: asyncio.Task[None] | None = None
+        self._cell = current_cell.get()
+
+    def close(self) -> None:
+        """Hand out no more rows."""
+        self._is_closed = True
+
+    def stop(self) -> None:
+        """Hand out no more rows, and have the workers stop; `run` returns when they have."""
+        self._is_closed = True
+        if self._stopping is None and self._lanes:
+            self._stopping = asyncio.create_task(self._stop())
+
+    async def run(self, rows: list[Row], concurrency: int) -> None:
+        """Have all of them asked; cancelled, it raises when the workers have stopped.
+
+        Raises:
+            ConfigurationError: there are no workers, or the agent cannot be made there.
+        """
+        self._todo.extend(rows)
+        workers = await self._workers()
+        shares = [share for share in _shares(concurrency, len(workers)) if share]
+        self._fair = math.ceil(len(rows) / len(shares))
+        self._lanes = [
+            asyncio.create_task(self._lane(lane, worker, share, share / concurrency))
+            for lane, (worker, share) in enumerate(zip(workers, shares, strict=False))
+        ]
+        try:
+            left: set[asyncio.Task[None]] = set(self._lanes)
+            while left:
+                done, left = await asyncio.wait(left, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_EXCEPTION)
+                for lane in done:
+                    if not lane.cancelled():
+                        lane.result()
+        finally:
+            if not all(lane.done() for lane in self._lanes):
+                self.stop()
+            if self._stopping is not None:
+                await asyncio.wait([self._stopping])
+
+    async def _workers(self) -> list[str]:
+        """A worker's address for each of its lanes, in turns."""
+        with suppress(TimeoutError):
+            await self._called(self._client.wait_for_workers, 1, 30)
+        threads: dict[str, int] = await self._called(self._client.nthreads)
+        if not threads:
+            raise ConfigurationError("The Dask cluster has no worker: start one, as in cluster.scale(2)")
+        return [*threads, *(worker for worker, count in threads.items() if count > 1)]
+
+    async def _called(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        """A method of the client, which waits by itself or is to be awaited."""
+        if self._client.asynchronous:
+            return await method(*arguments)
+        return await asyncio.to_thread(method, *arguments)
+
+    async def _lane(self, lane: int, worker: str, share: int, part: float) -> None:
+        rpm, tpm = self._options.rpm, self._options.tpm
+        while rows := self._next_rows(share):
+            chunk = Chunk(
+                batch_id=self._batch_id,
+                lane=lane,
+                rows=rows,
+                concurrency=share,
+                rpm=None if rpm is None else rpm * part,
+                tpm=None if tpm is None else tpm * part,
+                stop_at_error=self._options.on_error == "stop",
+            )
+            future = self._client.submit(
+                run_chunk,
+                self._plan,
+                pickle.dumps(chunk),
+                key=f"createagents-nb-{self._batch_id}-{rows[0][0]}",
+                workers=[worker],
+                allow_other_workers=True,  # it may have left
+                pure=False,
+            )
+            try:
+                result = await self._result(future)
+            except ConfigurationError:
+                raise
+            except Exception as error:
+                lost = WorkerError(f"A Dask worker could not do its rows: {type(error).__name__}: {error}")
+                for position, _ in rows:
+                    self._failed(position, lost)
+                continue
+            finally:
+                future.release()  # type: ignore[no-untyped-call]
+            self._enter(result)
+
+    def _next_rows(self, share: int) -> list[Row]:
+        """Rows for a chunk, as many as the budget allows; none when there are none, or no more are to be asked."""
+        # With a budget, few: what a chunk spends is known when it comes back.
+        most = share if self._recorder.budget() else min(share * _ROWS_PER_PLACE, self._fair, _MAX_CHUNK)
+        rows: list[Row] = []
+        while self._todo and len(rows) < most and not self._is_closed:
+            position, prompt = self._todo.popleft()
+            try:
+                self._recorder.admit(1)
+            except BudgetExceededError as error:
+                self._failed(position, error)
+                self._exhausted(error)
+                break
+            rows.append((position, prompt))
+        return rows
+
+    async def _result(self, future: Any) -> ChunkResult:
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+
+        def end() -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        def wake(_: object) -> None:
+            with suppress(RuntimeError):  # this loop was closed meanwhile
+                loop.call_soon_threadsafe(end)
+
+        future.add_done_callback(wake)  # waiting in a thread for each lane would use up the loop's threads
+        await ended
+        if future.cancelled():
+            raise WorkerError("its task was cancelled, or the scheduler was lost")
+        result: ChunkResult = await self._called(future.result)
+        return result
+
+    def _enter(self, result: ChunkResult) -> None:
+        for row in result.rows:
+            self._record(row)
+            self._settled(row)
+        if result.gave_up:
+            errors = [row.error for row in result.rows if row.error is not None]
+            if errors:
+                self._exhausted(errors[-1])
+
+    def _record(self, row: SettledRow) -> None:
+        """Into the caller's recorder, by its rules, as if the row had been asked here."""
+        recorder, cost_usd = self._recorder, row.call.cost_usd
+        requests = []
+        for request in row.requests:
+            if request.cost_usd is None and (price := recorder.cost_usd(request)) is not None:
+                request = replace(request, cost_usd=price)
+                cost_usd = (cost_usd or 0.0) + price
+            requests.append(request)
+        cell = self._cell
+        row.call = replace(row.call, cost_usd=cost_usd, cell_id=cell.cell_id, execution_count=cell.execution_count)
+        recorder.call_opened(replace(row.call, status="running", response=None, error=None, error_type=None))
+        for request in requests:
+            recorder.request_settled(request)
+        for tool in row.tools:
+            recorder.tool_settled(tool)
+        recorder.call_settled(row.call)
+
+    async def _stop(self) -> None:
+        """Workers stop what runs: their chunks come back with what is done, those that wait come back empty."""
+        try:
+            async with asyncio.timeout(_STOP_S):
+                await self._called(partial(self._client.run, on_error="ignore"), stop_batch, self._batch_id)
+                await asyncio.wait(self._lanes)
+        except Exception as error:  # a worker that does not answer must not hold the caller
+            _log.warning("Dask workers did not stop in time: %r", error)
+        for lane in self._lanes:
+            lane.cancel()
+        await asyncio.wait(self._lanes)
+
+
+def _shares(concurrency: int, lanes: int) -> list[int]:
+    """``concurrency`` in so many parts that differ by one at most."""
+    whole, rest = divmod(concurrency, lanes)
+    return [whole + (lane < rest) for lane in range(lanes)]

@@ -1,0 +1,226 @@
+"""The side of a batch that runs on Dask workers: the agent is made there, with the keys that are there."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..agent.agent import Agent
+from ..agent.call_record import CallRecord, Keep, RequestRecord, ToolRecord
+from ..agent.history import History
+from ..agent.tool_executor import ToolExecutor
+from ..agent.tools import BaseTool
+from ..errors import ConfigurationError, WorkerError
+from ..providers import adapter_class
+from .limits import Limiter
+from .pool import Pool, Row, SettledRow
+from .row_agent import RowAgent
+
+__all__ = ["AgentPlan", "Chunk", "ChunkResult", "run_chunk", "stop_batch"]
+
+_REMEMBERED = 256
+"""Batches and their limiters that a worker keeps in mind."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPlan:
+    """What an agent is made of, without its key and its past."""
+
+    provider: str
+    model: str
+    name: str
+    instructions: str | None
+    config: Mapping[str, Any]
+    tools: tuple[BaseTool, ...]
+    max_tool_rounds: int
+    base_url: str | None
+    timeout_s: float
+    max_retries: int
+
+    def make(self) -> RowAgent:
+        """The agent, with the key of this process's environment.
+
+        Raises:
+            ConfigurationError: there is no key, or no such provider here.
+        """
+        adapter = adapter_class(self.provider)
+        repository = adapter(base_url=self.base_url, timeout_s=self.timeout_s, max_retries=0)
+        agent = Agent(
+            name=self.name,
+            model=self.model,
+            instructions=self.instructions,
+            tools=self.tools,
+            config=self.config,
+            history=History(0),
+            max_tool_rounds=self.max_tool_rounds,
+        )
+        return RowAgent(agent, repository, ToolExecutor(), max_retries=self.max_retries)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some rows, and the share of the limits that they may use.
+
+    Attributes:
+        batch_id: of the batch; `stop_batch` names it.
+        lane: chunks of a lane follow each other, and share their limits.
+        stop_at_error: the first row that fails ends the chunk.
+    """
+
+    batch_id: str
+    lane: int
+    rows: list[Row]
+    concurrency: int
+    rpm: float | None
+    tpm: float | None
+    stop_at_error: bool
+
+
+@dataclass(slots=True)
+class ChunkResult:
+    """The rows that were asked; ``gave_up``: the server refuses everything."""
+
+    rows: list[SettledRow] = field(default_factory=list)
+    gave_up: bool = False
+
+
+class _NoSink:
+    """Records travel with their rows, and are recorded where the batch was started."""
+
+    def admit(self, round_number: int) -> None: ...
+    def call_opened(self, record: CallRecord) -> None: ...
+    def call_settled(self, record: CallRecord) -> None: ...
+    def request_opened(self, record: RequestRecord) -> None: ...
+    def request_settled(self, record: RequestRecord) -> None: ...
+    def tool_opened(self, record: ToolRecord) -> None: ...
+    def tool_settled(self, record: ToolRecord) -> None: ...
+
+    def cost_usd(self, record: RequestRecord) -> float | None:
+        return None
+
+    def keeper(self) -> Keep:
+        return str
+
+
+def run_chunk(plan: bytes, chunk: bytes) -> ChunkResult:
+    """Ask the rows of a pickled `Chunk`, in the thread in which Dask runs it.
+
+    Raises:
+        ConfigurationError: the agent cannot be made on this worker.
+    """
+    return asyncio.run(_run(_agent(plan), pickle.loads(chunk)))
+
+
+def _agent(plan: bytes) -> RowAgent:
+    try:
+        made: AgentPlan = pickle.loads(plan)
+        return made.make()
+    except ConfigurationError as error:
+        raise type(error)(f"On the Dask worker {_address()}: {error}. {_WHERE}") from error
+    except Exception as error:  # a module of the user's that is not installed there, for one
+        raise ConfigurationError(
+            f"The agent's tools cannot be loaded on the Dask worker {_address()}: {type(error).__name__}: "
+            f"{error}. Install there what they import"
+        ) from error
+
+
+_WHERE = (
+    "Keys come from each worker's own environment: set the variable where workers are started, as in "
+    "LocalCluster(env={…})"
+)
+
+
+async def _run(row_agent: RowAgent, chunk: Chunk) -> ChunkResult:
+    result = ChunkResult()
+    limiter = _limiter(chunk)
+
+    def settled(row: SettledRow) -> None:
+        if row.error is not None:
+            row.error = _sendable(row.error)
+            if chunk.stop_at_error:
+                pool.stop()
+            elif limiter.gives_up:
+                pool.close()
+        result.rows.append(row)
+
+    pool = Pool(row_agent, _NoSink(), limiter, settled)
+    loop = asyncio.get_running_loop()
+    with _stoppable(chunk.batch_id, lambda: loop.call_soon_threadsafe(pool.stop)):
+        await pool.run(chunk.rows, min(chunk.concurrency, len(chunk.rows)))
+    result.gave_up = limiter.gives_up
+    return result
+
+
+def _sendable(error: BaseException) -> BaseException:
+    """The error, or what can be said of one that cannot be pickled."""
+    try:
+        return error if type(pickle.loads(pickle.dumps(error))) is type(error) else WorkerError(_told(error))
+    except Exception:
+        return WorkerError(_told(error))
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _address() -> str:
+    from distributed import get_worker
+
+    try:
+        return str(get_worker().address)
+    except ValueError:
+        return "(unknown)"
+
+
+# ── what outlives a chunk ────────────────────────────────────────────────────────────────────────────
+
+_lock = threading.Lock()
+_limiters: OrderedDict[tuple[str, int], Limiter] = OrderedDict()
+_stopped: OrderedDict[str, None] = OrderedDict()
+_stoppers: dict[str, list[Callable[[], object]]] = {}
+
+
+def stop_batch(batch_id: str) -> None:
+    """Stop what this worker runs of a batch, now and later. Safe from any thread."""
+    with _lock:
+        _remember(_stopped, batch_id, None)
+        stoppers = list(_stoppers.get(batch_id, ()))
+        for stop in stoppers:
+            stop()
+
+
+@contextmanager
+def _stoppable(batch_id: str, stop: Callable[[], object]) -> Iterator[None]:
+    with _lock:
+        _stoppers.setdefault(batch_id, []).append(stop)
+        if batch_id in _stopped:
+            stop()
+    try:
+        yield
+    finally:
+        with _lock:  # nobody stops a loop that is closed
+            stoppers = _stoppers[batch_id]
+            stoppers.remove(stop)
+            if not stoppers:
+                del _stoppers[batch_id]
+
+
+def _limiter(chunk: Chunk) -> Limiter:
+    key = chunk.batch_id, chunk.lane
+    with _lock:
+        limiter = _limiters.get(key) or Limiter(rpm=chunk.rpm, tpm=chunk.tpm)
+        _remember(_limiters, key, limiter)
+        return limiter
+
+
+def _remember(known: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    known[key] = value
+    known.move_to_end(key)
+    while len(known) > _REMEMBERED:
+        known.popitem(last=False)

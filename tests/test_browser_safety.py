@@ -25,7 +25,7 @@ from nbconvert import HTMLExporter, MarkdownExporter
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from createagents_nb.notebook.snapshot import TextBlock
-from createagents_nb.notebook.static_bundle import render_bundle
+from createagents_nb.notebook.static_bundle import MAX_MARKDOWN_CHARS, render_bundle
 
 pytestmark = [pytest.mark.browser, pytest.mark.kernel]
 
@@ -297,10 +297,14 @@ def test_nothing_hostile_becomes_more_than_text_where_it_stands_alone(
 ) -> None:
     """Payload by payload, so that none can be hidden by what another leaves open: our HTML, and our Markdown."""
     bundles = [render_bundle(turn_of(case.payload)) for case in cases]
-    long = "x" * 400_000 + f"<img src={beacons.url}/long>"
-    bundles += [render_bundle(turn_of("x", blocks=(TextBlock(text),))) for text in (long, absurd(beacons.url))]
+    long, absurdity = "x" * 400_000 + f"<img src={beacons.url}/long>", absurd(beacons.url)
+    most = MAX_MARKDOWN_CHARS - 100  # there is no Markdown of more
+    texts = (long, absurdity, long[-most:], absurdity[:most], absurdity[-most:])
+    bundles += [render_bundle(turn_of("x", blocks=(TextBlock(text),))) for text in texts]
     parts = [f"<section>{bundle['text/html']}</section>" for bundle in bundles]
-    parts += [f"<section>{read_permissively(bundle['text/markdown'])}</section>" for bundle in bundles]
+    markdowns = [bundle["text/markdown"] for bundle in bundles if "text/markdown" in bundle]
+    assert len(markdowns) >= len(cases) + 3
+    parts += [f"<section>{read_permissively(markdown)}</section>" for markdown in markdowns]
     watch = PageWatch(page, beacons, pages.url)
     show(page, pages, f"<!DOCTYPE html>{''.join(parts)}")
     expect(page.locator("body > section")).to_have_count(len(parts))

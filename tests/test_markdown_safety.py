@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hostile import HOSTILE, aimed, read_h5sc, turn_of
@@ -19,7 +20,7 @@ from createagents_nb.notebook.code_color import LANGUAGES, color_code
 from createagents_nb.notebook.links import is_safe_href
 from createagents_nb.notebook.maths import is_safe_tex
 from createagents_nb.notebook.snapshot import TextBlock, TurnSnapshot
-from createagents_nb.notebook.static_bundle import render_bundle, render_markdown_html
+from createagents_nb.notebook.static_bundle import MAX_MARKDOWN_CHARS, render_bundle, render_markdown_html
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
@@ -231,12 +232,18 @@ def test_terminal_escapes_and_direction_overrides_are_removed_and_real_scripts_s
     ],
 )
 def test_absurd_text_is_shown_and_does_not_overflow(text: str) -> None:
-    turn = TurnSnapshot(call_id="1", agent="a", provider="p", model="m", status="ok", blocks=(TextBlock(text),))
-    bundle = render_bundle(turn)
+    def bundle_of(text: str) -> dict[str, Any]:
+        blocks = (TextBlock(text),)
+        return render_bundle(
+            TurnSnapshot(call_id="1", agent="a", provider="p", model="m", status="ok", blocks=blocks)
+        )
+
+    bundle = bundle_of(text)
     reader = read_strictly(bundle["text/html"])
     assert len("".join(reader.text)) > 0
     assert len(bundle["text/html"]) < 5_000_000 + 10 * len(text)
-    assert len(bundle["text/markdown"]) < 50_000 + 6 * len(text)
+    most = text[: MAX_MARKDOWN_CHARS - 100]  # there is no Markdown of more
+    assert len(bundle_of(most)["text/markdown"]) < 50_000 + 6 * len(most)
 
 
 def test_nesting_beyond_the_limit_loses_no_text() -> None:

@@ -25,9 +25,11 @@
     │   └── ProtocolError                    bytes that are not what the format promises
     │       ├── EmptyReplyError
     │       └── IncompleteReplyError         the stream was cut before it was finished
+    ├── ApprovalError                        a decision on a tool call that cannot be taken
     ├── BudgetExceededError                  what the recorder may spend is spent
     ├── WorkerError                          a Dask worker was lost, or could not do its part
     ├── RecorderFileError                    a file of recorded calls that cannot be read
+    ├── TalkFileError                        a conversation that cannot be saved there, or loaded from there
     ├── BridgeError (RuntimeError)           synchronous code cannot wait here
     └── TurnStopped                          the user pressed stop while a cell was waiting
 
@@ -40,6 +42,7 @@ from .logging_config import redact
 
 __all__ = [
     "AgentNotFoundError",
+    "ApprovalError",
     "AuthenticationError",
     "BridgeError",
     "BudgetExceededError",
@@ -63,6 +66,7 @@ __all__ = [
     "RateLimitError",
     "RecorderFileError",
     "ServerError",
+    "TalkFileError",
     "TurnStopped",
     "UnknownConfigKeyError",
     "UnknownProviderError",
@@ -140,9 +144,11 @@ class ProviderError(CreateAgentsError):
         provider: name of the provider, such as ``"openai"``.
         status_code: HTTP status, or None when there was no HTTP answer.
         retry_after_s: how long the server asks to wait, in seconds; None where it does not say.
+        retries: how often the request had been sent again.
     """
 
     retry_after_s: float | None = None
+    retries: int = 0
 
     def __init__(self, message: str, *, provider: str | None = None, status_code: int | None = None) -> None:
         super().__init__(message)
@@ -194,6 +200,10 @@ class IncompleteReplyError(ProtocolError):
     """The stream ended without saying that it was finished; the text so far is kept."""
 
 
+class ApprovalError(CreateAgentsError):
+    """No such call waits for approval, its new arguments do not fit, or what was said is no decision."""
+
+
 class BudgetExceededError(CreateAgentsError):
     """The recorder's budget is spent; the request was not sent."""
 
@@ -204,6 +214,10 @@ class WorkerError(CreateAgentsError):
 
 class RecorderFileError(CreateAgentsError):
     """A file is no record of calls, is broken, or comes from another version."""
+
+
+class TalkFileError(CreateAgentsError):
+    """A file is no conversation of an agent, is broken or too large, or cannot be written."""
 
 
 class BridgeError(CreateAgentsError, RuntimeError):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import ClassVar
+from typing import Any, ClassVar, NoReturn
 
-__all__ = ["LoggingConfig", "mask_keys", "redact"]
+__all__ = ["LoggingConfig", "Secret", "hidden", "mask_keys", "redact", "without_keys_in_use"]
 
 _ROOT = "createagents_nb"
 
@@ -18,13 +18,53 @@ _SECRETS = re.compile(
 )
 
 
+_in_use: frozenset[str] = frozenset()
+_IS_KEY = re.compile(r"(?=.*\d)\S{12,}")  # "lm-studio" and "not-needed" are words of the text that they stand in
+
+
+class Secret(str):
+    """A key: a string that no traceback, log or frame shows, and that cannot be pickled.
+
+    >>> Secret("sk-abcdefgh12345678")
+    ***
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(
+            "A key is never pickled. Make the agent where it is needed, with the key in that place's environment"
+        )
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def mask(self) -> Secret:
+        """From now on `redact` and `mask_keys` know it, whatever it looks like; itself."""
+        global _in_use
+        if self not in _in_use and _IS_KEY.fullmatch(self):
+            _in_use |= {str(self)}
+        return self
+
+
+def hidden(key: Any) -> Any:
+    """An argument that is a key, as a `Secret`: no frame keeps it in the clear. Anything else as it is."""
+    return Secret(key) if isinstance(key, str) else key
+
+
 def redact(text: str, *secrets: str | None) -> str:
-    """``text`` without keys: the ``secrets`` given, and whatever looks like one.
+    """``text`` without keys: the ``secrets`` given, those in use, and whatever looks like one.
 
     >>> redact("Authorization: Bearer abcdef123456")
     'Authorization: Bearer ***'
     """
-    for secret in secrets:
+    for secret in (*secrets, *_in_use):
         if secret and len(secret) >= 8:  # shorter ones are placeholders, and words of the message
             text = text.replace(secret, "***")
     return _SECRETS.sub(lambda found: f"{found[1] or found[2] or ''}***", text)
@@ -60,12 +100,25 @@ _KEYS = (
 )
 
 
+def without_keys_in_use(text: str) -> str:
+    """``text`` without the keys that agents of this process use; what only looks like a key stays.
+
+    >>> without_keys_in_use("sk-abcdefgh12345678")
+    'sk-abcdefgh12345678'
+    """
+    for secret in _in_use:
+        if secret in text:
+            text = text.replace(secret, "***")
+    return text
+
+
 def mask_keys(text: str) -> str:
     """``text`` as it may be kept: API keys, bearer tokens and passwords in addresses are ``***``, code stays code.
 
     >>> mask_keys("key sk-abcdefgh12345678, token = tokenizer.decode(ids)")
     'key ***, token = tokenizer.decode(ids)'
     """
+    text = without_keys_in_use(text)
     for start, pattern in _KEYS:
         if start in text:
             text = pattern.sub(_masked, text)

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import ollama
 import openai
+import psutil
 import pytest
 
 from createagents_nb import demo
@@ -68,6 +69,10 @@ def post(server: demo.DemoServer, path: str, body: Any, headers: dict[str, str] 
 
 def get(url: str, headers: dict[str, str] | None = KEY) -> httpx.Response:
     return httpx.get(url, headers=headers, verify=False)  # it would read all certificates for each request
+
+
+def is_listening(entry: Any, port: int) -> bool:
+    return entry.status == psutil.CONN_LISTEN and entry.laddr.port == port
 
 
 def chat(server: demo.DemoServer, **body: Any) -> httpx.Response:
@@ -465,11 +470,44 @@ def test_foreign_hosts_and_origins_are_refused(server: demo.DemoServer, path: st
         return get(f"{server.ollama_url}{path}", {**KEY, **headers}).status_code
 
     assert status() == 200
-    assert status(Host="localhost:1234") == status(Origin="http://localhost:8888") == 200
-    for host in ("evil.example", "127.0.0.1.evil.example", "127.0.0.1@evil.example", "[::1", ""):
+    port = server.port
+    for host in (f"localhost:{port}", f"LOCALHOST:{port}", f"[::1]:{port}"):
+        assert status(Host=host) == 200
+    assert status(Origin=server.ollama_url) == status(Origin=f"http://localhost:{port}") == 200
+    names = ("evil.example", "127.0.0.1.evil.example", "127.0.0.1@evil.example", "[::1", "")
+    for host in (*names, *(f"{name}:{port}" for name in names), "localhost", "127.0.0.1", "localhost:1234"):
         assert status(Host=host) in (400, 403)
-    for origin in ("http://evil.example", "null", "http://localhost.evil.example", "https://[bad"):
+    origins = ("http://evil.example", "null", "", "http://localhost.evil.example", "https://[bad")
+    for origin in (*origins, f"http://evil.example:{port}", "http://localhost:8888", f"https://localhost:{port}"):
         assert status(Origin=origin) == 403
+
+
+def test_no_page_is_told_that_it_may_read_an_answer(server: demo.DemoServer) -> None:
+    for origin in ("http://evil.example", server.ollama_url):
+        asking = {
+            "Origin": origin,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization",
+        }
+        for method in ("OPTIONS", "GET"):
+            url = f"{server.ollama_url}/v1/models"
+            reply = httpx.request(method, url, headers=KEY | asking, verify=False)
+            assert not [name for name in reply.headers if name.startswith("access-control")]
+            assert (method, origin) == ("GET", server.ollama_url) or reply.status_code in (403, 405)
+
+
+def test_a_request_with_two_hosts_is_refused(server: demo.DemoServer) -> None:
+    hosts = f"Host: 127.0.0.1:{server.port}\r\nHost: evil.example\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(f"GET /api/tags HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n".encode())
+        assert connection.recv(100).split()[1] in (b"400", b"403")
+
+
+def test_only_loopback_is_bound(server: demo.DemoServer) -> None:
+    (bound,) = {
+        entry.laddr.ip for entry in psutil.Process().net_connections("tcp") if is_listening(entry, server.port)
+    }
+    assert bound == "127.0.0.1"
 
 
 def test_it_listens_on_loopback_only() -> None:

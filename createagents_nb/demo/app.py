@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -21,7 +20,7 @@ from .tokens import Generation, Piece, delays_s, generate
 __all__ = ["MAX_BODY_BYTES", "make_app"]
 
 MAX_BODY_BYTES: Final = 8 * 2**20
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _NO_KEY = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
     "(i.e. Authorization: Bearer YOUR_KEY). This demo server takes any key, such as 'demo'."
@@ -95,19 +94,16 @@ def _refusal(request: web.Request, error: web.HTTPException) -> web.Response:
 @web.middleware
 async def _local_only(request: web.Request, handler: Handler) -> web.StreamResponse:
     """No page of another site gets an answer, not even through a name that resolves to this machine."""
-    origin = request.headers.get("Origin")
-    if _name(f"//{request.headers.get('Host', '')}") not in _LOOPBACK:
-        return _forbidden(request, "This server answers on loopback names only: use http://127.0.0.1")
-    if origin is not None and _name(origin) not in _LOOPBACK:
+    if request.transport is None:
+        raise ConnectionResetError("the client is gone")
+    port = request.transport.get_extra_info("sockname")[1]
+    own = {f"{name}:{port}" for name in _LOOPBACK}
+    hosts = request.headers.getall("Host", [])
+    if len(hosts) != 1 or hosts[0].lower() not in own:
+        return _forbidden(request, f"This server answers under its own address only: use http://127.0.0.1:{port}")
+    if any(origin not in {f"http://{host}" for host in own} for origin in request.headers.getall("Origin", [])):
         return _forbidden(request, "This server does not answer the pages of other sites")
     return await handler(request)
-
-
-def _name(address: str) -> str:
-    try:
-        return urlsplit(address).hostname or ""
-    except ValueError:
-        return ""
 
 
 def _forbidden(request: web.Request, message: str) -> web.Response:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import getpass
+import os
 import re
 from collections.abc import Callable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.error import StdinNotImplementedError
 from IPython.core.interactiveshell import InteractiveShell
 
 from .. import bridge
@@ -17,7 +20,9 @@ from ..create_agent import CreateAgent
 from ..errors import ConfigurationError, MagicUsageError
 from ..in_words import dollars
 from ..metrics import recorder
+from ..providers import KEY_VARIABLES
 from ..providers.choice import choose, notebook_default, set_notebook_default
+from ..providers.clients import checked_key
 from . import display
 from .interpolation import interpolate
 from .options import new_options
@@ -38,6 +43,7 @@ class Commands:
             "budget": self.budget,
             "help": self.help,
             "history": self.history,
+            "key": self.key,
             "list": self.list,
             "metrics": self.metrics,
             "models": self.models,
@@ -107,6 +113,26 @@ class Commands:
         self._registry.forget_default()
         chosen = notebook_default() or choose(None, None)
         print(f"New agents use {chosen.provider}:{chosen.model}")
+
+    def key(self, rest: str) -> None:
+        """key [openai|ollama] — ask for the API key: it stays in this kernel, and out of the notebook"""
+        variable = KEY_VARIABLES.get(rest or "openai")
+        if variable is None:  # what was written may be the key itself: it is not repeated
+            raise MagicUsageError(
+                f"%agent key: name a provider ({', '.join(KEY_VARIABLES)}), and nothing else; the key is asked for"
+            )
+        try:
+            key = checked_key(getpass.getpass(f"{variable}: "))
+        except (EOFError, StdinNotImplementedError):
+            raise MagicUsageError(
+                f"%agent key: nobody can be asked here. Set {variable} in the environment of the kernel"
+            ) from None
+        if key is None:
+            print("Nothing was entered; nothing has changed")
+            return
+        os.environ[variable] = str(key)
+        self._registry.forget_default()
+        print(f"{variable} is set for new agents, in this kernel and until it ends")
 
     def new(self, rest: str) -> None:
         """new NAME [-p PROVIDER] [-m MODEL] [-t F,G] [-i INSTRUCTIONS] [--base-url URL] — for `%%agent NAME`"""

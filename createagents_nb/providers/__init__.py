@@ -9,13 +9,16 @@ from typing import Any
 
 from ..errors import UnknownProviderError
 
-__all__ = ["PROVIDERS", "adapter_class"]
+__all__ = ["KEY_VARIABLES", "PROVIDERS", "adapter_class"]
 
 PROVIDERS: Mapping[str, str] = {
     "demo": "demo:DemoChatAdapter",
     "ollama": "ollama_adapter:OllamaChatAdapter",
     "openai": "openai_adapter:OpenAIChatAdapter",
 }
+
+KEY_VARIABLES: Mapping[str, str] = {"openai": "OPENAI_API_KEY", "ollama": "OLLAMA_API_KEY"}
+"""Where the providers that take a key find it in the environment."""
 
 
 def adapter_class(provider: str) -> Any:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from ..agent.events import Event
 from ..errors import IncompleteReplyError, ProtocolError, ProviderError
 from .output_clock import OutputClock
 from .thinking import ThinkingSplitter
 
-__all__ = ["ReplyDecoder", "broken", "incomplete"]
+__all__ = ["ReplyDecoder", "incomplete", "mended", "shown"]
 
+T = TypeVar("T")
+
+_HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+_WORD_AT_THE_END = re.compile(rb"[\w.~+/=-]+$")
 
 MAX_REPLY_BYTES = 512 * 2**20
 """An answer is kept for replay, so its size bounds what a turn holds; no model says as much as this."""
+MAX_SILENT_BYTES = 32 * 2**20
+"""Of a reply to a stream in which no event has come yet."""
 
 
 class ReplyDecoder(ABC):
@@ -86,8 +94,30 @@ def incomplete() -> IncompleteReplyError:
 
 def broken(payload: bytes, error: Exception) -> ProtocolError:
     return ProtocolError(
-        f"The server sent broken data ({error}): {payload[:120]!r}…. Check base_url, or try again"
+        f"The server sent broken data ({error}): {shown(payload)!r}…. Check base_url, or try again"
     )
+
+
+def shown(payload: bytes) -> bytes:
+    """The beginning of it, for a message. No word is cut: half a key would not be known as one."""
+    return payload if len(payload) <= 120 else _WORD_AT_THE_END.sub(b"", payload[:120])
+
+
+def mended(decode: Callable[[bytes], T], payload: bytes, error: Exception) -> T:
+    """What ``decode`` refused with ``error``, with U+FFFD for each half of a surrogate pair that stands alone.
+
+    msgspec refuses those; servers that cut a text by its UTF-16 units send them.
+
+    Raises:
+        ProtocolError: it is broken otherwise too.
+    """
+    if _HALF_A_PAIR.search(payload):
+        try:
+            text = json.dumps(json.loads(payload), ensure_ascii=False).encode("utf-16", "surrogatepass")
+            return decode(text.decode("utf-16", "replace").encode())
+        except (ValueError, RecursionError):
+            pass
+    raise broken(payload, error) from error.with_traceback(None)
 
 
 def is_cut(payload: bytes) -> bool:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
+from ..agent.loop_end import settle_left_over
 from ..errors import ConfigurationError
+from ..logging_config import Secret
 
 if TYPE_CHECKING:
     from .straight import Straight
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONNECT_TIMEOUT_S",
     "KEEPALIVE_S",
+    "MAX_LIST_BYTES",
     "checked_address",
     "checked_key",
     "endpoint_of",
@@ -29,6 +32,7 @@ __all__ = [
     "forget_closed_loops",
     "has_proxy",
     "load",
+    "loaded",
     "shared",
     "straight",
     "tls_context",
@@ -36,6 +40,8 @@ __all__ = [
 
 CONNECT_TIMEOUT_S = 10.0
 KEEPALIVE_S = 60.0
+MAX_LIST_BYTES = 32 * 2**20
+"""Of a list of models; the largest known have some megabytes."""
 
 T = TypeVar("T")
 _Pool = dict[Hashable, tuple[Any, AsyncGenerator[None, None]]]
@@ -66,8 +72,10 @@ def endpoint_of(base_url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def checked_key(key: str | None) -> str | None:
+def checked_key(key: str | None) -> Secret | None:
     """The key as it can travel in a header, without the line end that a copied key often brings.
+
+    From now on it is masked in all that is shown, logged and kept.
 
     Raises:
         ConfigurationError: it has characters that no key has.
@@ -76,10 +84,10 @@ def checked_key(key: str | None) -> str | None:
         return None
     if not isinstance(key, str):
         raise ConfigurationError(f"api_key must be a string, not {type(key).__name__}")
-    key = key.strip()
+    key = Secret(key.strip())
     if not (key.isascii() and key.isprintable()):
         raise ConfigurationError("api_key has characters that no key has; copy it again, without quotes or spaces")
-    return key or None
+    return key.mask() if key else None
 
 
 @cache
@@ -92,8 +100,14 @@ def tls_context() -> ssl.SSLContext:
 
 async def load(*modules: str) -> None:
     """Import what takes a second or so away from the loop, so that other turns and Stop go on."""
-    if any(module not in sys.modules for module in modules):
+    if any(loaded(module) is None for module in modules):
         await asyncio.to_thread(_load, modules)
+
+
+def loaded(name: str) -> Any:
+    """A module that has been imported; None also while another thread is about it: half of it would be missing."""
+    module = sys.modules.get(name)
+    return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module
 
 
 def _load(modules: tuple[str, ...]) -> None:
@@ -127,6 +141,7 @@ async def shared(key: Hashable, build: Callable[[], T], close: Callable[[T], Awa
     ours closes the client.
     """
     loop = asyncio.get_running_loop()
+    forget_closed_loops(_pools)
     pool = _pools.setdefault(loop, {})
     if key not in pool:
         client = build()
@@ -159,6 +174,7 @@ async def _keep(
 @atexit.register
 def _close_left_over() -> None:
     # A kernel stops its loop without shutting it down.
+    settle_left_over()
     for loop, pool in list(_pools.items()):
         if not loop.is_closed() and not loop.is_running():
             for _, keeper in list(pool.values()):

@@ -7,7 +7,8 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -16,13 +17,30 @@ from ..errors import (
     ContextLengthError,
     InvalidRequestError,
     ModelNotFoundError,
+    ProtocolError,
+    ProviderConnectionError,
     ProviderError,
     RateLimitError,
     ServerError,
 )
 from ..logging_config import redact
+from .transport import http_reason, tls_reason, what_broke
 
-__all__ = ["is_unknown_model", "model_not_found", "retry_after_s", "said", "status_error"]
+__all__ = [
+    "MAX_ERROR_BYTES",
+    "ErrorMaker",
+    "beginning",
+    "is_unknown_model",
+    "model_not_found",
+    "retry_after_s",
+    "said",
+    "scrubbed",
+    "status_error",
+    "way_error",
+]
+
+MAX_ERROR_BYTES = 2**20
+"""Of a page that explains an error; what is beyond is not read."""
 
 _CONTEXT = re.compile(
     r"(?i)context_length_exceeded|exceed_context_size|context (?:length|size|window)|prompt is too long"
@@ -31,7 +49,61 @@ _UNKNOWN_MODEL = re.compile(
     r"(?i)model_not_found|\b(?:invalid|unknown|no such) model\b|not a valid model"
     r"|\b(?:model|deployment)\b.{0,200}?\b(?:not found|not exist)"
 )
+_WAYS = {
+    408: "Try again, or raise timeout_s",
+    409: "Try again",
+    413: "Shorten the prompt, or agent.clear_history()",
+}
 _HTML = re.compile(r"(?s)<[^>]*>")
+
+
+_Make = Callable[[Any, int | None, Mapping[str, str] | None], ProviderError]
+
+
+class ErrorMaker:
+    """Makes the error for what a server says instead of an answer, and completes those that are made elsewhere.
+
+    Attributes:
+        retries: how often the request has been sent again so far.
+    """
+
+    def __init__(self, provider: str, secret: str | None, make: _Make) -> None:
+        self.retries = 0
+        self.secret = secret
+        self._provider, self._make = provider, make
+
+    def __call__(
+        self, body: Any, status: int | None = None, headers: Mapping[str, str] | None = None
+    ) -> ProviderError:
+        return self._make(body, status, headers)
+
+    def complete(self, error: ProviderError) -> ProviderError:
+        """``error`` with what every error carries; a key that a server repeated is taken out of it."""
+        error.provider = error.provider or self._provider
+        error.retries = self.retries
+        error.args = tuple(redact(str(argument), self.secret) for argument in error.args)
+        return error
+
+
+async def beginning(blocks: AsyncIterator[bytes], limit: int = MAX_ERROR_BYTES) -> bytes:
+    """The body in ``blocks``, or its first ``limit`` bytes."""
+    body = bytearray()
+    async for block in blocks:
+        body += block
+        if len(body) >= limit:
+            break
+    return bytes(body[:limit])
+
+
+def scrubbed(body: Any, secret: str | None) -> Any:
+    """An error body of any shape without the key, which some servers repeat."""
+    if isinstance(body, bytes):
+        body = body.decode("utf-8", "replace")
+    if isinstance(body, str):
+        return redact(body, secret)
+    if isinstance(body, dict):
+        return {key: scrubbed(value, secret) for key, value in body.items()}
+    return [scrubbed(item, secret) for item in body] if isinstance(body, list) else body
 
 
 def said(body: Any) -> str:
@@ -45,10 +117,8 @@ def said(body: Any) -> str:
     if isinstance(body, str):
         text = body.strip().removeprefix("null")
         if text.startswith(("{", "[")):
-            try:
+            with suppress(ValueError, RecursionError):
                 return said(json.loads(text))
-            except ValueError:
-                pass
         return _short(_HTML.sub(" ", text))
     if isinstance(body, dict):
         if isinstance(body.get("loc"), list) and body.get("msg"):  # FastAPI's 422: where, and what
@@ -81,9 +151,8 @@ def status_error(
         secret: the key in use; it is never repeated.
         headers: of the answer, in which it may say how long to wait.
     """
-    message = redact(said(body), secret) or "no explanation"
-    if isinstance(body, bytes):
-        body = body.decode("utf-8", "replace")
+    body = scrubbed(body, secret)
+    message = said(body) or "no explanation"
     raw = f"{message} {body if isinstance(body, str) else json.dumps(body, default=str)}"
     kind: type[ProviderError]
     if status in (401, 403):
@@ -103,7 +172,8 @@ def status_error(
         example = f": as a rule it ends in /v1, like {url}/v1" if provider == "openai" and "/v1" not in url else ""
         kind, text = InvalidRequestError, f"Nothing is served at {url} (404: {message}). Check base_url{example}"
     elif status is not None and 400 <= status < 500:
-        kind, text = InvalidRequestError, f"{label} refused the request ({status}: {message})"
+        way = _WAYS.get(status, "Look at the model, config=…, the tools and the message")
+        kind, text = InvalidRequestError, f"{label} refused the request ({status}: {message}). {way}"
     elif status is not None and 300 <= status < 400:
         kind, text = (
             InvalidRequestError,
@@ -115,6 +185,21 @@ def status_error(
     error = kind(text, provider=provider, status_code=status)
     error.retry_after_s = retry_after_s(headers or {})
     return error
+
+
+def way_error(error: BaseException, label: str) -> ProviderError | None:
+    """The error for what is wrong with the way to a server, where the way out is the same for all of them."""
+    broke = what_broke(error)
+    if broke == "tls":
+        return ProviderConnectionError(
+            f"{label} cannot be reached over TLS: {tls_reason(error)}. Check the address; the certificate of an "
+            "authority of your own goes into the file that SSL_CERT_FILE names"
+        )
+    if broke == "redirects":
+        return ProtocolError(f"{label} redirects to nowhere. Give its final address as base_url")
+    if broke == "garbled":
+        return ProtocolError(f"{label} does not answer in HTTP ({http_reason(error)}). Check base_url")
+    return None
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, ClassVar
@@ -13,7 +12,8 @@ from weakref import WeakKeyDictionary
 
 from ..agent.events import Event
 from ..agent.repository import ChatRepository, ChatRequest
-from ..errors import ConfigurationError, ProviderError
+from ..errors import ConfigurationError
+from ..logging_config import hidden
 from . import clients
 from .ollama_endpoint import Endpoint, SdkEndpoint, StraightEndpoint, base_url_of
 from .ollama_errors import list_models
@@ -21,10 +21,6 @@ from .ollama_handlers import OllamaHandler, OllamaStreamHandler
 from .ollama_request import UNSUPPORTED, build_body
 
 __all__ = ["OllamaChatAdapter"]
-
-_TRY_AGAIN = frozenset({408, 409, 429, 502, 503, 504})
-_LONGEST_WAIT_S = 120.0
-"""A server that asks for more is not asked again; the same as in the openai SDK."""
 
 
 class OllamaChatAdapter(ChatRepository):
@@ -34,7 +30,8 @@ class OllamaChatAdapter(ChatRepository):
         base_url: default ``OLLAMA_HOST``, else ``http://127.0.0.1:11434``.
         api_key: for a server behind a key; default ``OLLAMA_API_KEY``.
         timeout_s: how long no byte may arrive, in seconds. Loading a large model counts.
-        max_retries: how often a request is sent again after 408, 409, 429 or 502 to 504, before the first token.
+        max_retries: of a request that was not answered (408, 409, 429, from 500 on, a lost connection, nothing for
+            too long); never after the first token, and never where nobody listens.
         client: an ``ollama.AsyncClient`` of your own, used as it is and never closed.
 
     Raises:
@@ -57,9 +54,13 @@ class OllamaChatAdapter(ChatRepository):
         max_retries: int = 2,
         client: Any = None,
     ) -> None:
-        self._base_url = _checked(base_url or os.environ.get("OLLAMA_HOST") or "http://127.0.0.1:11434")
+        api_key = hidden(api_key)
+        # Apart from the checks: a verbose traceback shows what stands in a line that fails, all of os.environ too.
+        address = base_url or os.environ.get("OLLAMA_HOST") or "http://127.0.0.1:11434"
+        api_key = api_key or hidden(os.environ.get("OLLAMA_API_KEY"))
+        self._base_url = _checked(address)
         self.server = urlsplit(clients.endpoint_of(self._base_url)).hostname
-        self._api_key = clients.checked_key(api_key or os.environ.get("OLLAMA_API_KEY"))
+        self._api_key = clients.checked_key(api_key)
         self._timeout_s, self._max_retries = timeout_s, max_retries
         self._own_client = client
         self._endpoints: WeakKeyDictionary[asyncio.AbstractEventLoop, Endpoint] = WeakKeyDictionary()
@@ -68,21 +69,9 @@ class OllamaChatAdapter(ChatRepository):
         endpoint = await self._endpoint()
         body = build_body(request)
         handler = OllamaStreamHandler() if body["stream"] else OllamaHandler()
-        for attempt in range(self._max_retries + 1):
-            begun = False
-            try:
-                async with aclosing(handler.events(endpoint, body, retries=attempt)) as events:
-                    async for event in events:
-                        begun = True
-                        yield event
-                return
-            except ProviderError as error:
-                if begun or attempt == self._max_retries or error.status_code not in _TRY_AGAIN:
-                    raise
-                wait_s = error.retry_after_s or min(0.5 * 2**attempt, 8.0) * random.uniform(0.75, 1.0)
-                if wait_s > _LONGEST_WAIT_S:
-                    raise
-                await asyncio.sleep(wait_s)
+        async with aclosing(handler.events(endpoint, body, max_retries=self._max_retries)) as events:
+            async for event in events:
+                yield event
 
     async def models(self) -> list[str]:
         return await list_models(await self._endpoint())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from ..logging_config import Secret, hidden
 
 if TYPE_CHECKING:
     from .straight import Straight
@@ -15,15 +17,14 @@ if TYPE_CHECKING:
 __all__ = ["Endpoint", "Reply", "SdkEndpoint", "StraightEndpoint", "base_url_of"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Reply:
-    """A reply of any status, its body yet to be read: in blocks, or whole."""
+    """A reply of any status, its body yet to be read."""
 
     status: int
     headers: Mapping[str, str]
     """Whatever their case."""
     blocks: AsyncIterator[bytes]
-    read: Callable[[], Awaitable[bytes]]
 
 
 class Endpoint(ABC):
@@ -50,12 +51,12 @@ class SdkEndpoint(Endpoint):
         # The SDK has no public way to the bytes of a reply.
         self._http = client._client
         self.url = str(self._http.base_url).rstrip("/")
-        self.secret = self._http.headers.get("authorization", "").removeprefix("Bearer ") or None
+        self.secret = hidden(self._http.headers.get("authorization", "").removeprefix("Bearer ")) or None
 
     @asynccontextmanager
     async def request(self, method: str, path: str, body: bytes | None = None) -> AsyncGenerator[Reply, None]:
         async with self._http.stream(method, path, content=body) as reply:
-            yield Reply(reply.status_code, reply.headers, reply.aiter_bytes(), reply.aread)
+            yield Reply(reply.status_code, reply.headers, reply.aiter_bytes())
 
 
 class StraightEndpoint(Endpoint):
@@ -70,7 +71,7 @@ class StraightEndpoint(Endpoint):
             "User-Agent": "createagents-nb",
         }
         if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+            self._headers["Authorization"] = Secret(f"Bearer {api_key}")
 
     @asynccontextmanager
     async def request(self, method: str, path: str, body: bytes | None = None) -> AsyncGenerator[Reply, None]:
@@ -78,7 +79,7 @@ class StraightEndpoint(Endpoint):
             method, path, body, self._headers, self._timeout_s, follow_redirects=True
         )
         try:
-            yield Reply(reply.status, reply.headers, reply.content.iter_any(), reply.read)
+            yield Reply(reply.status, reply.headers, reply.content.iter_any())
         finally:
             reply.release()  # to the pool when it was read to its end; else the connection is closed
 

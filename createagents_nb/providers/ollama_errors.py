@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -17,11 +17,13 @@ from ..errors import (
     ProviderError,
     ProviderTimeoutError,
 )
-from .http_errors import is_unknown_model, model_not_found, status_error
-from .ollama_endpoint import Endpoint
-from .transport import what_broke, what_failed
+from ..logging_config import redact
+from . import clients
+from .http_errors import ErrorMaker, beginning, is_unknown_model, model_not_found, status_error, way_error
+from .ollama_endpoint import Endpoint, Reply
+from .transport import scrub, what_broke, what_failed
 
-__all__ = ["list_models", "translated"]
+__all__ = ["list_models", "refusal", "translated"]
 
 
 _CONNECTION: dict[str, tuple[type[ProviderConnectionError], str]] = {
@@ -38,12 +40,6 @@ _CONNECTION: dict[str, tuple[type[ProviderConnectionError], str]] = {
 }
 
 
-class _OnError(Protocol):
-    def __call__(
-        self, body: Any, status: int | None = None, headers: Mapping[str, str] | None = None
-    ) -> ProviderError: ...
-
-
 class _Tag(msgspec.Struct):
     name: str
 
@@ -53,7 +49,7 @@ class _Tags(msgspec.Struct):
 
 
 @asynccontextmanager
-async def translated(endpoint: Endpoint, model: str | None) -> AsyncGenerator[_OnError, None]:
+async def translated(endpoint: Endpoint, model: str | None) -> AsyncGenerator[ErrorMaker, None]:
     """Errors raised inside come out as ours, the original chained. Gives a maker for errors in an answer."""
     url, secret = endpoint.url, endpoint.secret
 
@@ -71,14 +67,15 @@ async def translated(endpoint: Endpoint, model: str | None) -> AsyncGenerator[_O
             key_hint="Set OLLAMA_API_KEY, or pass api_key=…",
         )
 
+    maker = ErrorMaker("ollama", secret, from_body)
     try:
-        yield from_body
+        yield maker
     except ModelNotFoundError as error:
         if model is None:
             raise
-        raise _no_model(model, await _names(endpoint), url) from error
+        raise maker.complete(_no_model(model, await _names(endpoint), url)) from error
     except ProviderError as error:
-        error.provider = error.provider or "ollama"
+        maker.complete(error)
         raise
     except CreateAgentsError:
         raise
@@ -86,10 +83,23 @@ async def translated(endpoint: Endpoint, model: str | None) -> AsyncGenerator[_O
         kind = what_failed(error)
         if kind is None:
             raise
-        if kind == "protocol":
-            raise ProtocolError(f"Ollama: {error}", provider="ollama") from error
-        ours, text = _CONNECTION[what_broke(error)]
-        raise ours(text.format(url=url), provider="ollama") from error
+        raise _ours(error, kind, url, maker) from error
+
+
+def _ours(error: Exception, kind: str, url: str, maker: ErrorMaker) -> ProviderError:
+    ours = way_error(error, f"Ollama at {url}")
+    if ours is None and kind == "protocol":
+        ours = ProtocolError(f"Ollama: {error}")
+    if ours is None:
+        made, text = _CONNECTION[what_broke(error)]
+        ours = made(text.format(url=url))
+    scrub(error, lambda text: redact(text, maker.secret), holds_reply=False)
+    return maker.complete(ours)
+
+
+async def refusal(reply: Reply, on_error: ErrorMaker) -> ProviderError:
+    """The error for a reply that is no answer; what is in it is in no frame that raises it."""
+    return on_error(await beginning(reply.blocks), reply.status, reply.headers)
 
 
 def _no_model(model: str, names: list[str], url: str) -> ModelNotFoundError:
@@ -100,9 +110,9 @@ def _no_model(model: str, names: list[str], url: str) -> ModelNotFoundError:
 async def list_models(endpoint: Endpoint) -> list[str]:
     """Names of the models the server lists, sorted; errors translated."""
     async with translated(endpoint, None) as on_error, endpoint.request("GET", "/api/tags") as reply:
-        body = await reply.read()
         if reply.status != 200:
-            raise on_error(body, reply.status, reply.headers)
+            raise await refusal(reply, on_error)
+        body = await beginning(reply.blocks, clients.MAX_LIST_BYTES)
         try:
             return sorted(tag.name for tag in msgspec.json.decode(body, type=_Tags).models)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

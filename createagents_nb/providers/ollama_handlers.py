@@ -9,24 +9,26 @@ from typing import Any
 import msgspec
 
 from ..agent.events import Event
+from ..errors import ProviderError
 from .handlers import BufferedHandler, Handler, StreamHandler
 from .ollama_endpoint import Endpoint, SdkEndpoint
-from .ollama_errors import translated
+from .ollama_errors import refusal, translated
 from .ollama_reply import OllamaReplyDecoder
+from .ollama_retries import answered
 
 __all__ = ["OllamaHandler", "OllamaStreamHandler"]
 
 
 class _Requests(Handler):
     async def events(
-        self, client: Any, request: Mapping[str, Any], *, retries: int = 0
+        self, client: Any, request: Mapping[str, Any], *, max_retries: int = 0
     ) -> AsyncGenerator[Event, None]:
         """Everything in the reply, `RoundEnded` last.
 
         Args:
             client: an ``ollama.AsyncClient``, or an `Endpoint`.
             request: body of ``POST /api/chat``; ``stream`` is set here.
-            retries: how often it was sent before, for the record.
+            max_retries: how often it is sent again when it was not answered.
 
         Raises:
             ProviderError: translated from what the network or the server raised.
@@ -35,16 +37,23 @@ class _Requests(Handler):
         endpoint = client if isinstance(client, Endpoint) else SdkEndpoint(client)
         async with (
             translated(endpoint, str(request.get("model"))) as on_error,
-            endpoint.request("POST", "/api/chat", content) as reply,
+            answered(endpoint, "/api/chat", content, on_error, max_retries=max_retries) as reply,
         ):
             if reply.status != 200:
-                raise on_error(await reply.read(), reply.status, reply.headers)
-            decoder = OllamaReplyDecoder(on_error=on_error, retries=retries)
-            async for block in reply.blocks:
-                for event in decoder.feed(block):
+                raise await refusal(reply, on_error)
+            decoder = OllamaReplyDecoder(on_error=on_error, retries=on_error.retries)
+            block = b""
+            try:
+                async for block in reply.blocks:
+                    for event in decoder.feed(block):
+                        yield event
+                for event in decoder.finish():
                     yield event
-            for event in decoder.finish():
-                yield event
+            except ProviderError as error:
+                error.__traceback__ = None
+                raise
+            finally:
+                del block  # nor any other frame that a traceback shows: a server may repeat the key
 
 
 def _encoded(body: dict[str, Any]) -> bytes:

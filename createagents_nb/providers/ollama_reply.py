@@ -11,7 +11,7 @@ import msgspec
 
 from ..agent.events import Event, Reasoning, RoundEnded, ToolCallRequested, Usage
 from ..errors import EmptyReplyError, ProviderError
-from .broken_reply import ReplyDecoder, broken, incomplete
+from .broken_reply import ReplyDecoder, incomplete, mended
 from .wire import LineSplitter
 
 __all__ = ["OllamaReplyDecoder"]
@@ -97,8 +97,8 @@ class OllamaReplyDecoder(ReplyDecoder):
         for payload in payloads:
             try:
                 chunk = _decode(payload)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise broken(payload, error) from error
+            except (ValueError, RecursionError) as error:
+                chunk = mended(_decode, payload, error)
             self._seen = True
             if chunk.error:
                 raise self._on_error(chunk.error)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..agent.events import ToolCallRequested
 from ..agent.history import Message
 from ..agent.repository import ChatRequest
-from .openai_request import wire_tools
+from .openai_request import argument_object, wire_name, wire_tools
 
 __all__ = ["UNSUPPORTED", "build_body", "wire_messages"]
 
@@ -56,20 +54,15 @@ def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 def _wire_message(message: Message) -> dict[str, Any]:
     wire: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.role == "tool":
-        wire["tool_name"] = message.name
+        wire["tool_name"] = wire_name(message.name or "")
         wire["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
         wire["tool_calls"] = [
-            {"id": call.tool_call_id, "function": {"name": call.name, "arguments": _arguments(call)}}
+            # It takes an object only.
+            {
+                "id": call.tool_call_id,
+                "function": {"name": wire_name(call.name), "arguments": argument_object(call.arguments)},
+            }
             for call in message.tool_calls
         ]
     return wire
-
-
-def _arguments(call: ToolCallRequested) -> dict[str, Any]:
-    """Ollama takes an object only; broken JSON is shown to the model as it was."""
-    try:
-        arguments = json.loads(call.arguments or "{}")
-    except ValueError:
-        return {"invalid_json": call.arguments}
-    return arguments if isinstance(arguments, dict) else {"value": arguments}

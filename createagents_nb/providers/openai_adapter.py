@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from ..agent.events import Event
 from ..agent.repository import ChatRepository, ChatRequest
 from ..errors import MissingKeyError
+from ..logging_config import hidden
 from . import clients
 from .openai_endpoint import Endpoint, SdkEndpoint, StraightEndpoint, needs_sdk
 from .openai_errors import list_models
@@ -55,18 +56,20 @@ class OpenAIChatAdapter(ChatRepository):
         max_retries: int = 2,
         client: Any = None,
     ) -> None:
+        api_key = hidden(api_key)
         self._timeout_s, self._max_retries = timeout_s, max_retries
         self._own_client = client
         own_url = None if client is None else str(client.base_url)
-        self._base_url = clients.checked_address(
-            own_url or base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI, "http://127.0.0.1:8080/v1"
-        )
+        # Apart from the checks: a verbose traceback shows what stands in a line that fails, all of os.environ too.
+        address = own_url or base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI
+        api_key = api_key or hidden(os.environ.get("OPENAI_API_KEY"))
+        self._base_url = clients.checked_address(address, "http://127.0.0.1:8080/v1")
         self.server = urlsplit(self._base_url).hostname
-        self._api_key = clients.checked_key(api_key or os.environ.get("OPENAI_API_KEY"))
+        self._api_key = clients.checked_key(api_key)
         if client is None and not self._api_key and self.is_openai_itself:
             raise MissingKeyError(
-                "OpenAI needs a key: set OPENAI_API_KEY (in the environment, not in the notebook), or pass "
-                "api_key=…; without one, provider='demo' or a local provider='ollama' work"
+                "OpenAI needs a key: `%agent key` asks for it in a notebook; else set OPENAI_API_KEY in the "
+                "environment, or pass api_key=…; without one, provider='demo' or a local provider='ollama' work"
             )
         self._endpoints: WeakKeyDictionary[asyncio.AbstractEventLoop, Endpoint] = WeakKeyDictionary()
 

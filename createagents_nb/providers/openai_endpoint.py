@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from ..logging_config import Secret, hidden
 from . import clients
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class SdkEndpoint(Endpoint):
     def __init__(self, client: Any) -> None:
         self.client = client
         self.url = str(client.base_url).rstrip("/")
-        self.secret = client.api_key
+        self.secret = hidden(client.api_key)
 
     @asynccontextmanager
     async def post(self, arguments: Mapping[str, Any]) -> AsyncGenerator[Reply, None]:
@@ -147,7 +148,7 @@ class StraightEndpoint(Endpoint):
             from .openai_transport import StraightTransport
 
             timeout = httpx2.Timeout(self._timeout_s, connect=min(self._timeout_s, clients.CONNECT_TIMEOUT_S))
-            transport = StraightTransport(self._straight.session, first)
+            transport = StraightTransport(self._straight, first)
             async with (
                 httpx2.AsyncClient(transport=transport, follow_redirects=True, timeout=timeout) as http,
                 openai.AsyncOpenAI(
@@ -172,7 +173,7 @@ def needs_sdk(base_url: str) -> bool:
 def _headers(api_key: str | None) -> dict[str, str]:
     """As the SDK makes them, but for those that tell about this machine."""
     headers = {
-        "Authorization": f"Bearer {api_key or 'none'}",
+        "Authorization": Secret(f"Bearer {api_key or 'none'}"),
         "Accept": "application/json",
         "Content-Type": "application/json",
         "User-Agent": "createagents-nb",

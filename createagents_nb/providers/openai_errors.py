@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -12,9 +11,17 @@ import msgspec
 
 from ..errors import CreateAgentsError, ProtocolError, ProviderConnectionError, ProviderError, ProviderTimeoutError
 from ..logging_config import redact
-from .http_errors import is_unknown_model, model_not_found, status_error
+from .clients import loaded
+from .http_errors import (
+    ErrorMaker,
+    is_unknown_model,
+    model_not_found,
+    scrubbed,
+    status_error,
+    way_error,
+)
 from .openai_endpoint import Endpoint
-from .transport import what_broke, what_failed
+from .transport import scrub, what_broke, what_failed
 
 __all__ = ["list_models", "translated"]
 
@@ -28,9 +35,7 @@ class _Models(msgspec.Struct):
 
 
 @asynccontextmanager
-async def translated(
-    endpoint: Endpoint, model: str | None
-) -> AsyncGenerator[Callable[[Any], ProviderError], None]:
+async def translated(endpoint: Endpoint, model: str | None) -> AsyncGenerator[ErrorMaker, None]:
     """Errors raised inside come out as ours, the original chained. Gives a maker for errors inside a stream."""
     url, secret = endpoint.url, endpoint.secret
     name = "OpenAI" if "api.openai.com" in url else f"The server at {url}"
@@ -49,10 +54,11 @@ async def translated(
             key_hint="Set OPENAI_API_KEY to a valid key, or pass api_key=…",
         )
 
+    maker = ErrorMaker("openai", secret, from_body)
     try:
-        yield from_body
+        yield maker
     except ProviderError as error:
-        error.provider = error.provider or "openai"
+        maker.complete(error)
         raise
     except CreateAgentsError:
         raise
@@ -60,31 +66,48 @@ async def translated(
         kind = _kind(error)
         if kind is None:
             raise
-        if kind == "status":
-            # A server may repeat the key it refuses, and a chained error is printed with ours.
-            error.args = tuple(redact(str(argument), secret) for argument in error.args)
-            body, status = _body(error), error.status_code  # type: ignore[attr-defined]
-            if model is not None and status in (400, 404) and is_unknown_model(body):
-                raise model_not_found(
-                    model,
-                    await _names(endpoint),
-                    provider="openai",
-                    label=name,
-                    url=url,
-                    hint="Choose another model with model=…",
-                    status=status,
-                ) from error
-            raise from_body(body, status, error.response.headers) from error  # type: ignore[attr-defined]
-        if kind == "connection":
-            ours, text = _connection_error(error, name)
-            raise ours(redact(text, secret), provider="openai") from error
-        made = ProtocolError if kind == "protocol" else ProviderError
-        raise made(redact(f"{name}: {error}", secret), provider="openai") from error
+        raise await _ours(error, kind, endpoint, model, name, maker) from error
+
+
+async def _ours(
+    error: Any, kind: str, endpoint: Endpoint, model: str | None, name: str, maker: ErrorMaker
+) -> ProviderError:
+    # Made in a frame of its own, which is gone when it is raised: body and headers may repeat the key.
+    maker.retries = maker.retries or _retries(error)
+    ours: ProviderError | None
+    if kind == "status":
+        body, status = scrubbed(_body(error), endpoint.secret), error.status_code
+        ours = maker(body, status, error.response.headers)
+        if model is not None and status in (400, 404) and is_unknown_model(body):
+            ours = model_not_found(
+                model,
+                await _names(endpoint),
+                provider="openai",
+                label=name,
+                url=endpoint.url,
+                hint="Choose another model with model=…",
+                status=status,
+            )
+    else:
+        ours = way_error(error, name) if kind in ("connection", "protocol") else None
+        if ours is None and kind == "connection":
+            ours = _connection_error(error, name)
+        if ours is None:
+            ours = (ProtocolError if kind == "protocol" else ProviderError)(f"{name}: {error}")
+    scrub(error, lambda text: redact(text, endpoint.secret), holds_reply=kind == "status")
+    return maker.complete(ours)
+
+
+def _retries(error: Any) -> int:
+    """How often the SDK had sent the request again: it counts in a header."""
+    request = getattr(error, "request", None)
+    count = "" if request is None else request.headers.get("x-stainless-retry-count", "")
+    return int(count) if count.isdecimal() else 0
 
 
 def _kind(error: Exception) -> Literal["status", "connection", "protocol", "sdk"] | None:
     """Of an error of the SDK or of what is under it, most specific first; None for any other."""
-    openai = sys.modules.get("openai")  # which has raised nothing if it was not imported
+    openai = loaded("openai")  # which has raised nothing if it was not imported
     if openai is None or not isinstance(error, openai.OpenAIError):
         return what_failed(error)
     if isinstance(error, openai.APIStatusError):
@@ -125,13 +148,13 @@ def _status_in(body: Any) -> int | None:
     return int(code) if len(code) == 3 and code.isdecimal() and code[0] in "45" else None
 
 
-def _connection_error(error: Exception, name: str) -> tuple[type[ProviderConnectionError], str]:
+def _connection_error(error: Exception, name: str) -> ProviderConnectionError:
     broke = what_broke(error)
     if broke == "timeout":
-        return ProviderTimeoutError, f"{name} sent nothing for too long. Try again, or raise timeout_s"
+        return ProviderTimeoutError(f"{name} sent nothing for too long. Try again, or raise timeout_s")
     if broke == "lost":
-        return ProviderConnectionError, f"{name} closed the connection before the answer was complete. Try again"
-    return ProviderConnectionError, f"{name} cannot be reached: {_root(error)}. Check the network and base_url"
+        return ProviderConnectionError(f"{name} closed the connection before the answer was complete. Try again")
+    return ProviderConnectionError(f"{name} cannot be reached: {_root(error)}. Check the network and base_url")
 
 
 def _root(error: BaseException) -> str:

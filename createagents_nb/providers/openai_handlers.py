@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from ..agent.events import Event
+from ..errors import ProviderError
 from .handlers import BufferedHandler, Handler, StreamHandler
 from .openai_endpoint import Endpoint, SdkEndpoint
 from .openai_errors import translated
@@ -36,12 +37,20 @@ class _Requests(Handler):
             translated(endpoint, str(arguments.get("model"))) as on_error,
             endpoint.post(arguments) as reply,
         ):
+            on_error.retries = reply.retries
             decoder = OpenAIReplyDecoder(streamed=self.streamed, on_error=on_error, retries=reply.retries)
-            async for block in reply.blocks:
-                for event in decoder.feed(block):
+            block = b""
+            try:
+                async for block in reply.blocks:
+                    for event in decoder.feed(block):
+                        yield event
+                for event in decoder.finish():
                     yield event
-            for event in decoder.finish():
-                yield event
+            except ProviderError as error:
+                error.__traceback__ = None
+                raise
+            finally:
+                del block  # nor any other frame that a traceback shows: a server may repeat the key
 
 
 class OpenAIStreamHandler(_Requests, StreamHandler):

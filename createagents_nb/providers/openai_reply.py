@@ -16,7 +16,7 @@ import msgspec
 
 from ..agent.events import Event, Reasoning, RoundEnded, ToolCallRequested, Usage, cost_in_usd
 from ..errors import EmptyReplyError, ProtocolError, ProviderError
-from .broken_reply import ReplyDecoder, broken, incomplete
+from .broken_reply import MAX_SILENT_BYTES, ReplyDecoder, incomplete, mended, shown
 from .wire import SSESplitter
 
 __all__ = ["OpenAIReplyDecoder"]
@@ -73,16 +73,23 @@ class _Chunk(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Chunk).decode
 
+_MAX_CALLS = 1_000  # each piece of a call is looked for among them
+
 
 class _Call:
     """A tool call while its pieces arrive."""
 
-    __slots__ = ("arguments", "id", "index", "name")
+    __slots__ = ("id", "index", "name", "pieces")
 
     def __init__(self, index: int | None) -> None:
         self.index = index
         self.id: str | None = None
-        self.name, self.arguments = "", ""
+        self.name = ""
+        self.pieces: list[str] = []
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.pieces)
 
 
 class OpenAIReplyDecoder(ReplyDecoder):
@@ -117,6 +124,10 @@ class OpenAIReplyDecoder(ReplyDecoder):
         payloads = self._splitter.feed(block)
         if not self._seen:
             self._body += block
+            if len(self._body) > MAX_SILENT_BYTES and not payloads:
+                raise ProtocolError(
+                    f"The server sent {MAX_SILENT_BYTES // 2**20} MB without an answer in them. Check base_url"
+                )
         return self._events(payloads)
 
     def finish(self) -> Iterator[Event]:
@@ -129,8 +140,9 @@ class OpenAIReplyDecoder(ReplyDecoder):
         if not self._finished:
             raise incomplete()
         for call in self._calls:
-            if call.name or call.arguments:
-                yield ToolCallRequested(call.id or f"call_{uuid.uuid4().hex[:12]}", call.name, call.arguments)
+            arguments = call.arguments
+            if call.name or arguments:
+                yield ToolCallRequested(call.id or f"call_{uuid.uuid4().hex[:12]}", call.name, arguments)
         clock = self._clock
         yield RoundEnded(
             self._finish_reason,
@@ -149,13 +161,18 @@ class OpenAIReplyDecoder(ReplyDecoder):
                 "shorten it, or agent.clear_history()"
             )
         if not body.startswith(b"{"):
-            raise ProtocolError(f"The server did not answer in JSON: {body[:120]!r}…. Check base_url")
+            raise ProtocolError(f"The server did not answer in JSON: {shown(body)!r}…. Check base_url")
         try:
             chunk = _decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise (incomplete() if "truncated" in str(error) else broken(body, error)) from error
+        except (ValueError, RecursionError) as error:
+            try:
+                chunk = mended(_decode, body, error)
+            except ProtocolError:
+                if "truncated" in str(error):
+                    raise incomplete() from error.with_traceback(None)
+                raise
         if not (chunk.choices or chunk.error):
-            raise ProtocolError(f"The server's answer has no choices: {body[:120]!r}…. Check base_url")
+            raise ProtocolError(f"The server's answer has no choices: {shown(body)!r}…. Check base_url")
         events = self._events([body])
         self._finished = True
         return events
@@ -168,11 +185,11 @@ class OpenAIReplyDecoder(ReplyDecoder):
                 continue
             try:
                 chunk = _decode(payload)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (ValueError, RecursionError) as error:
                 if payload.strip() == b"[DONE]":
                     self._finished = True
                     continue
-                raise broken(payload, error) from error
+                chunk = mended(_decode, payload, error)
             if not self._seen:
                 self._seen = True
                 self._body.clear()
@@ -222,7 +239,7 @@ class OpenAIReplyDecoder(ReplyDecoder):
         if call.id is None and piece.id and all(other.id != piece.id for other in self._calls):
             call.id = piece.id
         call.name = call.name or function.name or ""
-        call.arguments += arguments
+        call.pieces.append(arguments)
 
     def _call_of(self, piece: _ToolCall, name: str | None, arguments: str) -> _Call:
         """The call a piece belongs to: that of its id, else of its index, else the last.
@@ -242,6 +259,8 @@ class OpenAIReplyDecoder(ReplyDecoder):
         if known is not None and name and arguments.strip() and _is_complete(known.arguments):
             known = None
         if known is None:
+            if len(self._calls) == _MAX_CALLS:
+                raise ProtocolError(f"The model asked for more than {_MAX_CALLS:,} tools at once. Try again")
             known = _Call(piece.index)
             self._calls.append(known)
         return known
@@ -259,7 +278,7 @@ def _is_silent(body: bytes) -> bool:
 def _is_complete(arguments: str) -> bool:
     try:
         return isinstance(json.loads(arguments), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

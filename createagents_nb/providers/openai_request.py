@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from ..agent.history import Message
 from ..agent.repository import ChatRequest
 from ..agent.tools import BaseTool
 
-__all__ = ["UNSUPPORTED", "build_arguments", "wire_messages", "wire_tools"]
+__all__ = [
+    "UNSUPPORTED",
+    "argument_object",
+    "build_arguments",
+    "well_formed",
+    "wire_messages",
+    "wire_name",
+    "wire_tools",
+]
+
+_NO_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
 UNSUPPORTED: Mapping[str, str] = {
     "num_ctx": "its context is the server's; num_ctx is Ollama's",
@@ -53,22 +65,46 @@ def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 def _wire_message(message: Message) -> dict[str, Any]:
     if message.role == "tool":
-        return {"role": "tool", "tool_call_id": message.tool_call_id, "content": _well_formed(message.content)}
-    wire: dict[str, Any] = {"role": message.role, "content": _well_formed(message.content)}
+        return {"role": "tool", "tool_call_id": message.tool_call_id, "content": well_formed(message.content)}
+    wire: dict[str, Any] = {"role": message.role, "content": well_formed(message.content)}
     if message.tool_calls:
-        wire["content"] = wire["content"] or None
+        wire["content"] = wire["content"] if wire["content"].strip() else None
         wire["tool_calls"] = [
             {
                 "id": call.tool_call_id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": _well_formed(call.arguments) or "{}"},
+                "function": {"name": wire_name(call.name), "arguments": _arguments(call.arguments)},
             }
             for call in message.tool_calls
         ]
     return wire
 
 
-def _well_formed(text: str) -> str:
+def wire_name(name: str) -> str:
+    """The name of a tool that a model asked for, as it may be sent: servers refuse any that no tool can have."""
+    return _NO_NAME.sub("_", name)[:64] or "unknown"
+
+
+def argument_object(arguments: str) -> dict[str, Any]:
+    """A model's arguments as the object that servers read them as; what is none is shown in one as it was."""
+    try:
+        value = json.loads(arguments or "{}", parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return {"invalid_json": well_formed(arguments)}
+    return value if isinstance(value, dict) else {"value": value}
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _arguments(arguments: str) -> str:
+    value = argument_object(arguments)
+    is_as_written = arguments.lstrip().startswith("{") and "invalid_json" not in value
+    return well_formed(arguments) if is_as_written else json.dumps(value)
+
+
+def well_formed(text: str) -> str:
     """Without half surrogate pairs, as in a file's name that is not UTF-8: the SDK cannot send them."""
     try:
         text.encode()

@@ -8,6 +8,11 @@ from contextlib import contextmanager
 import aiohttp
 import httpx2
 
+from ..logging_config import Secret
+from . import clients
+from .http_errors import MAX_ERROR_BYTES
+from .straight import Straight
+
 __all__ = ["StraightTransport"]
 
 
@@ -33,26 +38,32 @@ class _Body(httpx2.AsyncByteStream):
         self._reply, self._request = reply, request
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = None
+        if self._request.method == "GET" or self._reply.status != 200:
+            # The SDK reads such a body whole, however long it is.
+            left = clients.MAX_LIST_BYTES if self._reply.status == 200 else MAX_ERROR_BYTES
         with _as_httpx2(self._request):
             async for block in self._reply.content.iter_any():
-                yield block
+                yield block if left is None else block[:left]
+                if left is not None:
+                    left -= len(block)
+                    if left <= 0:
+                        return
 
     async def aclose(self) -> None:
         self._reply.release()
 
 
 class StraightTransport(httpx2.AsyncBaseTransport):
-    """Sends over a session that belongs to somebody else.
+    """Sends over a connection pool that belongs to somebody else.
 
     Args:
-        session: aiohttp's; not closed here.
+        straight: not closed here.
         first: what came of the first request, which was sent already: a reply, or an error.
     """
 
-    def __init__(
-        self, session: aiohttp.ClientSession, first: aiohttp.ClientResponse | Exception | None = None
-    ) -> None:
-        self._session, self._first = session, first
+    def __init__(self, straight: Straight, first: aiohttp.ClientResponse | Exception | None = None) -> None:
+        self._straight, self._first = straight, first
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         first, self._first = self._first, None
@@ -60,15 +71,15 @@ class StraightTransport(httpx2.AsyncBaseTransport):
         with _as_httpx2(request):
             if isinstance(first, Exception):
                 raise first
-            reply = first or await self._session.request(
+            reply = first or await self._straight.send(
                 request.method,
                 str(request.url),
-                data=await request.aread() or None,
-                headers=request.headers.multi_items(),
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=limits["connect"], sock_read=limits["read"]
-                ),
+                await request.aread() or None,
+                [
+                    (name, Secret(value) if name.lower() == "authorization" else value)
+                    for name, value in request.headers.multi_items()
+                ],
+                aiohttp.ClientTimeout(total=None, sock_connect=limits["connect"], sock_read=limits["read"]),
             )
         # Unpacked already.
         headers = [(name, value) for name, value in reply.raw_headers if name.lower() != b"content-encoding"]

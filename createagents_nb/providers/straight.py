@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -12,6 +13,9 @@ from yarl import URL
 from . import clients
 
 __all__ = ["Straight"]
+
+_HEAD_TIMEOUTS = 3
+"""How many times ``timeout_s`` a request, all redirects and the head of the reply may take together."""
 
 
 @lru_cache(64)
@@ -31,7 +35,7 @@ class Straight:
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
         self._urls: dict[str, URL] = {}
-        self.session = aiohttp.ClientSession(
+        self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,  # as many connections as there are turns
                 keepalive_timeout=clients.KEEPALIVE_S,
@@ -64,13 +68,29 @@ class Straight:
         url = self._urls.get(path)
         if url is None:
             url = self._urls[path] = URL(self._base_url + path)
-        return await self.session.request(
-            method, url, data=body, headers=headers, allow_redirects=follow_redirects, timeout=_timeout(timeout_s)
-        )
+        return await self.send(method, url, body, headers, _timeout(timeout_s), follow_redirects=follow_redirects)
+
+    async def send(
+        self,
+        method: str,
+        url: URL | str,
+        body: bytes | None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]],
+        timeout: aiohttp.ClientTimeout,
+        *,
+        follow_redirects: bool = False,
+    ) -> aiohttp.ClientResponse:
+        """The same, to any address; ``timeout`` limits connecting and reading."""
+        # Each "100 Continue" and each byte of a header is a byte that arrived: without a limit for all of them a
+        # server could hold a turn with them for ever.
+        async with asyncio.timeout((timeout.sock_connect or 0) + _HEAD_TIMEOUTS * (timeout.sock_read or 0)):
+            return await self._session.request(
+                method, url, data=body, headers=headers, allow_redirects=follow_redirects, timeout=timeout
+            )
 
     @property
     def is_closed(self) -> bool:
-        return self.session.closed
+        return self._session.closed
 
     async def aclose(self) -> None:
-        await self.session.close()
+        await self._session.close()

@@ -2,43 +2,114 @@
 
 from __future__ import annotations
 
-import sys
+import re
+import ssl
+from collections.abc import Callable, Iterator
 from typing import Literal
 
-__all__ = ["what_broke", "what_failed"]
+from .clients import loaded
+
+__all__ = ["http_reason", "scrub", "tls_reason", "what_broke", "what_failed"]
+
+Break = Literal["refused", "lost", "timeout", "tls", "redirects", "garbled"]
+
+_REDIRECTS = {"TooManyRedirects", "UnsupportedProtocol", "InvalidUrlRedirectClientError"}
+_REDIRECTS |= {"NonHttpUrlRedirectClientError", "InvalidURL", "NonHttpUrlClientError"}
+
+_FOREIGN = {"aiohttp", "httpx", "httpx2", "httpcore", "httpcore2", "openai", "ollama"}
 
 
 def what_failed(error: Exception) -> Literal["connection", "protocol"] | None:
     """The way to the server, or what came over it; None for an error of neither aiohttp, httpx nor httpx2."""
     for name in ("httpx", "httpx2"):
-        http = sys.modules.get(name)  # which has raised nothing if it was not imported
+        http = loaded(name)  # which has raised nothing if it was not imported
         if http is not None and isinstance(error, http.TransportError):
             return "connection"
         if http is not None and isinstance(error, (http.HTTPError, http.InvalidURL)):
             return "protocol"
     if isinstance(error, TimeoutError):
         return "connection"
-    aiohttp = sys.modules.get("aiohttp")
+    aiohttp = loaded("aiohttp")
     if aiohttp is None or not isinstance(error, aiohttp.ClientError):
         return None
     lost = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)
     return "connection" if isinstance(error, lost) else "protocol"
 
 
-def what_broke(error: BaseException) -> Literal["refused", "lost", "timeout"]:
+def what_broke(error: BaseException) -> Break:
     """Look down the chain of causes for what aiohttp itself said: the SDKs report lost connections as timeouts."""
     import aiohttp
 
-    cause: BaseException | None = error
-    seen: set[int] = set()
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
+    for cause in _causes(error):
         if isinstance(cause, TimeoutError):
             return "timeout"
+        if isinstance(cause, aiohttp.ClientSSLError):
+            return "tls"
         if isinstance(cause, aiohttp.ClientConnectorError):
             return "refused"
         if isinstance(cause, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
             return "lost"
-        cause = cause.__cause__ or cause.__context__
+        if isinstance(cause, ssl.SSLError):
+            return "tls"
+        if type(cause).__name__ in _REDIRECTS:
+            return "redirects"
+        if isinstance(cause, aiohttp.ClientResponseError):
+            return "garbled"
     name = type(error).__name__
     return "timeout" if "Timeout" in name else "refused" if name == "ConnectError" else "lost"
+
+
+def http_reason(error: BaseException) -> str:
+    """What is wrong with bytes that were to be HTTP, in few words."""
+    import aiohttp
+
+    for cause in _causes(error):
+        if isinstance(cause, aiohttp.ClientResponseError):
+            words = re.split(r"\n|\(| when ", cause.message)[0]  # and no bytes of it: they may be a key
+            return words.strip(" :.") or "broken"
+    return "broken"
+
+
+def scrub(error: BaseException, clean: Callable[[str], str], *, holds_reply: bool) -> None:
+    """Take out of an error, and of those below it, what a server sent: it may be a key that it repeats.
+
+    Args:
+        clean: takes the key out of a text.
+        holds_reply: what was sent is in the frames of its traceback, which go too.
+    """
+    garbled = what_broke(error) == "garbled"
+
+    def cleaned(value: object) -> object:
+        if garbled and isinstance(value, bytes | bytearray):
+            return b"..."
+        if not isinstance(value, str):
+            return value
+        # The parser quotes some bytes, in which a key may be cut.
+        return clean(re.split(r"\n| when reading", value)[0] if garbled else value)
+
+    for cause in _causes(error):
+        if type(cause).__module__.partition(".")[0] not in _FOREIGN:
+            continue  # it may be the user's own, which was being handled when the request was made
+        cause.args = tuple(map(cleaned, cause.args))
+        if isinstance(getattr(cause, "message", None), str):
+            cause.message = cleaned(cause.message)  # type: ignore[attr-defined]
+        if garbled or holds_reply:
+            cause.__traceback__ = None
+
+
+def tls_reason(error: BaseException) -> str:
+    """Why a TLS connection was not made: what is wrong with the certificate, or that it is no TLS."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            words = getattr(cause, "verify_message", None)  # aiohttp's own kind has none
+            if words:
+                return str(words).rstrip(".")
+    return "it does not speak TLS"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

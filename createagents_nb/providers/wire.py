@@ -10,7 +10,38 @@ _MAX_PENDING = 32 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
 
-class LineSplitter:
+class _Splitter:
+    """Cuts at a mark, and keeps what comes after the last one.
+
+    A payload that comes in many blocks is put together once, when it ends: to join and search it again with each
+    block would take the square of its length.
+    """
+
+    def __init__(self, mark: bytes) -> None:
+        self._mark = mark
+        self._rest: bytes | bytearray = b""
+
+    def _cut(self, block: bytes) -> list[bytes]:
+        rest, mark = self._rest, self._mark
+        if rest:
+            if mark not in block and mark not in rest[-1:] + block[:1]:
+                if type(rest) is not bytearray:
+                    self._rest = rest = bytearray(rest)
+                rest += block
+                _check(rest)
+                return []
+            block = bytes(rest) + block
+        parts = block.split(mark)
+        self._rest = parts.pop()
+        _check(self._rest)
+        return parts
+
+    def _end(self) -> bytes:
+        rest, self._rest = bytes(self._rest), b""
+        return rest
+
+
+class LineSplitter(_Splitter):
     """NDJSON: one payload a line; empty lines are skipped.
 
     Raises:
@@ -18,21 +49,18 @@ class LineSplitter:
     """
 
     def __init__(self) -> None:
-        self._rest = b""
+        super().__init__(b"\n")
 
     def feed(self, block: bytes) -> list[bytes]:
-        lines = (self._rest + block).split(b"\n") if self._rest else block.split(b"\n")
-        self._rest = lines.pop()
-        _check(self._rest)
-        return [line for line in lines if line and not line.isspace()]
+        return [line for line in self._cut(block) if line and not line.isspace()]
 
     def finish(self) -> list[bytes]:
         """A last line without a line end."""
-        rest, self._rest = self._rest, b""
+        rest = self._end()
         return [rest] if rest.strip() else []
 
 
-class SSESplitter:
+class SSESplitter(_Splitter):
     """Server-sent events: the data of each event (WHATWG HTML, "Interpreting an event stream").
 
     One deviation, because servers close too early: a last event without its blank line counts.
@@ -42,17 +70,17 @@ class SSESplitter:
     """
 
     def __init__(self) -> None:
-        self._rest = b""
+        super().__init__(b"\n\n")
         self._begun = False
         self._after_cr = False
 
     def feed(self, block: bytes) -> list[bytes]:
         if not self._begun:
-            block = self._rest + block
+            block = self._end() + block
             if len(block) < len(_BOM) and _BOM.startswith(block):
                 self._rest = block
                 return []
-            self._begun, self._rest = True, b""
+            self._begun = True
             block = block.removeprefix(_BOM)
         if self._after_cr and block:
             block = block.removeprefix(b"\n")
@@ -61,19 +89,15 @@ class SSESplitter:
             # A CR at the end of a block ends a line now; the LF that may follow belongs to it.
             self._after_cr = block.endswith(b"\r")
             block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        events = (self._rest + block).split(b"\n\n") if self._rest else block.split(b"\n\n")
-        self._rest = events.pop()
-        _check(self._rest)
         # Nearly all events are one line, `data: …`.
         return [
             data
-            for event in events
+            for event in self._cut(block)
             if (data := event[6:] if event.startswith(b"data: ") and b"\n" not in event else _data(event))
         ]
 
     def finish(self) -> list[bytes]:
-        rest, self._rest = self._rest, b""
-        data = _data(rest)
+        data = _data(self._end())
         return [data] if data else []
 
 
@@ -86,6 +110,6 @@ def _data(event: bytes) -> bytes:
     return b"\n".join(lines)
 
 
-def _check(pending: bytes) -> None:
+def _check(pending: bytes | bytearray) -> None:
     if len(pending) > _MAX_PENDING:
         raise ProtocolError(f"The server sent more than {_MAX_PENDING // 2**20} MB without ending the event")

@@ -1,0 +1,232 @@
+"""Faults with an answer: of the wrong kind, a refusal, a busy server, an odd one that is fine all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+
+from fault_kit import LONG_LINE, SOON, fault, keep_alive
+from fault_server import Exchange, Serve, http_date, said
+
+# ── something else ───────────────────────────────────────────────────────────────────────────────────────
+
+ELSE = "Something else than an answer"
+PAGE = b"<!DOCTYPE html>\n<html><head><title>Log in</title></head>\n\n<body>Log in first</body></html>\n"
+
+
+@fault(
+    ELSE,
+    "page with 200",
+    "A page of HTML, with status 200.",
+    "ProtocolError",
+    differs={"openai": {"caused": False}},
+)
+async def html(exchange: Exchange) -> None:
+    await exchange.reply(PAGE, content_type="text/html")
+
+
+@fault(ELSE, "error with 200", "An error object, with status 200.", "ServerError", caused=False)
+async def error_with_200(exchange: Exchange) -> None:
+    await exchange.json({"error": "the model crashed"})
+
+
+@fault(ELSE, "no HTTP", "The server speaks another protocol.", "ProtocolError")
+async def other_protocol(exchange: Exchange) -> None:
+    await exchange.send(b"SSH-2.0-OpenSSH_9.9\r\n")
+    exchange.close()
+
+
+@fault(ELSE, "redirect without end", "The server redirects to itself, again and again.", "ProtocolError")
+async def redirect_to_itself(exchange: Exchange) -> None:
+    await exchange.reply(b"", "307 Temporary Redirect", location=exchange.request.path)
+
+
+@fault(ELSE, "redirect to no address", "The server redirects to what is no http address.", "ProtocolError")
+async def redirect_to_nowhere(exchange: Exchange) -> None:
+    await exchange.reply(b"", "307 Temporary Redirect", location="ftp://example.com/")
+
+
+# ── statuses ─────────────────────────────────────────────────────────────────────────────────────────────
+
+STATUSES = {
+    "400 Bad Request": "InvalidRequestError",
+    "401 Unauthorized": "AuthenticationError",
+    "403 Forbidden": "AuthenticationError",
+    "404 Not Found": "InvalidRequestError",
+    "408 Request Timeout": "InvalidRequestError",
+    "409 Conflict": "InvalidRequestError",
+    "413 Content Too Large": "InvalidRequestError",
+    "422 Unprocessable Content": "InvalidRequestError",
+    "429 Too Many Requests": "RateLimitError",
+    "500 Internal Server Error": "ServerError",
+    "502 Bad Gateway": "ServerError",
+    "503 Service Unavailable": "ServerError",
+    "529 Site Overloaded": "ServerError",
+}
+BODIES = {"JSON": b'{"error": {"message": "here is why"}}', "an empty body": b"", "HTML": PAGE}
+STATUS = "Statuses"
+
+
+def refuses(status: str, body: bytes) -> Serve:
+    async def serve(exchange: Exchange) -> None:
+        kind = "application/json" if body.startswith(b"{") else "text/html"
+        await exchange.reply(body, status, content_type=kind)
+
+    return serve
+
+
+for _status, _error in STATUSES.items():
+    for _name, _body in BODIES.items():
+        _told = f"Status {_status}, explained in {_name}." if _body else f"Status {_status}, not explained."
+        fault(STATUS, f"{_status[:3]} with {_name}", _told, _error, differs={"ollama": {"caused": False}})(
+            refuses(_status, _body)
+        )
+
+
+# ── tried again ──────────────────────────────────────────────────────────────────────────────────────────
+
+AGAIN = "Busy"
+
+
+def busy(times: int, status: str = "503 Service Unavailable", **headers: str) -> Serve:
+    async def serve(exchange: Exchange) -> None:
+        if exchange.number <= times:
+            await exchange.json({"error": "busy"}, status, **headers)
+        else:
+            await exchange.answer("fine")
+
+    return serve
+
+
+fault(
+    AGAIN,
+    "busy twice, then fine",
+    "503 and `Retry-After: 0.001` two times.",
+    None,
+    kept="fine",
+    max_retries=2,
+    retries=2,
+)(busy(2, **SOON))
+fault(
+    AGAIN, "500 once, then fine", "500 and `Retry-After: 0.001` once.", None, kept="fine", max_retries=2, retries=1
+)(busy(1, "500 Internal Server Error", **SOON))
+fault(
+    AGAIN,
+    "busy too often",
+    "503 three times, and `max_retries=2`.",
+    "ServerError",
+    max_retries=2,
+    retries=2,
+    differs={"ollama": {"caused": False}},
+)(busy(9, **SOON))
+fault(
+    AGAIN,
+    "refuses more for an hour",
+    "429 and `Retry-After: 3600`.",
+    "RateLimitError",
+    max_retries=2,
+    differs={"ollama": {"caused": False}},
+)(busy(9, "429 Too Many Requests", retry_after="3600"))
+fault(
+    AGAIN,
+    "refuses, and says not to ask again",
+    "503 and `x-should-retry: false`.",
+    "ServerError",
+    max_retries=2,
+    differs={"ollama": {"caused": False}},
+)(busy(9, x_should_retry="false"))
+fault(
+    AGAIN,
+    "400 is not retried",
+    "400, and `max_retries=2`.",
+    "InvalidRequestError",
+    max_retries=2,
+    differs={"ollama": {"caused": False}},
+)(busy(9, "400 Bad Request", **SOON))
+
+
+@fault(
+    AGAIN,
+    "Retry-After as a date",
+    "429, with the time from which to ask again.",
+    None,
+    kept="fine",
+    max_retries=1,
+    retries=1,
+)
+async def until_a_date(exchange: Exchange) -> None:
+    if exchange.number == 1:
+        await exchange.json({"error": "busy"}, "429 Too Many Requests", retry_after=http_date(1))
+    else:
+        await exchange.answer("fine")
+
+
+# ── slow and odd, and still an answer ────────────────────────────────────────────────────────────────────
+
+ODD = "Odd, and still an answer"
+
+
+@fault(
+    ODD,
+    "slow drip",
+    "A token comes just before `timeout_s` is over, and again.",
+    None,
+    kept="so far " * 4,
+    timeout_s=0.8,
+)
+async def drip(exchange: Exchange) -> None:
+    await exchange.head(transfer_encoding="chunked")
+    for _ in range(4):
+        await exchange.chunk(*said(exchange.provider, "so far ", finished=False))
+        await asyncio.sleep(0.25)
+    await exchange.chunk(*said(exchange.provider), b"")
+
+
+@fault(
+    ODD,
+    "comments for a while",
+    "Keep-alives for longer than `timeout_s`, then the answer.",
+    None,
+    kept="fine",
+    timeout_s=0.8,
+)
+async def comments_for_a_while(exchange: Exchange) -> None:
+    await exchange.head(transfer_encoding="chunked")
+    for _ in range(4):
+        await exchange.chunk(keep_alive(exchange.provider))
+        await asyncio.sleep(0.25)
+    await exchange.chunk(*said(exchange.provider, "fine"), b"")
+
+
+@fault(ODD, "wrong content type", "The answer says that it is `text/html`.", None, kept="fine")
+async def wrong_type(exchange: Exchange) -> None:
+    await exchange.answer("fine", content_type="text/html")
+
+
+@fault(ODD, "gzip", "The answer is packed, though nobody asked for it.", None, kept="fine")
+async def packed(exchange: Exchange) -> None:
+    body = gzip.compress(b"".join(said(exchange.provider, "fine")))
+    await exchange.reply(body, content_encoding="gzip")
+
+
+@fault(ODD, "a line of 10 MB", "One event with 10 MB of text.", None, kept="x" * LONG_LINE)
+async def long_line(exchange: Exchange) -> None:
+    await exchange.answer("x" * LONG_LINE)
+
+
+@fault(ODD, "redirect on the same server", "307 to another path.", None, kept="fine")
+async def redirect(exchange: Exchange) -> None:
+    if exchange.number == 1:
+        await exchange.reply(b"", "307 Temporary Redirect", location="/moved/chat")
+    else:
+        await exchange.answer("fine")
+
+
+@fault(ODD, "redirect to another host", "307 to another server; the key stays at home.", None, kept="fine")
+async def redirect_away(exchange: Exchange) -> None:
+    if exchange.number == 1:
+        elsewhere = f"http://localhost:{exchange.server.port}/moved/chat"
+        await exchange.reply(b"", "307 Temporary Redirect", location=elsewhere)
+    else:
+        assert "authorization" not in exchange.request.headers
+        await exchange.answer("fine")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from .agent.agent import Agent
+    from .agent.approval import Approval, ApprovalRequest
     from .agent.chat import ChatWithAgentUseCase
     from .agent.repository import ChatRepository, ChatRequest
     from .agent.stream import StreamingResponseDTO
@@ -37,6 +38,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Agent",
+    "Approval",
+    "ApprovalRequest",
     "BaseTool",
     "ChatRepository",
     "ChatRequest",
@@ -62,6 +65,8 @@ __all__ = [
 
 _HOMES = {
     "Agent": "agent.agent",
+    "Approval": "agent.approval",
+    "ApprovalRequest": "agent.approval",
     "BaseTool": "agent.tools",
     "ChatRepository": "agent.repository",
     "ChatRequest": "agent.repository",

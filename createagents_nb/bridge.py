@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+import time
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from types import FrameType
@@ -18,6 +19,10 @@ from typing import Any, TypeVar
 from .errors import BridgeError, TurnStopped
 
 __all__ = ["BridgeError", "blocks_the_loop", "interrupt_cancels", "run", "shown_as_stopped"]
+
+_WATCH_S = 0.1
+_SETTLES_S = 0.5
+"""So long after the first interrupt, others mean the same: raised, they would break into what settles."""
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
@@ -30,7 +35,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run ``coroutine`` to its end and return its result, also while this thread's loop is running.
 
     A running loop is re-entered with nest-asyncio, which patches asyncio for the whole process from then on.
-    An interrupt cancels the coroutine, lets it settle, and is raised then; a second one is raised at once.
+    An interrupt cancels the coroutine, lets it settle, and is raised then; one that comes half a second later or
+    more is raised at once.
 
     Raises:
         BridgeError: the running loop cannot be patched.
@@ -53,15 +59,19 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         raise BridgeError(
             f"{type(loop).__module__} cannot wait inside a running loop: write `await …` instead"
         ) from error
-    before = blocks_the_loop.set(True)
-    task = loop.create_task(coroutine)
-    blocks_the_loop.reset(before)
-    with interrupt_cancels(task) as was_interrupted:
+    # In this order: raised between the two, an interrupt would leave a task that nobody waits for.
+    with _interrupts() as interrupts:
+        before = blocks_the_loop.set(True)
+        task = loop.create_task(coroutine)
+        blocks_the_loop.reset(before)
+        interrupts.cancel(task)
         try:
-            return loop.run_until_complete(task)
-        except asyncio.CancelledError:
-            if was_interrupted():
+            with _cancelled_with_caller(task):
+                return loop.run_until_complete(task)
+        except asyncio.CancelledError as error:
+            if interrupts.count:
                 raise shown_as_stopped(KeyboardInterrupt()) from None
+            shown_as_stopped(error)
             raise
         finally:
             # Left early, by a second interrupt: a task that nobody waits for would go on.
@@ -72,31 +82,83 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 @contextmanager
-def interrupt_cancels(task: asyncio.Task[Any]) -> Iterator[Callable[[], bool]]:
+def interrupt_cancels(task: asyncio.Task[Any]) -> Iterator[None]:
     """Inside, an interrupt cancels ``task`` where else it would be raised in whatever code runs just then.
 
-    As `asyncio.run` does it. Does nothing off the main thread. Gives a function that tells whether it happened.
+    As `asyncio.run` does it. Does nothing off the main thread.
     """
-    loop = task.get_loop()
-    interrupts = 0
+    with _interrupts() as interrupts:
+        interrupts.cancel(task)
+        yield
 
-    def on_interrupt(signum: int, frame: FrameType | None) -> None:
-        nonlocal interrupts
-        interrupts += 1
-        if interrupts > 1 or task.done():
+
+class _Interrupts:
+    def __init__(self) -> None:
+        self.count, self._first_at = 0, 0.0
+        self._task: asyncio.Task[Any] | None = None
+
+    def cancel(self, task: asyncio.Task[Any]) -> None:
+        """The first interrupt cancels ``task``, also one that has been."""
+        self._task = task
+        if self.count:
+            task.cancel()
+
+    def on_interrupt(self, signum: int, frame: FrameType | None) -> None:
+        self.count += 1
+        task, now = self._task, time.monotonic()
+        if self.count == 1:
+            self._first_at = now
+        if now - self._first_at >= _SETTLES_S or (task is not None and task.done()):
             raise KeyboardInterrupt
-        task.cancel()
-        loop.call_soon_threadsafe(lambda: None)  # wakes the loop
+        if task is not None and self.count == 1:
+            task.cancel()
+            task.get_loop().call_soon_threadsafe(lambda: None)  # wakes the loop
 
+
+@contextmanager
+def _interrupts() -> Iterator[_Interrupts]:
+    interrupts = _Interrupts()
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or before is None:
-        yield lambda: False
+        yield interrupts
         return
-    signal.signal(signal.SIGINT, on_interrupt)
+    signal.signal(signal.SIGINT, interrupts.on_interrupt)
     try:
-        yield lambda: interrupts > 0
+        yield interrupts
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _cancelled_with_caller(task: asyncio.Task[Any]) -> Iterator[None]:
+    """Inside, ``task`` is cancelled when the task that blocks here is: a kernel may do so, when ■ came early.
+
+    That cancellation is taken back then. It would wait for the caller's next await, and a cell that ends with one
+    before it takes its kernel with it. Before Python 3.13 not every task can take one back.
+    """
+    caller, loop = asyncio.current_task(), task.get_loop()
+    if caller is None:
+        yield
+        return
+    known = caller.cancelling()
+    next_watch = loop.call_later(_WATCH_S, lambda: watch())
+
+    def watch() -> None:
+        nonlocal next_watch
+        if caller.cancelling() > known:
+            task.cancel()
+        else:
+            next_watch = loop.call_later(_WATCH_S, watch)
+
+    try:
+        yield
+    finally:
+        next_watch.cancel()
+        while caller.cancelling() > known:
+            caller.uncancel()
+        if getattr(caller, "_must_cancel", False):
+            with suppress(AttributeError):
+                caller._must_cancel = False  # type: ignore[attr-defined]
 
 
 def shown_as_stopped(error: E) -> E:

@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from .agent.agent import Agent
+from .agent.approval import Approver
 from .agent.call_record import CallRecord
 from .agent.chat import ChatWithAgentUseCase
 from .agent.config import validate_config
@@ -22,11 +24,18 @@ from .agent.stream import StreamingResponseDTO
 from .agent.tool_executor import ToolExecutor
 from .agent.tools import BaseTool, resolve_tools
 from .batch.row_agent import RowAgent
-from .builtin_tools import BUILTIN_TOOLS
-from .errors import ConfigurationError
+from .builtin_tools import BUILTIN_TOOLS, is_builtin_as_it_comes
+from .errors import (
+    ConfigurationError,
+    TalkFileError,
+    UnknownConfigKeyError,
+    UnknownProviderError,
+    UnsupportedConfigError,
+)
+from .logging_config import hidden
 from .metrics import MetricsRecorder
 from .metrics import recorder as notebook_recorder
-from .providers import adapter_class
+from .providers import KEY_VARIABLES, adapter_class
 from .providers.choice import choose, is_news, split_model
 
 if TYPE_CHECKING:
@@ -53,12 +62,14 @@ class _Connection:
         once: the same, sending no request again by itself.
         base_url: its address, where it was said.
         has_own_key: the key was given in code.
+        own_key: that key, so that it is found in what is saved.
     """
 
     repository: ChatRepository
     once: ChatRepository
     base_url: str | None
     has_own_key: bool
+    own_key: str | None = None
 
     @classmethod
     def to(
@@ -66,11 +77,13 @@ class _Connection:
     ) -> _Connection:
         adapter = adapter_class(provider)
         given = {"api_key": api_key, "base_url": base_url}
+        address = base_url or os.environ.get(_ADDRESSES.get(provider, "")) or None
         return cls(
             adapter(**given, **limits),
             adapter(**given, **{**limits, "max_retries": 0}),
-            base_url or os.environ.get(_ADDRESSES.get(provider, "")) or None,
+            address,
             has_own_key=bool(api_key) and provider != "demo",
+            own_key=api_key,
         )
 
 
@@ -99,6 +112,12 @@ class CreateAgent:
         remote_images: True shows the http and https images of an answer; default False: each is a link. A page
             loads images without a click, so a model that was tricked can send what it knows in an address: only
             for models, tools and data that you trust.
+        approve: decides on calls of tools with ``requires_approval=True``. Sync (it runs in a thread) or async; it
+            is given an `ApprovalRequest` with ``tool``, ``arguments``… True approves, a dict approves with these
+            arguments, False rejects, a str rejects and tells the model why; so do `Approval.approve` and
+            `Approval.reject`. What it raises is a rejection. Default: the buttons in the cell; where there are
+            none (headless, a terminal, inside ``%%time``) the call is rejected.
+        approval_timeout_s: a call that was not decided by then is rejected, in seconds.
 
     Raises:
         UnknownProviderError, UnknownConfigKeyError, UnsupportedConfigError, MissingKeyError, InvalidToolError,
@@ -126,7 +145,10 @@ class CreateAgent:
         max_tool_rounds: int = 20,
         recorder: MetricsRecorder | None = None,
         remote_images: bool = False,
+        approve: Approver | None = None,
+        approval_timeout_s: float = 300.0,
     ) -> None:
+        api_key = hidden(api_key)
         strings = {"name": name, "instructions": instructions, "base_url": base_url, "api_key": api_key}
         for argument, value in strings.items():
             if value is not None and not isinstance(value, str):
@@ -135,7 +157,10 @@ class CreateAgent:
             raise ConfigurationError(f"remote_images must be True or False, not {remote_images!r}")
         if recorder is not None and not isinstance(recorder, MetricsRecorder):
             raise ConfigurationError(f"recorder must be a MetricsRecorder(), not {recorder!r}")
+        if approve is not None and not callable(approve):
+            raise ConfigurationError(f"approve must be a function that is given the request, not {approve!r}")
         _check_number("timeout_s", timeout_s, above=0)
+        _check_number("approval_timeout_s", approval_timeout_s, above=0)
         _check_number("max_retries", max_retries, whole=True)
         _check_number("max_tool_rounds", max_tool_rounds, whole=True)
         choice = choose(provider, model, base_url=base_url)
@@ -156,6 +181,8 @@ class CreateAgent:
             history=history,
             max_tool_rounds=max_tool_rounds,
             remote_images=remote_images,
+            approve=approve,
+            approval_timeout_s=approval_timeout_s,
         )
         self._recorder = notebook_recorder if recorder is None else recorder
         self._executor = ToolExecutor()
@@ -325,6 +352,81 @@ class CreateAgent:
         """Forget the conversation; turns that are running now will still be remembered."""
         self._agent.history.clear()
 
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the agent and its conversation to a JSON file; see `load`.
+
+        In it are provider, model, name, instructions, config, ``history_max_size``, ``base_url``, the names of the
+        tools, and the `history`, without turns that are still running. No key is: what looks like one in a setting
+        is ``***`` there. What was said is yours and is written as it is, keys that somebody said too. A file that
+        is there stays whole until the new one is; only its owner may read a new one.
+
+        Returns:
+            The path.
+
+        Raises:
+            TalkFileError: it cannot be written there, or would have more than 64 MiB.
+
+        Example:
+            >>> agent.save("talk.json")
+            >>> agent = CreateAgent.load("talk.json", tools=[rows])
+        """
+        from .agent.talk import Talk
+        from .agent.talk_file import write_talk
+
+        agent = self._agent
+        talk = Talk(
+            provider=self.provider,
+            model=agent.model,
+            name=agent.name,
+            instructions=agent.instructions,
+            config=agent.config,
+            history_max_size=agent.history.max_size,
+            base_url=None if self.provider == "demo" else self._connection.base_url,
+            tools=tuple(tool.name for tool in agent.tools),
+            own_tools=tuple(tool.name for tool in agent.tools if not is_builtin_as_it_comes(tool)),
+            turns=tuple(turn.messages for turn in agent.history.turns),
+        )
+        secrets = (self._connection.own_key, *map(os.environ.get, KEY_VARIABLES.values()))
+        return write_talk(path, talk.without_keys(*secrets))
+
+    @classmethod
+    def load(
+        cls, path: str | PathLike[str], *, tools: Iterable[ToolLike] | None = None, **options: Any
+    ) -> CreateAgent:
+        """The agent of a file that `save` wrote, with its conversation.
+
+        Nothing in the file is run, and it is read whole or refused.
+
+        Args:
+            tools: those that the agent had and that are no built-ins as they come; any others are added.
+            options: arguments of `CreateAgent`, in place of what the file says: ``api_key`` (else the provider's
+                environment variable), ``recorder``, ``max_tool_rounds``, ``config``…
+
+        Raises:
+            TalkFileError: there is no such file, or it is broken or from a newer version; the message says where.
+            ConfigurationError: a tool is missing (it is named); a key stood in ``config``; ``base_url`` is neither
+                on this machine nor what the environment names, and must be given, for your key is sent there;
+                and as the constructor.
+
+        Example:
+            >>> agent = CreateAgent.load("talk.json", tools=[rows])
+            >>> await agent.chat("Where were we?")
+        """
+        from .agent.talk_file import read_talk
+
+        talk = read_talk(path)
+        settings = talk.settings(options, address=os.environ.get(_ADDRESSES.get(talk.provider, "")) or None)
+        given = talk.tools_with(resolve_tools(tools, BUILTIN_TOOLS), BUILTIN_TOOLS)
+        try:
+            agent = cls(**settings, tools=given)
+        except (UnknownProviderError, UnknownConfigKeyError, UnsupportedConfigError) as error:
+            if options.keys() & {"provider", "model", "config"}:
+                raise
+            raise TalkFileError(f"{str(path)!r} cannot be loaded as a talk: {error}") from error
+        started = agent._agent.history.restore(talk.turns)
+        agent._agent.turn_numbers = itertools.count(started)
+        return agent
+
     async def models(self) -> list[str]:
         """Names of the models that the provider offers.
 
@@ -399,6 +501,8 @@ class CreateAgent:
             history=self._agent.history if keep_history else History(0),
             max_tool_rounds=self._agent.max_tool_rounds,
             remote_images=self._agent.remote_images,
+            approve=self._agent.approve,
+            approval_timeout_s=self._agent.approval_timeout_s,
             turn_numbers=self._agent.turn_numbers,
         )
         other = object.__new__(type(self))
@@ -448,6 +552,12 @@ class CreateAgent:
         from .metrics import export
 
         return export.to_prometheus(self._recorder, path, call_ids=self._call_ids)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise ConfigurationError(
+            "An agent is not copied or pickled: it holds connections, and maybe a key. agent.variant() is another "
+            "like it; elsewhere, make one with CreateAgent(…)"
+        )
 
     def __repr__(self) -> str:
         agent = self._agent

@@ -16,6 +16,7 @@ STATUS_WORDS: Final = {
     "timeout": "timed out",
     "unknown_tool": "rejected: unknown tool",
     "invalid_arguments": "rejected: invalid arguments",
+    "rejected": "rejected: not approved",
 }
 """What a status of a call, a request or a tool means to a reader."""
 

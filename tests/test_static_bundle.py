@@ -120,6 +120,7 @@ def test_a_tool_card_is_a_closed_details_with_its_state_in_words() -> None:
         ("timeout", "timed out"),
         ("unknown_tool", "rejected: unknown tool"),
         ("invalid_arguments", "rejected: invalid arguments"),
+        ("rejected", "rejected: not approved"),
         ("cancelled", "stopped"),
     ],
 )

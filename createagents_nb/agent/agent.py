@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .approval import Approver
 from .history import History
 from .tools import BaseTool
 
@@ -26,6 +27,8 @@ class Agent:
         history: whole turns, oldest first.
         max_tool_rounds: how often in one turn tools are run and the model is asked again.
         remote_images: whether a notebook may load the images that an answer links to.
+        approve: decides on calls of tools that need approval, None for whoever can be asked.
+        approval_timeout_s: how long a call waits for that, in seconds.
 
     Example:
         >>> agent = Agent(name="helper", model="gpt-4.1-mini", instructions="Answer briefly.")
@@ -39,4 +42,6 @@ class Agent:
     history: History = field(default_factory=History)
     max_tool_rounds: int = 20
     remote_images: bool = False
+    approve: Approver | None = None
+    approval_timeout_s: float = 300.0
     turn_numbers: Iterator[int] = field(default_factory=itertools.count, repr=False)

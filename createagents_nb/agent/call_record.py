@@ -29,7 +29,9 @@ __all__ = [
 ]
 
 CallStatus = Literal["running", "ok", "cancelled", "error", "limit"]
-ToolStatus = Literal["running", "ok", "error", "timeout", "unknown_tool", "invalid_arguments", "cancelled"]
+ToolStatus = Literal[
+    "running", "ok", "error", "timeout", "unknown_tool", "invalid_arguments", "rejected", "cancelled"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +132,11 @@ class ToolRecord:
     round: int
     tool: str
     arguments: str
-    """JSON, as the model wrote it."""
+    """JSON, as the model wrote it, or as whoever approved the call has changed it."""
     status: ToolStatus
     started_at: datetime
     latency_s: float | None = None
+    """Waiting for approval does not count; None for a call that was rejected."""
     result: str | None = None
     """As the model was told it."""
     error: str | None = None

@@ -5,26 +5,32 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from ..errors import BudgetExceededError, InvalidMessageError
+from ..errors import BudgetExceededError, InvalidMessageError, ProviderError
 from ..logging_config import LoggingConfig, redact
 from .agent import Agent
+from .approval_gate import ApprovalGate, with_note
 from .call_record import CallRecord, CallStatus, RecordSink, RequestRecord, ToolRecord, current_cell
 from .events import RoundEnded, ToolCallFinished, ToolCallRequested, ToolCallStarted
 from .history import Message, Turn
+from .loop_end import end
 from .repository import ChatRepository, ChatRequest
 from .stream import StreamingResponseDTO
-from .tool_executor import ToolExecutionResult, ToolExecutor
+from .tool_executor import ToolExecutionResult, ToolExecutor, needs_thread
+from .tools import BaseTool
 
 __all__ = ["ChatWithAgentUseCase"]
 
 _Number = TypeVar("_Number", int, float)
 
 _logger = LoggingConfig.get_logger(__name__)
+
+_MAX_TOOL_THREADS = 32
+"""Of one turn, at the same time."""
 
 # What the next request says of a turn that did not end by itself.
 _MARKS = {
@@ -105,6 +111,7 @@ class _Turn:
         self.past = agent.history.messages
         self.messages = [Message("user", message)]
         self.round_text_from = 0
+        self.places = asyncio.Semaphore(_MAX_TOOL_THREADS)
         # Of the rounds whose rate is known.
         self.generated, self.generation_s = 0, 0.0
         # Opened as interrupted: whatever happens from here on, there is a row to settle.
@@ -125,6 +132,7 @@ class _Turn:
         self.response = StreamingResponseDTO(
             self.record, remote_images=agent.remote_images, keep=str if sink is None else sink.keeper()
         )
+        self.gate = ApprovalGate(agent, executor, self.response)
         if sink is not None:
             sink.call_opened(self.record)
 
@@ -132,6 +140,8 @@ class _Turn:
         try:
             self.status = await self._rounds()
         except Exception as error:
+            if self.response.is_abandoned:  # it fails because there is no loop any more
+                raise
             _logger.warning("Turn of %s failed: %s: %s", self.agent.name, type(error).__name__, error)
             self.status, self.error = "error", error
         finally:
@@ -189,7 +199,7 @@ class _Turn:
                         feed(event)
                         continue
                     if isinstance(event, ToolCallRequested):
-                        if event.tool_call_id in ids:  # some servers give one twice
+                        while event.tool_call_id in ids:  # some servers give one twice
                             event = replace(event, tool_call_id=f"{event.tool_call_id}-{len(calls)}")
                         ids.add(event.tool_call_id)
                         calls.append(event)
@@ -198,7 +208,8 @@ class _Turn:
                     feed(event)
             status = "ok"
         except Exception as error:
-            status, failure = "error", error
+            if not self.response.is_abandoned:
+                status, failure = "error", error
             raise
         finally:
             # An interrupted reply has no end that tells when it began.
@@ -206,8 +217,19 @@ class _Turn:
         return calls
 
     async def _run_tools(self, calls: list[ToolCallRequested], number: int) -> list[Message]:
-        async with asyncio.TaskGroup() as group:
-            running = [group.create_task(self._run_tool(call, number)) for call in calls]
+        running: list[asyncio.Task[ToolExecutionResult]] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                running += [group.create_task(self._run_tool(call, number)) for call in calls]
+        except KeyboardInterrupt as error:
+            if any(task.done() and not task.cancelled() and task.exception() is error for task in running):
+                raise asyncio.CancelledError from None  # the loop has raised it already
+            raise
+        except BaseException:
+            if self.response.is_abandoned:
+                for task in running:
+                    end(task.get_coro())
+            raise
         return [
             Message("tool", task.result().text, tool_call_id=call.tool_call_id, name=call.name)
             for call, task in zip(calls, running, strict=True)
@@ -230,13 +252,26 @@ class _Turn:
         outcome = ToolExecutionResult(success=False, error="stopped", status="cancelled")
         try:
             tool = self.tools.get(call.name)
+            arguments: str | ToolExecutionResult = call.arguments
+            if tool is not None and tool.requires_approval:
+                try:
+                    arguments = await self.gate.decide(tool, call, number)
+                finally:
+                    started = time.perf_counter()
+                    record = replace(record, started_at=datetime.now(UTC))
             if tool is None:
                 outcome = self.executor.unknown(call.name, list(self.tools))
+            elif isinstance(arguments, ToolExecutionResult):
+                outcome = arguments
+            elif arguments is call.arguments:
+                outcome = await self._execute(tool, arguments)
             else:
-                outcome = await self.executor.execute(tool, call.arguments)
+                record = replace(record, arguments=arguments)
+                outcome = with_note(await self._execute(tool, arguments), arguments)
             return outcome
         finally:
-            latency_s = time.perf_counter() - started
+            # Waiting for a place is no part of it.
+            latency_s = time.perf_counter() - started if outcome.latency_s is None else outcome.latency_s
             self.response.feed(
                 ToolCallFinished(
                     call.tool_call_id,
@@ -251,7 +286,7 @@ class _Turn:
             record = replace(
                 record,
                 status=outcome.status,
-                latency_s=latency_s,
+                latency_s=None if outcome.status == "rejected" else latency_s,
                 result=outcome.text if outcome.success else None,
                 error=outcome.error,
             )
@@ -259,6 +294,11 @@ class _Turn:
             self.response.update(self.record, record)
             if self.sink is not None:
                 self.sink.tool_settled(record)
+
+    async def _execute(self, tool: BaseTool, arguments: str) -> ToolExecutionResult:
+        # 500 calls in one reply would be 500 threads.
+        async with self.places if needs_thread(tool) else nullcontext():
+            return await self.executor.execute(tool, arguments)
 
     def _settle_request(
         self,
@@ -287,7 +327,7 @@ class _Turn:
             load_s=usage.load_s,
             prompt_eval_s=usage.prompt_eval_s,
             eval_s=usage.eval_s,
-            retries=end.retries,
+            retries=failure.retries if isinstance(failure, ProviderError) else end.retries,
             error_type=None if failure is None else type(failure).__name__,
             error=None if failure is None else redact(str(failure)),
         )

@@ -13,6 +13,8 @@ from .call_record import CallStatus, ToolStatus
 from .tool_display import ToolDisplay
 
 __all__ = [
+    "ApprovalDecided",
+    "ApprovalRequested",
     "Event",
     "Reasoning",
     "RoundEnded",
@@ -46,9 +48,34 @@ class ToolCallRequested:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallStarted:
+    """Its turn has come; where the tool needs approval, that is waited for first."""
+
     tool_call_id: str
     name: str
     round: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequested:
+    """A call waits for a decision."""
+
+    tool_call_id: str
+    name: str
+    round: int
+    is_open: bool
+    """Whether ``response.decide`` takes it; else ``approve=`` of the agent was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalDecided:
+    """A call that waited has its decision; one that was rejected is finished next."""
+
+    tool_call_id: str
+    name: str
+    round: int
+    approved: bool
+    arguments: str | None = None
+    """JSON, where they are not the model's any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,4 +174,14 @@ class TurnDone:
     error: BaseException | None = None
 
 
-Event: TypeAlias = str | Reasoning | ToolCallRequested | ToolCallStarted | ToolCallFinished | RoundEnded | TurnDone
+Event: TypeAlias = (
+    str
+    | Reasoning
+    | ToolCallRequested
+    | ToolCallStarted
+    | ApprovalRequested
+    | ApprovalDecided
+    | ToolCallFinished
+    | RoundEnded
+    | TurnDone
+)

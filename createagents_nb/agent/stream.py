@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 
 from .. import bridge
 from ..errors import BridgeError, CreateAgentsError
+from .approval import Approval, ApprovalRequest, Decision, WaitingCalls
 from .call_record import CallRecord, CallStatus, Keep, RequestRecord, ToolRecord
-from .events import Event, RoundEnded, TurnDone, Usage
+from .events import ApprovalRequested, Event, RoundEnded, TurnDone, Usage
+from .loop_end import end, turns_of
 
 __all__ = ["StreamingResponseDTO"]
 
@@ -26,6 +28,7 @@ class StreamingResponseDTO:
     A turn that fails raises the same error to every consumer, after the tokens that arrived. A cancelled turn
     ends quietly with the text so far; `status` tells. Leaving an ``async for`` does not stop the turn. Cancelling
     the task that waits for the response does, as with any awaited task, unless somebody else waits for it too.
+    A turn whose event loop is closed under it is cancelled, and who still waits for it is told.
 
     Every event is kept for replay, so memory is bounded by the size of the answer, not by the slowest reader.
 
@@ -57,7 +60,8 @@ class StreamingResponseDTO:
         self._readers: list[asyncio.Future[None]] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._consumers: set[object] = set()
-        self._done = False
+        self.waiting_calls = WaitingCalls()
+        self._done = self._is_abandoned = False
         self._error: BaseException | None = None
         self._error_traceback: TracebackType | None = None
         self._joined = ("", 0)  # the text of so many events; one value, since threads may ask at once
@@ -130,6 +134,56 @@ class StreamingResponseDTO:
         ends = [event for event in self._events if isinstance(event, RoundEnded)]
         return ends[-1].finish_reason if ends else None
 
+    # ── approval ─────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def pending_approvals(self) -> tuple[ApprovalRequest, ...]:
+        """The calls that wait for `decide`, oldest first; none while ``approve=`` of the agent decides."""
+        return self.waiting_calls.requests
+
+    def decide(self, tool_call_id: str, decision: Decision) -> None:
+        """Approve or reject a call that waits; the first decision holds. Safe from any thread.
+
+        Args:
+            tool_call_id: of one of `pending_approvals`.
+            decision: True approves, a dict approves with these arguments, False rejects, a str rejects and says
+                why; or an `Approval`.
+
+        Raises:
+            ApprovalError: no such call waits, the arguments do not fit (it waits on), or that is no decision.
+
+        Example:
+            >>> for request in response.pending_approvals:
+            ...     response.decide(request.tool_call_id, "not today")
+        """
+        settle = self.waiting_calls.check(tool_call_id, Approval.of(decision))
+        if _running_loop() is self._loop:
+            settle()
+        else:
+            self.call_soon(settle)
+
+    async def approvals(self) -> AsyncGenerator[ApprovalRequest, None]:
+        """The calls that need a decision, as they come, until the turn ends.
+
+        Who iterates over them can be asked: calls wait for `decide`, and are rejected if the iteration is left and
+        nobody else can be asked. To be called on the turn's event loop.
+
+        Example:
+            >>> response = await agent.chat("Tidy up")
+            >>> async for request in response.approvals():
+            ...     response.decide(request.tool_call_id, request.arguments["path"].startswith("tmp/"))
+        """
+        somebody = object()
+        self.waiting_calls.join(somebody)
+        try:
+            async for event in self.events():
+                if isinstance(event, ApprovalRequested) and event.is_open:
+                    for request in self.pending_approvals:
+                        if (request.tool_call_id, request.round) == (event.tool_call_id, event.round):
+                            yield request
+        finally:
+            self.waiting_calls.leave(somebody)
+
     # ── consumers ────────────────────────────────────────────────────────────────────────────────────
 
     def __await__(self) -> Generator[Any, None, str]:
@@ -191,8 +245,9 @@ class StreamingResponseDTO:
         """Let the request leave now, even if the caller computes for a while before it awaits again."""
         try:
             await asyncio.sleep(0)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             self.cancel()  # nobody has the response, so nobody could stop it later
+            bridge.shown_as_stopped(error)
             raise
 
     def cancel(self) -> None:
@@ -226,6 +281,8 @@ class StreamingResponseDTO:
                 return self.text  # nobody drives the turn any more
             else:
                 self._loop.run_until_complete(self.wait())
+        if self._is_abandoned:
+            return self.text
         self._raise_error()
         return self.text
 
@@ -252,10 +309,7 @@ class StreamingResponseDTO:
         """Until there are more than ``seen`` events (None: no number of them will do), or the end."""
         while not self._is_ready(seen):
             if self._loop.is_closed():
-                raise CreateAgentsError(
-                    "The event loop in which this turn ran was closed before the turn ended: `response.text` has "
-                    "what arrived. Await responses inside the function that asyncio.run() is given"
-                )
+                raise _loop_closed()
             future = asyncio.get_running_loop().create_future()
             waiting.append(future)
             try:
@@ -290,15 +344,32 @@ class StreamingResponseDTO:
         return self._done and at >= len(self._events)
 
     def _raise_error(self) -> None:
+        if self._is_abandoned:
+            raise _loop_closed()
         if self._error is not None:
             raise self._error.with_traceback(self._error_traceback)
 
     # ── the producer: the tool loop, and nobody else ─────────────────────────────────────────────────
 
     def start(self, turn: Coroutine[Any, Any, None], settle: Callable[[], None]) -> None:
-        """Run ``turn`` as a task. ``settle`` is called if the task ends without having begun."""
+        """Run ``turn`` as a task. ``settle`` is called when it has ended, also if it has not begun by then."""
         self._task = self._loop.create_task(turn)
-        self._task.add_done_callback(lambda task: self._task_ended(task, settle))
+        turns = turns_of(self._loop)
+
+        def ended(task: asyncio.Task[None] | None = None) -> None:
+            if task is not None and not task.cancelled():
+                task.exception()  # seen: it reaches the consumers through `settle`
+            turns.pop(self, None)
+            settle()
+            self._task = None
+
+        def abandon() -> None:
+            self._is_abandoned = True
+            end(turn)
+            ended()
+
+        self._task.add_done_callback(ended)
+        turns[self] = abandon
 
     def feed(self, event: Event) -> None:
         self._events.append(event)
@@ -324,25 +395,33 @@ class StreamingResponseDTO:
         self._wake(self._readers)
         self._wake(self._waiters)
 
-    def _task_ended(self, task: asyncio.Task[None], settle: Callable[[], None]) -> None:
-        if not task.cancelled():
-            task.exception()  # seen: it reaches the consumers through `settle`
-        settle()
-        self._task = None
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the event loop was closed under the turn."""
+        return self._is_abandoned
 
     def _wake(self, waiting: list[asyncio.Future[None]]) -> None:
         woken, waiting[:] = waiting[:], []
         for future in woken:
             loop = future.get_loop()
+            if loop.is_closed():
+                continue
             if loop is self._loop:
                 _resolve(future)
-            elif not loop.is_closed():
+            else:
                 loop.call_soon_threadsafe(_resolve, future)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _loop_closed() -> CreateAgentsError:
+    return CreateAgentsError(
+        "The event loop in which this turn ran was closed before the turn ended: `response.text` has "
+        "what arrived. Await responses inside the function that asyncio.run() is given"
+    )
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

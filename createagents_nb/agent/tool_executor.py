@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import difflib
 import inspect
 import json
+import sys
 import threading
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import InvalidToolError
-from ..logging_config import LoggingConfig, redact
+from ..logging_config import LoggingConfig, redact, without_keys_in_use
 from .call_record import ToolStatus
 from .json_schema import describe_parameters
+from .off_loop import in_thread
 from .tool_display import ToolDisplay
-from .tool_text import MAX_RESULT_CHARS, shortened, text_and_display
+from .tool_text import BLANK, MAX_RESULT_CHARS, shortened, text_and_display
 from .tools import BaseTool
 
-__all__ = ["ToolExecutionResult", "ToolExecutor"]
+__all__ = ["ToolExecutionResult", "ToolExecutor", "decoded_arguments", "needs_thread"]
 
 _MAX_ITEMS = 100_000
 """What a generator may yield: one that never ends would fill the memory before its timeout."""
 
+_MAX_BYTES = 100_000_000
+"""What all that a generator yields may take in memory, in bytes; what is inside of containers is not counted."""
+
 _GRACE_S = 1.0
 """How long an async tool may take to clean up after it was cancelled."""
+
+_QUICK = (str, bytes, bool, int, float, type(None))
+"""What becomes text at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +46,8 @@ class ToolExecutionResult:
         success: whether there is a result.
         result: what the tool returned; None after a failure.
         error: what went wrong, as ``"ValueError: no such row"``; None after a success.
-        status: ``ok``, ``error`` (default of a failure), ``timeout``, ``unknown_tool``, ``invalid_arguments`` or
-            ``cancelled``.
+        status: ``ok``, ``error`` (default of a failure), ``timeout``, ``unknown_tool``, ``invalid_arguments``,
+            ``rejected`` (not approved) or ``cancelled``.
         latency_s: from the start of the execution to its end, None if it was not started.
         text: what the model is told; made from ``result`` or ``error`` when not given.
         display: the table or image that the user may be shown, as the tool returned it; made with ``text``.
@@ -66,6 +73,8 @@ class ToolExecutionResult:
             text, display = text_and_display(self.result) if self.success else told
             object.__setattr__(self, "text", text)
             object.__setattr__(self, "display", self.display or display)
+        if not self.text.strip():  # some servers refuse an empty message
+            object.__setattr__(self, "text", BLANK)
 
 
 class ToolExecutor:
@@ -75,7 +84,9 @@ class ToolExecutor:
     the caller's context variables, so that it blocks neither the event loop nor the exit of the process.
     Python cannot stop a thread: when its time is up, or the turn is stopped, the tool goes on in the
     background until it returns by itself, and its result is thrown away. A tool with ``in_thread = False`` runs on
-    the loop, where no timeout can reach it.
+    the loop, where no timeout can reach it. An async tool that does not end when it is cancelled is left behind,
+    too, one second later. In one turn, 32 tools at most are in threads at the same time; those that were left
+    behind do not count, and waiting for a place is no part of a tool's time.
 
     Args:
         timeout_s: seconds a tool may take unless it says otherwise itself; None for no limit.
@@ -110,14 +121,9 @@ class ToolExecutor:
             asyncio.CancelledError: the caller was cancelled; the tool's own cancellations are its failures.
         """
         self._logger.info("Executing tool: %s", tool.name)
-        try:
-            values = tool.parse_arguments(_decoded(arguments))
-        except InvalidToolError as error:
-            return self._failed("error", str(error))
-        except ValueError as error:
-            return self._failed("invalid_arguments", f"Invalid arguments for {tool.name}: {error}. {_usage(tool)}")
-        except Exception as error:  # a validator of the user's
-            return self._failed("error", _told(error))
+        values = self._parsed(tool, arguments)
+        if isinstance(values, ToolExecutionResult):
+            return values
         timeout_s = self._timeout_s if tool.timeout_s is None else tool.timeout_s
         started = time.perf_counter()
         outcome = await self._run(tool, values, timeout_s)
@@ -129,18 +135,42 @@ class ToolExecutor:
         if outcome.error is not None:
             return self._failed("error", _told(outcome.error), latency_s)
         return ToolExecutionResult(
-            True, outcome.value, latency_s=latency_s, text=outcome.text, display=outcome.display
+            True,
+            outcome.value,
+            latency_s=latency_s,
+            text=without_keys_in_use(outcome.text),
+            display=outcome.display,
         )
 
     def unknown(self, name: str, available: Iterable[str]) -> ToolExecutionResult:
         """What the model is told when it asks for a tool that does not exist: the names that do, closest first."""
         names = sorted(
             available,
-            key=lambda known: difflib.SequenceMatcher(a=name.lower(), b=known.lower()).ratio(),
+            key=lambda known: difflib.SequenceMatcher(a=name[:100].lower(), b=known.lower()).ratio(),
             reverse=True,
         )
         known = f"available: {', '.join(names)}" if names else "there are no tools, answer without"
         return self._failed("unknown_tool", f"There is no tool {shortened(name, 100)!r}; {known}")
+
+    def problem_with(self, tool: BaseTool, arguments: Mapping[str, Any] | str) -> ToolExecutionResult | None:
+        """How `execute` would fail before it runs anything; None if the arguments are what the tool takes."""
+        values = self._parsed(tool, arguments)
+        return values if isinstance(values, ToolExecutionResult) else None
+
+    def rejected(self, reason: str) -> ToolExecutionResult:
+        """What the model is told of a call that was not approved."""
+        result = self._failed("rejected", reason)
+        return replace(result, text=result.error or "")
+
+    def _parsed(self, tool: BaseTool, arguments: Mapping[str, Any] | str) -> dict[str, Any] | ToolExecutionResult:
+        try:
+            return tool.parse_arguments(decoded_arguments(arguments))
+        except InvalidToolError as error:
+            return self._failed("error", str(error))
+        except ValueError as error:
+            return self._failed("invalid_arguments", f"Invalid arguments for {tool.name}: {error}. {_usage(tool)}")
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # a validator of the user's
+            return self._failed("error", _told(error))
 
     async def _run(self, tool: BaseTool, arguments: dict[str, Any], timeout_s: float | None) -> _Outcome | None:
         """The outcome, or None when time was up."""
@@ -150,6 +180,9 @@ class ToolExecutor:
             # Not wait_for: a tool that swallows its cancellation must not hold the turn.
             done, _ = await asyncio.wait({task}, timeout=timeout_s)
             return task.result() if done else None
+        except KeyboardInterrupt:
+            # The loop has raised it already. Raised once more, it would end whatever runs the loop then.
+            raise asyncio.CancelledError from None
         finally:
             given_up.set()
             if not task.done():
@@ -175,19 +208,28 @@ class ToolExecutor:
                 return _Outcome(error=error)
 
         try:
-            outcome = await _in_thread(call, tool.name) if _needs_thread(tool) else call()
+            outcome = await in_thread(call, f"tool {tool.name}") if needs_thread(tool) else call()
             value = outcome.value
             while inspect.isawaitable(value):  # a coroutine may return another agent's response
                 value = await value
             if inspect.isasyncgen(value):
                 value = await _acollected(value)
+            if value is outcome.value:
+                return outcome
+            if type(value) in _QUICK:
+                return _Outcome(value, *text_and_display(value, self._max_result_chars))
+            # A large structure, a picture, or code of the user's, which must not hold the loop.
+            return await in_thread(lambda: self._told_as_text(value), f"tool {tool.name}: result")
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # so is a CancelledError of something it waited for
             return _Outcome(error=error)
-        if value is outcome.value:
-            return outcome
-        return _Outcome(value, *text_and_display(value, self._max_result_chars))
+
+    def _told_as_text(self, value: Any) -> _Outcome:
+        try:
+            return _Outcome(value, *text_and_display(value, self._max_result_chars))
+        except BaseException as error:  # its __str__ may do anything; nobody interrupts a thread
+            return _Outcome(error=error)
 
     def _failed(self, status: ToolStatus, message: str, latency_s: float | None = None) -> ToolExecutionResult:
         error = shortened(redact(message), self._max_result_chars)
@@ -203,54 +245,46 @@ class _Outcome:
     error: BaseException | None = None
 
 
-def _needs_thread(tool: BaseTool) -> bool:
+def needs_thread(tool: BaseTool) -> bool:
+    """Whether `ToolExecutor.execute` runs it in a thread of its own."""
     asynchronous = inspect.iscoroutinefunction(tool.execute) or inspect.isasyncgenfunction(tool.execute)
     return tool.in_thread and not asynchronous
 
 
-async def _in_thread(call: Callable[[], _Outcome], name: str) -> _Outcome:
-    # Not asyncio.to_thread: its pool has few threads, and the interpreter waits for them when it exits.
-    loop = asyncio.get_running_loop()
-    arrived: asyncio.Future[_Outcome] = loop.create_future()
-    context = contextvars.copy_context()
+class _Found:
+    """What a generator yielded so far."""
 
-    def deliver(outcome: _Outcome) -> None:
-        if not arrived.done():
-            arrived.set_result(outcome)
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self._bytes = 0
 
-    def run() -> None:
-        outcome = context.run(call)
-        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody is waiting
-            loop.call_soon_threadsafe(deliver, outcome)
-
-    threading.Thread(target=run, name=f"tool {name}", daemon=True).start()
-    return await arrived
+    def append(self, item: Any) -> None:
+        self.items.append(item)
+        self._bytes += sys.getsizeof(item, 0)
+        if len(self.items) > _MAX_ITEMS:
+            raise ValueError(f"the tool yielded more than {_MAX_ITEMS:,} values")
+        if self._bytes > _MAX_BYTES:
+            raise ValueError(f"the tool yielded more than {_MAX_BYTES:,} bytes")
 
 
 def _collected(items: Iterable[Any], given_up: threading.Event) -> list[Any]:
-    found = []
+    found = _Found()
     for item in items:
         if given_up.is_set():
             break
         found.append(item)
-        _check_length(found)
-    return found
+    return found.items
 
 
-async def _acollected(items: AsyncIterable[Any]) -> list[Any]:
-    found = []
-    async for item in items:
-        found.append(item)
-        _check_length(found)
-    return found
+async def _acollected(items: AsyncGenerator[Any, Any]) -> list[Any]:
+    found = _Found()
+    async with aclosing(items):
+        async for item in items:
+            found.append(item)
+    return found.items
 
 
-def _check_length(found: list[Any]) -> None:
-    if len(found) > _MAX_ITEMS:
-        raise ValueError(f"the tool yielded more than {_MAX_ITEMS:,} values")
-
-
-def _decoded(arguments: Mapping[str, Any] | str) -> dict[str, Any]:
+def decoded_arguments(arguments: Mapping[str, Any] | str) -> dict[str, Any]:
     """A model's arguments as a dict.
 
     Raises:
@@ -278,6 +312,6 @@ def _told(error: BaseException) -> str:
     """``"ValueError: message"``."""
     try:
         message = str(error)
-    except Exception:  # an exception whose own __str__ fails
+    except (Exception, SystemExit, asyncio.CancelledError):  # an exception whose own __str__ fails
         message = ""
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -18,6 +18,7 @@ MAX_CELL_CHARS = 300
 MAX_RESULT_CHARS = 100_000
 
 NOTHING = "(the tool returned nothing)"
+BLANK = "(the tool returned a text without a word)"
 
 
 def as_text(value: Any, max_chars: int = MAX_RESULT_CHARS) -> str:
@@ -51,6 +52,8 @@ def text_and_display(value: Any, max_chars: int = MAX_RESULT_CHARS) -> tuple[str
 
 def shortened(text: str, max_chars: int = MAX_RESULT_CHARS) -> str:
     """``text``, cut with a note when it is longer than ``max_chars``, and always encodable as UTF-8."""
+    if type(text) is not str:  # a subclass has methods of its own
+        text = str.__str__(text)
     if len(text) > max_chars:
         text = f"{text[:max_chars]}\n… [cut: the first {max_chars:,} of {len(text):,} characters]"
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
@@ -106,7 +109,7 @@ def _text(value: Any) -> str:
     if value is None:
         return NOTHING
     if isinstance(value, (bytes, bytearray, memoryview)):
-        data = bytes(value)
+        data = value if isinstance(value, bytes | bytearray) else bytes(value)
         return f"<{len(data):,} bytes, starting with {data[:16].hex()}>" if data else "<0 bytes>"
     pandas = sys.modules.get("pandas")  # a DataFrame can only come from a pandas that is loaded
     if pandas is not None:

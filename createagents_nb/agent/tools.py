@@ -30,6 +30,7 @@ class BaseTool:
         in_thread: a synchronous ``execute`` runs off the event loop, in a thread of its own; False keeps it on
             the loop, which it then blocks.
         timeout_s: seconds it may take, None for the executor's default.
+        requires_approval: a call runs when the user, or ``approve=`` of the agent, has approved it.
 
     Example:
         >>> class Dice(BaseTool):
@@ -46,6 +47,7 @@ class BaseTool:
     parameters: dict[str, Any] = {"type": "object", "properties": {}}  # noqa: RUF012 - overridden as in the guide
     in_thread: bool = True
     timeout_s: float | None = None
+    requires_approval: bool = False
 
     def execute(self, *args: Any, **arguments: Any) -> Any:
         """Do it; ``def`` or ``async def``, with the parameters as keyword arguments.
@@ -100,6 +102,7 @@ class FunctionTool(BaseTool, Generic[P, R]):
         description: str | None = None,
         timeout_s: float | None = None,
         in_thread: bool = True,
+        requires_approval: bool = False,
     ) -> None:
         inner = underlying(function)
         update_wrapper(self, inner, updated=())
@@ -109,6 +112,7 @@ class FunctionTool(BaseTool, Generic[P, R]):
         self.name = name or self.__name__
         self.description = (description or first_paragraph(inner.__doc__) or _class_doc(function, inner)).strip()
         self.timeout_s = timeout_s
+        self.requires_approval = requires_approval
         # An async function only makes its coroutine: no thread needed for that.
         self.in_thread = in_thread and not (
             inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
@@ -130,6 +134,7 @@ class FunctionTool(BaseTool, Generic[P, R]):
             description=self.description,
             timeout_s=self.timeout_s,
             in_thread=self.in_thread,
+            requires_approval=self.requires_approval,
         )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -137,7 +142,14 @@ class FunctionTool(BaseTool, Generic[P, R]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Made anew where it arrives: the model behind its schema is a class that no pickle can name.
-        return _remade, (self.__wrapped__, self.name, self.description, self.timeout_s, self.in_thread)
+        options: dict[str, Any] = {
+            "name": self.name,
+            "description": self.description,
+            "timeout_s": self.timeout_s,
+            "in_thread": self.in_thread,
+            "requires_approval": self.requires_approval,
+        }
+        return partial(FunctionTool, **options), (self.__wrapped__,)
 
     @property
     def is_unbound_method(self) -> bool:
@@ -171,6 +183,7 @@ def tool(
     description: str | None = None,
     timeout_s: float | None = None,
     in_thread: bool = True,
+    requires_approval: bool = False,
 ) -> Callable[[Callable[P, R]], FunctionTool[P, R]]: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -180,6 +193,7 @@ def tool(
     description: str | None = None,
     timeout_s: float | None = None,
     in_thread: bool = True,
+    requires_approval: bool = False,
 ) -> Any:
     """Make a typed function, sync or async, into a tool; it stays callable as it was.
 
@@ -192,6 +206,8 @@ def tool(
         description: default the first paragraph of its docstring.
         timeout_s: seconds it may take, None for the executor's default.
         in_thread: run a synchronous function off the event loop.
+        requires_approval: a call runs when the user has approved it, by the buttons in the cell, or when
+            ``CreateAgent(approve=…)`` has; where nobody can be asked it is rejected.
 
     Raises:
         InvalidToolError: no description, a name that no provider takes, ``*args``.
@@ -211,6 +227,7 @@ def tool(
         "description": description,
         "timeout_s": timeout_s,
         "in_thread": in_thread,
+        "requires_approval": requires_approval,
     }
     if function is None:
         return partial(_function_tool, **options)
@@ -228,12 +245,6 @@ def _function_tool(function: Any, **options: Any) -> FunctionTool[..., Any]:
             "or a subclass of BaseTool"
         )
     return FunctionTool(function, **options)
-
-
-def _remade(
-    function: Any, name: str, description: str, timeout_s: float | None, in_thread: bool
-) -> FunctionTool[..., Any]:
-    return FunctionTool(function, name=name, description=description, timeout_s=timeout_s, in_thread=in_thread)
 
 
 def as_tool(obj: Any) -> BaseTool:
@@ -299,7 +310,7 @@ def _class_doc(function: Any, inner: Any) -> str:
 
 
 def _check(candidate: BaseTool) -> None:
-    """Name, description and timeout: what is cheap to know. The schema is made when it is needed."""
+    """Name, description and options: what is cheap to know. The schema is made when it is needed."""
     name, description, timeout_s = candidate.name, candidate.description, candidate.timeout_s
     kind = type(candidate).__name__
     function = isinstance(candidate, FunctionTool)
@@ -313,3 +324,7 @@ def _check(candidate: BaseTool) -> None:
         raise InvalidToolError(f"Tool {name!r} has no description, and a model decides by it. Write one: {where}")
     if timeout_s is not None and not (isinstance(timeout_s, (int, float)) and timeout_s > 0):
         raise InvalidToolError(f"timeout_s of tool {name!r} must be seconds above 0, not {timeout_s!r}")
+    if not isinstance(candidate.requires_approval, bool):
+        raise InvalidToolError(
+            f"requires_approval of tool {name!r} must be True or False, not {candidate.requires_approval!r}"
+        )

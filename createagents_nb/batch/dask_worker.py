@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..agent.agent import Agent
+from ..agent.approval import Approval, ApprovalRequest
 from ..agent.call_record import CallRecord, Keep, RequestRecord, ToolRecord
 from ..agent.history import History
 from ..agent.tool_executor import ToolExecutor
 from ..agent.tools import BaseTool
-from ..errors import ConfigurationError, WorkerError
+from ..errors import ApprovalError, ConfigurationError, WorkerError
 from ..providers import adapter_class
 from .limits import Limiter
 from .pool import Pool, Row, SettledRow
@@ -59,8 +60,16 @@ class AgentPlan:
             config=self.config,
             history=History(0),
             max_tool_rounds=self.max_tool_rounds,
+            approve=_cannot_ask,
         )
         return RowAgent(agent, repository, ToolExecutor(), max_retries=self.max_retries)
+
+
+async def _cannot_ask(request: ApprovalRequest) -> Approval:
+    """An ``approve=`` of the agent stays where the batch was started."""
+    raise ApprovalError(
+        "nobody can be asked on a Dask worker: leave client= away, then approve= of the agent decides"
+    )
 
 
 @dataclass(frozen=True, slots=True)

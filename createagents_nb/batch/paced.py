@@ -107,11 +107,13 @@ class _Trip(AsyncGenerator[Event, None]):
                 event = await anext(events)
             except RateLimitError as error:
                 limiter.refused(sent, error.retry_after_s)
+                error.retries = refusals + failures
                 refusals += 1
                 if refusals == MAX_REFUSALS or limiter.gives_up:
                     raise
             except ProviderError as error:
                 limiter.not_answered(sent)
+                error.retries = refusals + failures
                 if failures == paced.max_retries or not _may_pass(error):
                     raise
                 backoff_s = min(0.5 * 2**failures, _MAX_BACKOFF_S) * random.uniform(0.75, 1.0)

@@ -9,8 +9,17 @@ from ..agent.tools import BaseTool
 from .current_date import CurrentDateTool
 from .read_local_file import ReadLocalFileTool
 
-__all__ = ["BUILTIN_TOOLS", "CurrentDateTool", "ReadLocalFileTool"]
+__all__ = ["BUILTIN_TOOLS", "CurrentDateTool", "ReadLocalFileTool", "is_builtin_as_it_comes"]
 
 BUILTIN_TOOLS: Mapping[str, Callable[[], BaseTool]] = MappingProxyType(
     {CurrentDateTool.name: CurrentDateTool, ReadLocalFileTool.name: ReadLocalFileTool}
 )
+
+
+def is_builtin_as_it_comes(tool: BaseTool) -> bool:
+    """Whether its name says all there is to say of it: `ReadLocalFileTool` with a folder of its own is another."""
+    make = BUILTIN_TOOLS.get(tool.name)
+    if make is None:
+        return False
+    made = make()
+    return type(tool) is type(made) and vars(tool) == vars(made)

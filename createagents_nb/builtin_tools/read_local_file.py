@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
 
 from ..agent.tools import BaseTool
+from .inside import opened_inside
 
 __all__ = ["ReadLocalFileTool"]
+
+_CHUNK = 1024 * 1024
+_PRIVATE_KEY = re.compile(rb"\s{0,100}-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY")
 
 
 class ReadLocalFileTool(BaseTool):
     """Reads text, CSV, TSV, JSON, JSON Lines, YAML, Excel, Parquet and PDF files inside one folder.
 
-    Nothing outside the folder can be reached, also not through ``..`` or a link. Hidden files (``.env``, ``.ssh``)
-    are refused: a notebook's folder is often the home folder, and a model's answer may travel.
+    Nothing outside the folder can be reached, also not through ``..`` or a link, nor one that is put there while
+    it reads. Devices, pipes and sockets are not opened. Hidden files (``.env``, ``.ssh``) are refused, and so are
+    private keys (``-----BEGIN … PRIVATE KEY-----``): a notebook's folder is often the home folder, and a model's
+    answer may travel. A secret in a file of another name is read as any other text.
 
     Args:
         root: the folder; default the current working directory at the time of the call.
         max_bytes: largest file that is read; default 20 MiB.
         max_rows: rows of a table, or lines of a text, in one answer at most; default 1,000.
-        hidden: also read files and folders whose name starts with a dot.
+        hidden: also read private keys, and files and folders whose name starts with a dot.
 
     Excel, Parquet and PDF need ``pip install 'createagents-nb[files]'``.
 
@@ -76,7 +83,7 @@ class ReadLocalFileTool(BaseTool):
         """The file as text.
 
         Raises:
-            PermissionError: outside the folder, hidden, or not readable.
+            PermissionError: outside the folder, hidden, a private key, or not readable.
             FileNotFoundError: no such file, with the closest names.
             ValueError: too large, binary, not a regular file, or not what its suffix says.
             ModuleNotFoundError: its format needs the extra ``files``.
@@ -85,22 +92,25 @@ class ReadLocalFileTool(BaseTool):
 
         root = Path(self._root if self._root is not None else Path.cwd()).expanduser().resolve()
         target = self._inside(root, path)
-        mode = self._mode(root, target, path)
-        if stat.S_ISDIR(mode):
-            return self._listing(root, target)
-        if not stat.S_ISREG(mode):
-            raise ValueError(f"{path!r} is not a regular file but a device, pipe or socket")
-        data = self._bytes(target, path)
+        data = self._content(root, target, path)
+        if isinstance(data, str):
+            return data
         rows = min(max_rows, self._max_rows) if max_rows else None
         window = Window(offset=offset, rows=rows, most=self._max_rows)
-        return f"{target.relative_to(root).as_posix()}: {read(target.suffix.lower(), data, window, sheet)}"
+        return f"{_shown(target.relative_to(root).as_posix())}: {read(target.suffix.lower(), data, window, sheet)}"
 
     def _inside(self, root: Path, path: str) -> Path:
         """The real place of ``path``. What is outside is refused before it is looked at."""
         if not path.strip() or "\0" in path:
             raise ValueError("path is empty or has a null character: give the path of a file")
+        if path.replace("\\", "/").startswith("//"):  # to look at a share is to log in there
+            raise PermissionError(
+                f"{path!r} is outside the allowed folder: it begins as a share of another machine"
+            )
         try:
             target = (root / path).resolve()
+        except UnicodeError:
+            raise ValueError(f"{path!r} has characters that no name of a file can have") from None
         except (OSError, RuntimeError):  # links in a circle, until Python 3.12
             raise ValueError(f"{path!r} cannot be followed: it is a link that leads to itself") from None
         if not target.is_relative_to(root):
@@ -113,56 +123,77 @@ class ReadLocalFileTool(BaseTool):
             )
         return target
 
-    def _mode(self, root: Path, target: Path, path: str) -> int:
+    def _content(self, root: Path, target: Path, path: str) -> bytes | str:
+        """The bytes of a file, or the list of a folder."""
         try:
-            return target.stat().st_mode
+            with opened_inside(root, target) as opened:
+                info = os.stat(opened)
+                if isinstance(opened, Path) or stat.S_ISDIR(info.st_mode):
+                    return self._listing(root, target, opened)
+                return self._bytes(opened, info.st_size)
         except (FileNotFoundError, NotADirectoryError):
-            raise FileNotFoundError(f"there is no file {path!r}; {self._near(target)}") from None
+            raise FileNotFoundError(f"there is no file {path!r}; {self._near(root, target)}") from None
+        except ValueError as error:
+            raise ValueError(f"{path!r} {error}") from None
         except PermissionError as error:
-            raise PermissionError(f"{path!r} may not be read: {error.strerror}") from None
-        except OSError as error:  # links in a circle, a name that is too long
+            raise PermissionError(f"{path!r} {_why(error)}") from None
+        except OSError as error:  # links in a circle, a name that is too long, a device that fails
             raise ValueError(f"{path!r} cannot be followed: {error.strerror}") from None
 
-    def _bytes(self, target: Path, path: str) -> bytes:
-        # Without following or waiting: it might have become a link or a pipe since it was looked at.
-        flags = os.O_RDONLY
-        for flag in ("O_NONBLOCK", "O_NOFOLLOW", "O_BINARY"):
-            flags |= getattr(os, flag, 0)
-        try:
-            descriptor = os.open(target, flags)
-        except OSError as error:
-            raise PermissionError(f"{path!r} may not be read: {error.strerror}") from None
-        with open(descriptor, "rb") as file:
-            info = os.fstat(descriptor)
-            data = file.read(self._max_bytes + 1)
-        if len(data) > self._max_bytes:
+    def _bytes(self, opened: int, size: int) -> bytes:
+        # Of a file whose size is said to be 0, as in /proc, and of one that grows, no more than this.
+        left = self._max_bytes + 1
+        parts = []
+        while size <= self._max_bytes and left > 0:
+            part = os.read(opened, min(left, _CHUNK))
+            if not part:
+                break
+            parts.append(part)
+            left -= len(part)
+        data = b"".join(parts)
+        size = max(size, len(data))
+        if size > self._max_bytes:
             raise ValueError(
-                f"{path!r} has {info.st_size:,} bytes, more than the {self._max_bytes:,} that are read: "
-                "use a smaller file"
+                f"has {size:,} bytes, more than the {self._max_bytes:,} that are read: use a smaller file"
             )
+        if not self._hidden and _PRIVATE_KEY.match(data):
+            raise PermissionError("is a private key, and those are not read")
         return data
 
-    def _names(self, folder: Path) -> list[str]:
+    def _listing(self, root: Path, folder: Path, opened: int | Path) -> str:
+        names, more = self._names(opened)
+        rest = f"\n… and {more:,} more" if more else ""
+        where = _shown(folder.relative_to(root).as_posix())
+        return f"{where} is a folder with {len(names) + more:,} entries:\n" + "\n".join(names) + rest
+
+    def _names(self, opened: int | Path, most: int = 200) -> tuple[list[str], int]:
+        """The first names in a folder, folders with a ``/``, and how many more there are."""
+        with os.scandir(opened) as entries:
+            found = [entry for entry in entries if self._hidden or not entry.name.startswith(".")]
+        found.sort(key=lambda entry: entry.name)
+        return [_shown(entry.name) + "/" * _is_folder(entry) for entry in found[:most]], len(found[most:])
+
+    def _near(self, root: Path, target: Path) -> str:
         try:
-            entries = sorted(folder.iterdir())
-        except OSError:
-            return []
-        return [
-            entry.name + "/" * entry.is_dir()
-            for entry in entries
-            if self._hidden or not entry.name.startswith(".")
-        ]
-
-    def _listing(self, root: Path, folder: Path) -> str:
-        names = self._names(folder)
-        more = f"\n… and {len(names) - 200:,} more" if len(names) > 200 else ""
-        where = folder.relative_to(root).as_posix()
-        return f"{where} is a folder with {len(names):,} entries:\n" + "\n".join(names[:200]) + more
-
-    def _near(self, target: Path) -> str:
-        folder = target.parent
-        if not folder.is_dir():
+            with opened_inside(root, target.parent) as folder:
+                names, _ = self._names(folder, 10_000)
+        except (OSError, ValueError):
             return "nor its folder. Give '.' as path to see what there is"
-        names = self._names(folder)
         close = difflib.get_close_matches(target.name, names, n=3, cutoff=0.5) or names[:10]
         return f"there are: {', '.join(close)}" if close else "its folder is empty"
+
+
+def _why(error: PermissionError) -> str:
+    return f"may not be read: {error.strerror}" if error.strerror else str(error)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _shown(name: str) -> str:
+    """A name on one line: it may hold a line break, which would read as another name."""
+    return name if name.isprintable() else repr(name)[1:-1]

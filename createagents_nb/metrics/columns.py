@@ -14,7 +14,7 @@ Columns: TypeAlias = dict[str, Kind]
 STATUSES: Final = {
     "calls": ("running", "ok", "cancelled", "error", "limit"),
     "requests": ("running", "ok", "cancelled", "error"),
-    "tools": ("running", "ok", "error", "timeout", "unknown_tool", "invalid_arguments", "cancelled"),
+    "tools": ("running", "ok", "error", "timeout", "unknown_tool", "invalid_arguments", "rejected", "cancelled"),
 }
 """What a ``status`` may be, by frame: the categories of that column, in this order."""
 

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from createagents_nb.agent.loop_end import settle_left_over
 from createagents_nb.logging_config import LoggingConfig
 
 from .database_file import DatabaseTrouble, open_to_write, tidy_up, understood
@@ -263,6 +264,7 @@ _running: set[Worker] = set()
 
 @atexit.register
 def _finish_all() -> None:
+    settle_left_over()
     deadline = time.monotonic() + 5.0
     for work in list(_running):
         work.close(max(0.0, deadline - time.monotonic()))

@@ -15,7 +15,7 @@ from createagents_nb.errors import ConfigurationError
 __all__ = ["html_summary", "summarize", "summarize_tools", "text_summary"]
 
 _BY = ("provider", "model")
-_FAILED = ("error", "timeout", "unknown_tool", "invalid_arguments")
+_FAILED = ("error", "timeout", "unknown_tool", "invalid_arguments", "rejected")
 _MAX_ROWS = 20
 
 _CALLS_HEAD = {

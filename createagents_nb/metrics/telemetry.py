@@ -8,10 +8,11 @@ gen-ai-agent-spans.md, gen-ai-metrics.md), the last that were published and thos
 tool metrics, which v1.41.0 does not have, are from open-telemetry/semantic-conventions-genai (pull requests 201,
 336). Its main branch, not released, renames the three client metrics; `_HISTOGRAMS` is where they stand.
 
-``error.type`` is the class of the error; of a tool also ``timeout``, ``unknown_tool`` or ``invalid_arguments``; of
-a turn with too many rounds ``limit``; ``_OTHER`` where nothing is known. A call that was stopped has no error, as
-in the HTTP conventions (semantic-conventions, pull request 3494): the status of its spans stays unset, and
-``createagents_nb.status`` says ``cancelled``. ``createagents_nb.call_id`` is that of the recorder's rows.
+``error.type`` is the class of the error; of a tool also ``timeout``, ``unknown_tool``, ``invalid_arguments`` or
+``rejected``; of a turn with too many rounds ``limit``; ``_OTHER`` where nothing is known. A call that was stopped
+has no error, as in the HTTP conventions (semantic-conventions, pull request 3494): the status of its spans stays
+unset, and ``createagents_nb.status`` says ``cancelled``. ``createagents_nb.call_id`` is that of the recorder's
+rows.
 """
 
 from __future__ import annotations

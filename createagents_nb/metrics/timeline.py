@@ -32,7 +32,7 @@ _CALL, _CALL_EDGE = "#EEEEEE", "#BBBBBB"
 _FAILED, _STOPPED = "xxxx", "////"
 _HATCHES: Final = {
     "cancelled": _STOPPED,
-    **dict.fromkeys(("error", "timeout", "unknown_tool", "invalid_arguments"), _FAILED),
+    **dict.fromkeys(("error", "timeout", "unknown_tool", "invalid_arguments", "rejected"), _FAILED),
 }
 
 _Row: TypeAlias = dict[str, Any]

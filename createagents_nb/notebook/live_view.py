@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import uuid
 from collections.abc import Sequence
@@ -17,8 +18,11 @@ import traitlets
 from IPython.display import display, update_display
 
 from .. import bridge
-from ..agent.events import Event, RoundEnded, ToolCallFinished
+from ..agent.events import ApprovalRequested, Event, RoundEnded, ToolCallFinished
 from ..agent.stream import StreamingResponseDTO
+from ..agent.tool_executor import decoded_arguments
+from ..clean_text import shorten
+from ..errors import ApprovalError
 from .pieces import PieceWriter
 from .snapshot import TurnSnapshot
 from .static_bundle import error_html, render_bundle
@@ -30,6 +34,9 @@ __all__ = ["Frontend", "LiveView", "TurnWidget", "frontend"]
 _STATIC = Path(__file__).parent / "static"
 _FOLLOWS_AT_ONCE = 8_192
 """A last piece of more characters, of a stream that no eye can follow, is not sent before the whole is."""
+_PAGE_ANSWERS_S = 30.0
+"""A page that has not shown the view by then will not: a call that needs approval is rejected."""
+_MAX_PROBLEM_CHARS = 1_000
 
 
 @cache
@@ -64,8 +71,11 @@ class TurnWidget(anywidget.AnyWidget):
 
     Messages to the page: ``{"type": "delta", "seq": n, "pieces": […], "status": […]}``, where ``status`` is there
     when it has changed; ``{"type": "snapshot", …}`` with all that there is; ``{"type": "end", "ended": {…}}``, the
-    last; ``{"type": "frontend", "source": …}``. From it: ``{"type": "stop"}``; ``{"type": "hello"}``, which asks
-    for a snapshot, with ``"view": "new"`` once a view; ``{"type": "frontend"}``, when it cannot get the front end.
+    last; ``{"type": "frontend", "source": …}``; ``{"type": "undecided", "attempt": …, "words": …}``: what is wrong
+    with a decision. From it: ``{"type": "stop"}``; ``{"type": "hello"}``, which asks for a snapshot, with
+    ``"view": "new"`` once a view; ``{"type": "frontend"}``, when it cannot get the front end; ``{"type": "decide",
+    "id": tool_call_id, "round": n, "approved": bool, "attempt": …}``, with JSON as ``"arguments"`` if they were
+    edited.
     """
 
     _esm = _STATIC / "loader.js"
@@ -101,6 +111,7 @@ class LiveView:
         self._status: list[str | None] = running_status(tracker.snapshot())
         self._ended: dict[str, Any] | None = None
         self._views = 0
+        self._patience: asyncio.TimerHandle | None = None
         code = frontend()
         self.widget = TurnWidget(
             self,
@@ -121,8 +132,11 @@ class LiveView:
         if rendered is not None:
             bundle |= rendered[0]
         display(bundle, raw=True, display_id=self._id)
+        if not _is_deaf():
+            self._response.waiting_calls.join(self)
 
     def update(self, events: Sequence[Event]) -> None:
+        self._expect_a_page(events)
         pieces = self._writer.write(events)
         seq, count = self._sent
         if self._whole_follows(events):
@@ -137,6 +151,9 @@ class LiveView:
         self.widget.send(message if status is None else {**message, "status": status})
 
     def close(self, snapshot: TurnSnapshot) -> None:
+        self._response.waiting_calls.leave(self)
+        if self._patience is not None:
+            self._patience.cancel()
         self._ended = {
             "status": " · ".join(status_parts(snapshot)),
             "words": CALL_WORDS[snapshot.status],
@@ -186,6 +203,8 @@ class LiveView:
         kind = content.get("type")
         if kind == "stop":
             self._response.cancel()
+        elif kind == "decide":
+            self._response.call_soon(lambda: self._decide(content))
         elif kind == "frontend":
             self._response.call_soon(lambda: self._send({"type": "frontend", "source": _source()}))
         elif kind == "hello":
@@ -193,17 +212,51 @@ class LiveView:
             if self._views > 1 or content.get("view") != "new":
                 self._response.call_soon(lambda: self._send({"type": "snapshot", **self.so_far()}))
 
+    def _expect_a_page(self, events: Sequence[Event]) -> None:
+        """A runner may say that it is a page and have none: nobody would ever decide."""
+        asks = any(isinstance(event, ApprovalRequested) for event in events)
+        if not asks or self._views or self._patience is not None:
+            return
+
+        def leave() -> None:
+            if not self._views:
+                self._response.waiting_calls.leave(self)
+
+        self._patience = asyncio.get_running_loop().call_later(_PAGE_ANSWERS_S, leave)
+
+    def _decide(self, content: dict[str, Any]) -> None:
+        """What a button says. A decision that comes late is on no call, also if its id is used again."""
+        tool_call_id, approved, arguments = (content.get(key) for key in ("id", "approved", "arguments"))
+        waiting = [(request.tool_call_id, request.round) for request in self._response.pending_approvals]
+        if not isinstance(tool_call_id, str) or (tool_call_id, content.get("round")) not in waiting:
+            return
+        try:
+            if approved is False:
+                self._response.decide(tool_call_id, False)
+            elif approved is True and arguments is None:
+                self._response.decide(tool_call_id, True)
+            elif approved is True and isinstance(arguments, str):
+                self._response.decide(tool_call_id, decoded_arguments(arguments))
+        except (ValueError, ApprovalError) as error:
+            words = shorten(str(error), _MAX_PROBLEM_CHARS)[0]
+            self._send({"type": "undecided", "attempt": content.get("attempt"), "words": words})
+
     def _send(self, message: dict[str, Any]) -> None:
         if self.widget.comm is not None:
             self.widget.send(message)
 
 
-def _kernel_to_interrupt() -> str:
-    """Where the kernel hears no message from the page while a cell runs, the server can interrupt it.
+def _is_deaf() -> bool:
+    """Whether the kernel hears no message from the page while the cell runs.
 
     That is ipykernel 6, and every ipykernel while the cell waits in the bridge.
     """
-    if int(version("ipykernel").partition(".")[0]) >= 7 and not bridge.blocks_the_loop.get():
+    return int(version("ipykernel").partition(".")[0]) < 7 or bridge.blocks_the_loop.get()
+
+
+def _kernel_to_interrupt() -> str:
+    """The kernel that the server must interrupt, since it would not hear Stop."""
+    if not _is_deaf():
         return ""
     try:
         return Path(ipykernel.get_connection_file()).stem.removeprefix("kernel-")

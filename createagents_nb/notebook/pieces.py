@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from ..agent.events import Event, Reasoning, ToolCallFinished, ToolCallRequested, ToolCallStarted, TurnDone
+from ..agent.events import (
+    ApprovalDecided,
+    ApprovalRequested,
+    Event,
+    Reasoning,
+    ToolCallFinished,
+    ToolCallRequested,
+    ToolCallStarted,
+    TurnDone,
+)
 from ..agent.stream import StreamingResponseDTO
-from ..clean_text import TextCleaner
+from ..clean_text import TextCleaner, one_line
 from .snapshot import ToolLine
 from .static_bundle import tool_card_html
 from .tracker import TurnTracker
+from .words import editable_arguments
 
 __all__ = ["Piece", "PieceWriter"]
 
-Piece: TypeAlias = tuple[str, str] | tuple[str, str, str]
-"""``("text", …)``, ``("reasoning", …)``, both clean, or ``("tool", key, html)``: the card as it is saved."""
+Piece: TypeAlias = tuple[str, str] | tuple[str, str, str] | tuple[str, str, dict[str, Any]]
+"""``("text", …)``, ``("reasoning", …)``, both clean; ``("tool", key, html)``: the card as it is saved; or
+``("ask", key, about)``: the user decides on the call of that card, until the card comes anew."""
+
+_CALL_EVENTS = (ToolCallRequested, ToolCallStarted, ApprovalRequested, ApprovalDecided, ToolCallFinished)
 
 
 class PieceWriter:
@@ -37,7 +50,7 @@ class PieceWriter:
                 self._grow(pieces, "text", event)
             elif isinstance(event, Reasoning):
                 self._grow(pieces, "reasoning", event.text)
-            elif isinstance(event, ToolCallRequested | ToolCallStarted | ToolCallFinished):
+            elif isinstance(event, _CALL_EVENTS):
                 self._end_of_text(pieces)
                 self._tracker.apply([event])
                 if isinstance(event, ToolCallRequested):
@@ -45,6 +58,8 @@ class PieceWriter:
                     self._keys[event.tool_call_id] = str(self._count)
                     self._count += 1
                 self._write_changed(pieces, event.tool_call_id)
+                if isinstance(event, ApprovalRequested) and event.is_open:
+                    self._write_question(pieces, event)
             elif isinstance(event, TurnDone):
                 self._end_of_text(pieces)
                 self._tracker.apply([event])
@@ -77,6 +92,17 @@ class PieceWriter:
             self._write_all(pieces)
         else:
             self._write_card(pieces, self._keys[tool_call_id], line)
+
+    def _write_question(self, pieces: list[Piece], event: ApprovalRequested) -> None:
+        line = self._tracker.tool(event.tool_call_id)
+        if line is not None:
+            about = {
+                "id": event.tool_call_id,
+                "round": event.round,
+                "tool": one_line(event.name, 60),
+                "arguments": editable_arguments(line.arguments),
+            }
+            pieces.append(("ask", self._keys[event.tool_call_id], about))
 
     def _write_all(self, pieces: list[Piece]) -> None:
         lines = [block for block in self._tracker.blocks() if isinstance(block, ToolLine)]

@@ -34,8 +34,10 @@ class ToolLine:
     name: str
     arguments: str
     """JSON as the model wrote it, which may be broken."""
-    status: Literal["running", "not_run"] | ToolStatus = "running"
-    """``not_run``: the turn ended before it began."""
+    status: Literal["running", "waiting", "not_run"] | ToolStatus = "running"
+    """``waiting``: for approval; ``not_run``: the turn ended before it began."""
+    is_edited: bool = False
+    """Whether the arguments are not the model's, but those of whoever approved the call."""
     latency_s: float | None = None
     result: str | None = None
     """As the model was told it: the result, or the error in words."""

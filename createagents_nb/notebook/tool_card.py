@@ -29,7 +29,7 @@ _UNKNOWN = {"", "NaN", "nan", "<NA>", "None"}
 
 
 def tool_card_html(tool: ToolLine, show_round: bool) -> str:
-    """A tool call as a folded card, safe in any trust state; an image is shown unfolded.
+    """A tool call as a card, safe in any trust state: folded, unless it is an image or waits for approval.
 
     Args:
         tool: running or ended.
@@ -37,8 +37,9 @@ def tool_card_html(tool: ToolLine, show_round: bool) -> str:
     """
     state = escape(" · ".join(tool_state(tool, show_round)))
     image = isinstance(tool.display, ImageDisplay) and tool.display.is_showable
+    is_open = image or tool.status == "waiting"
     html = (
-        f'<details class="createagents-tool" style="{styles.BOX}"{" open" if image else ""}>'
+        f'<details class="createagents-tool" style="{styles.BOX}"{" open" if is_open else ""}>'
         f'<summary style="{styles.SUMMARY}"><code>{escape(call_of(tool))}</code> '
         f'<span style="{styles.STATE}">— {state}</span></summary>\n'
         + _text_html("Arguments", pretty_arguments(tool.arguments))

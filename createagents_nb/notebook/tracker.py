@@ -9,7 +9,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..agent.call_record import Keep, kept_call, kept_error, kept_tool, readable
-from ..agent.events import Event, Reasoning, ToolCallFinished, ToolCallRequested, ToolCallStarted, TurnDone
+from ..agent.events import (
+    ApprovalDecided,
+    ApprovalRequested,
+    Event,
+    Reasoning,
+    ToolCallFinished,
+    ToolCallRequested,
+    ToolCallStarted,
+    TurnDone,
+)
 from ..agent.stream import StreamingResponseDTO
 from ..agent.tool_display import TableDisplay, ToolDisplay
 from .snapshot import Block, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
@@ -42,6 +51,11 @@ class TurnTracker:
                 self._tool(ToolLine(tool_call_id=event.tool_call_id, name=event.name, arguments=event.arguments))
             elif isinstance(event, ToolCallStarted):
                 self._change(event.tool_call_id, round=event.round)
+            elif isinstance(event, ApprovalRequested):
+                self._change(event.tool_call_id, status="waiting")
+            elif isinstance(event, ApprovalDecided):
+                edited = {} if event.arguments is None else {"arguments": event.arguments, "is_edited": True}
+                self._change(event.tool_call_id, status="running", **edited)
             elif isinstance(event, ToolCallFinished):
                 self._change(
                     event.tool_call_id,
@@ -53,7 +67,7 @@ class TurnTracker:
             elif isinstance(event, TurnDone):
                 for tool_call_id in self._tools:
                     tool = self.tool(tool_call_id)
-                    if tool is not None and tool.status == "running":
+                    if tool is not None and tool.status in ("running", "waiting"):
                         self._change(tool_call_id, status="not_run")
 
     def blocks(self) -> tuple[Block, ...]:

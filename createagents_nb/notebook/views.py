@@ -13,16 +13,15 @@ from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display, update_display
 
-from ..agent.events import Event, ToolCallFinished, TurnDone
+from ..agent.events import ApprovalRequested, Event, ToolCallFinished, TurnDone
 from ..agent.stream import StreamingResponseDTO
 from ..agent.tool_display import ImageDisplay
 from ..errors import ConfigurationError
-from ..in_words import seconds
 from .snapshot import TurnSnapshot
 from .static_bundle import render_bundle
 from .surroundings import fitting_view
 from .tracker import TurnTracker
-from .words import TOOL_WORDS, call_of, status_parts
+from .words import TOOL_WORDS, call_of, status_parts, tool_state
 
 __all__ = ["View", "open_view"]
 
@@ -126,10 +125,14 @@ class _TextView:
         for event in events:
             if isinstance(event, str):
                 self._write(event)
+            elif isinstance(event, ApprovalRequested):
+                tool = self._tracker.tool(event.tool_call_id)
+                if tool is not None:
+                    self._line(f"[tool] {call_of(tool)} → {TOOL_WORDS['waiting']}")
             elif isinstance(event, ToolCallFinished):
                 tool = self._tracker.tool(event.tool_call_id)
                 if tool is not None:
-                    self._line(f"[tool] {call_of(tool)} → {TOOL_WORDS[tool.status]} {seconds(event.latency_s)}")
+                    self._line(f"[tool] {call_of(tool)} → {' '.join(tool_state(tool))}")
 
     def close(self, snapshot: TurnSnapshot) -> None:
         if snapshot.error_text:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 
-from ..clean_text import clean_text, one_line
+from ..agent.tool_executor import decoded_arguments
+from ..clean_text import INVISIBLE, clean_text, one_line
 from ..in_words import STATUS_WORDS, dollars, seconds
 from .snapshot import ToolLine, TurnSnapshot
 
@@ -14,6 +16,7 @@ __all__ = [
     "CALL_WORDS",
     "TOOL_WORDS",
     "call_of",
+    "editable_arguments",
     "pretty_arguments",
     "running_status",
     "status_parts",
@@ -21,11 +24,12 @@ __all__ = [
 ]
 
 CALL_WORDS = STATUS_WORDS | {"running": "streaming…"}
-TOOL_WORDS = STATUS_WORDS | {"running": "running…", "not_run": "not run"}
+TOOL_WORDS = STATUS_WORDS | {"running": "running…", "waiting": "waiting for approval", "not_run": "not run"}
 
 _MAX_ARGUMENTS_CHARS = 20_000
 _MAX_INDENTED_DEPTH = 50
 """Indented, a text grows with the square of its depth."""
+_UNSEEN = re.compile(f"{INVISIBLE}|[\u2028\u2029\ud800-\udfff]")
 
 
 def _arguments(text: str) -> object:
@@ -52,7 +56,18 @@ def pretty_arguments(text: str) -> str:
     found = _arguments(text)
     if found is None or _depth(text) > _MAX_INDENTED_DEPTH:
         return clean_text(text)
-    return json.dumps(found, indent=2, ensure_ascii=False)
+    return _revealed(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+def editable_arguments(text: str) -> str:
+    """Arguments that a tool takes, whole, as JSON that reads back as the same."""
+    indent = 2 if _depth(text) <= _MAX_INDENTED_DEPTH else None
+    return _revealed(json.dumps(decoded_arguments(text), indent=indent, ensure_ascii=False))
+
+
+def _revealed(json_text: str) -> str:
+    """Characters that nobody sees as their escapes: who approves a call must see what it is."""
+    return _UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], json_text)
 
 
 def _depth(text: str) -> int:
@@ -67,7 +82,9 @@ def _depth(text: str) -> int:
 def tool_state(tool: ToolLine, show_round: bool = False) -> list[str]:
     """How a call went, in parts: ``["done", "0.02 s", "round 2"]``."""
     state = [TOOL_WORDS.get(tool.status, "unknown state")]
-    if tool.latency_s is not None:
+    if tool.is_edited:
+        state.append("edited by the user")
+    if tool.latency_s is not None and tool.status != "rejected":
         state.append(seconds(tool.latency_s))
     if show_round:
         state.append(f"round {int(tool.round)}")

@@ -1,18 +1,20 @@
 // A turn in the page: its blocks, in the elements and classes of the saved output.
 
+import { Question } from "./approval.js";
 import { addCopyCodes } from "./buttons.js";
 import constants from "./constants.json";
 import { safeFragment } from "./safe_html.js";
 import { MarkdownStream } from "./stream.js";
 
 /**
- * @typedef {["text" | "reasoning", string] | ["tool", string, string]} Piece
+ * @import { About, Decision } from "./approval.js"
+ * @typedef {["text" | "reasoning", string] | ["tool", string, string] | ["ask", string, About]} Piece
  */
 
 const { styles } = constants;
 
 export class Turn {
-  /** @param {{ remoteImages: boolean }} options */
+  /** @param {{ remoteImages: boolean, decide?: (decision: Decision) => void }} options */
   constructor(options) {
     this.options = options;
     this.root = element("div", "createagents-turn mathjax_ignore tex2jax_ignore", styles.TURN);
@@ -20,6 +22,8 @@ export class Turn {
     this.root.append("\n", this.status);
     /** @type {Map<string, Element>} */
     this.tools = new Map();
+    /** @type {Map<string, Question>} By the key of the card that they stand in. */
+    this.questions = new Map();
     /** @type {{ kind: string, stream: MarkdownStream, block: Element } | null} */
     this.growing = null;
     /** @type {string[]} The text of the blocks that have ended. */
@@ -29,6 +33,7 @@ export class Turn {
   clear() {
     this.root.replaceChildren("\n", this.status);
     this.tools.clear();
+    this.questions.clear();
     this.growing = null;
     this.answers = [];
   }
@@ -42,6 +47,7 @@ export class Turn {
   /** @param {Piece} piece */
   add(piece) {
     if (piece[0] === "tool") this.#setTool(piece[1], piece[2]);
+    else if (piece[0] === "ask") this.#ask(piece[1], piece[2]);
     else this.#grow(piece[0], piece[1]);
   }
 
@@ -85,9 +91,28 @@ export class Turn {
     if (!block.isConnected && !block.parentElement && stream.text.trim()) this.#append(block, "\n");
   }
 
+  /** What is wrong with a decision. @param {string} attempt @param {string} words */
+  tell(attempt, words) {
+    for (const question of this.questions.values()) question.tell(attempt, words);
+  }
+
+  /** Nobody hears a decision any more. */
+  endQuestions() {
+    for (const question of this.questions.values()) question.root.remove();
+    this.questions.clear();
+  }
+
+  /** @param {string} id @param {About} about */
+  #ask(id, about) {
+    const question = new Question(about, this.options.decide ?? (() => {}));
+    this.tools.get(id)?.append(question.root);
+    this.questions.set(id, question);
+  }
+
   /** @param {string} id @param {string} html */
   #setTool(id, html) {
     this.endBlock();
+    this.questions.delete(id);
     const card = safeFragment(html).firstElementChild;
     if (!card) return;
     const known = this.tools.get(id);
@@ -113,7 +138,10 @@ function replaceCard(before, after) {
   /** @param {Element} card */
   const detailsOf = (card) => [card, ...card.querySelectorAll("details")];
   const opened = detailsOf(before).map((details) => details.hasAttribute("open"));
-  const focused = [...before.querySelectorAll("summary")].indexOf(/** @type {any} */ (document.activeElement));
+  const { activeElement } = document;
+  const summary = [...before.querySelectorAll("summary")].indexOf(/** @type {any} */ (activeElement));
+  // Who has just decided is at a button that goes.
+  const focused = summary < 0 && before.contains(activeElement) ? 0 : summary;
   const scrolled = [...before.querySelectorAll("pre")].map((pre) => pre.scrollTop);
   detailsOf(after).forEach((details, at) => opened[at] && details.setAttribute("open", ""));
   before.replaceWith(after);

@@ -13,7 +13,7 @@ import { Turn } from "./turn.js";
  * @typedef {(string | null)[]} Status The parts of the status line; null stands for the time that runs.
  * @typedef {{ status: string, words: string, error: string }} End
  * @typedef {{ type: string, seq: number, pieces: Piece[], status?: Status, elapsed_s?: number, ended?: End,
- *   source: string }} Message
+ *   source: string, attempt: string, words: string }} Message
  * @typedef {{ get(name: string): any, on(name: string, callback: (...args: any[]) => void): void,
  *   send(content: any): void,
  *   widget_manager: { get_model(id: string): Promise<any> } }} Model
@@ -48,7 +48,10 @@ class View {
     this.model = model;
     this.log = log;
     this.about = model.get("about");
-    this.turn = new Turn({ remoteImages: this.about.remote_images });
+    this.turn = new Turn({
+      remoteImages: this.about.remote_images,
+      decide: (decision) => model.send({ type: "decide", ...decision }),
+    });
     this.root = el.ownerDocument.createElement("div");
     // JupyterLab's own classes: what it does to saved output it does to this.
     this.root.className = "createagents-live jp-RenderedHTMLCommon jp-RenderedHTML";
@@ -124,6 +127,8 @@ class View {
       if (message.seq > this.seq || this.hasAsked || message.ended) this.#restart(message);
     } else if (message.type === "end") {
       this.#end(/** @type {End} */ (message.ended));
+    } else if (message.type === "undecided") {
+      this.turn.tell(message.attempt, message.words);
     } else if (message.type === "delta" && message.seq > this.seq) {
       if (message.seq === this.seq + 1) {
         this.seq = message.seq;
@@ -158,6 +163,7 @@ class View {
   /** @param {End} end */
   #end(end) {
     this.turn.endBlock();
+    this.turn.endQuestions();
     if (end.error) this.turn.setError(end.error);
     this.status = [end.status];
     this.#tick();

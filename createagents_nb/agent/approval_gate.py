@@ -1,0 +1,132 @@
+"""Where a call of a tool that needs approval waits, until somebody has decided or time is up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from .. import bridge
+from ..errors import ApprovalError
+from .approval import Approval, ApprovalRequest, answer_of
+from .events import ApprovalDecided, ApprovalRequested, ToolCallRequested
+from .tool_executor import ToolExecutionResult, ToolExecutor, decoded_arguments
+from .tool_text import shortened
+
+if TYPE_CHECKING:
+    from .agent import Agent
+    from .stream import StreamingResponseDTO
+    from .tools import BaseTool
+
+__all__ = ["ApprovalGate", "with_note"]
+
+_MAX_NOTE_CHARS = 2_000
+_WAY_ON = "Go on without it, or ask what to do instead."
+
+
+class ApprovalGate:
+    """Decides on the calls of one turn.
+
+    Args:
+        agent: its ``approve`` decides; without one, whoever can be asked through the response.
+        executor: checks arguments.
+        response: where the waiting is told.
+    """
+
+    def __init__(self, agent: Agent, executor: ToolExecutor, response: StreamingResponseDTO) -> None:
+        self._agent, self._executor, self._response = agent, executor, response
+
+    async def decide(self, tool: BaseTool, call: ToolCallRequested, number: int) -> str | ToolExecutionResult:
+        """The arguments to run the tool with, as JSON, or what the model is told in place of a result.
+
+        Nobody is asked about arguments that do not fit.
+
+        Args:
+            number: of the round.
+        """
+        problem = self._executor.problem_with(tool, call.arguments)
+        if problem is not None:
+            return problem
+        approve = self._agent.approve
+        if approve is None and not self._response.waiting_calls.can_ask:
+            return self._executor.rejected(_nobody(tool))
+        request = ApprovalRequest(
+            tool=tool.name,
+            description=tool.description,
+            arguments=decoded_arguments(call.arguments),
+            tool_call_id=call.tool_call_id,
+            round=number,
+            agent=self._agent.name,
+            call_id=self._response.record.call_id,
+        )
+        where = (call.tool_call_id, call.name, number)
+        self._response.feed(ApprovalRequested(*where, is_open=approve is None))
+        decision = await self._answer(request, self._problem_with(tool), tool)
+        if isinstance(decision, str):
+            self._response.feed(ApprovalDecided(*where, approved=False))
+            return self._executor.rejected(decision)
+        if decision.arguments is None or _is_same(decision.arguments, request.arguments):
+            self._response.feed(ApprovalDecided(*where, approved=True))
+            return call.arguments
+        edited = json.dumps(decision.arguments, ensure_ascii=False)
+        self._response.feed(ApprovalDecided(*where, approved=True, arguments=edited))
+        return edited
+
+    async def _answer(
+        self, request: ApprovalRequest, problem_with: Callable[[Any], str | None], tool: BaseTool
+    ) -> Approval | str:
+        """The approval, or why there is none."""
+        timeout_s, approve = self._agent.approval_timeout_s, self._agent.approve
+        decision: Approval | None
+        try:
+            async with asyncio.timeout(timeout_s):
+                if approve is None:
+                    decision = await self._response.waiting_calls.ask(request, problem_with)
+                else:
+                    decision = await answer_of(approve, request)
+        except TimeoutError:
+            return f"This call was rejected: nobody approved it within {timeout_s:g} s. {_WAY_ON}"
+        except ApprovalError as error:
+            return f"This call was rejected: {error}"
+        if decision is None:
+            return _nobody(tool)
+        if not decision.approved:
+            why = f": {decision.reason}" if decision.reason else f". {_WAY_ON}"
+            return f"The user rejected this call{why}"
+        problem = None if decision.arguments is None else problem_with(decision.arguments)
+        return (
+            decision
+            if problem is None
+            else f"This call was rejected: it was approved with other arguments. {problem}"
+        )
+
+    def _problem_with(self, tool: BaseTool) -> Callable[[Any], str | None]:
+        def problem_with(arguments: Any) -> str | None:
+            try:
+                json.dumps(arguments)
+            except (TypeError, ValueError, RecursionError) as error:
+                return f"Arguments must be JSON: {error}"
+            problem = self._executor.problem_with(tool, arguments)
+            return None if problem is None else problem.error
+
+        return problem_with
+
+
+def with_note(outcome: ToolExecutionResult, arguments: str) -> ToolExecutionResult:
+    """``outcome``, in which the model reads that it is not that of the arguments it wrote."""
+    changed = shortened(arguments, _MAX_NOTE_CHARS)
+    return replace(outcome, text=f"The user changed the arguments to {changed}\n\n{outcome.text}")
+
+
+def _is_same(edited: dict[str, Any], arguments: dict[str, Any]) -> bool:
+    """As JSON, where 1 is not True."""
+    return json.dumps(edited, sort_keys=True) == json.dumps(arguments, sort_keys=True)
+
+
+def _nobody(tool: BaseTool) -> str:
+    way_out = "CreateAgent(approve=…)"
+    if bridge.blocks_the_loop.get():
+        way_out += ", or a cell that does not block the loop as %%time and %%capture do"
+    return f"This call was rejected: {tool.name} needs approval, and nobody can be asked here: {way_out}"

@@ -17,14 +17,14 @@ AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help lab demo test lint format frontend bench bench-recorder bench-view clean
+.PHONY: help lab demo test soak lint format frontend bench bench-recorder bench-view bench-interrupts clean
 
 help:  ## show these commands
-	@awk -F '  ## ' '/^[a-z-]+:.*  ## / { split($$1, target, ":"); printf "  make %-15s %s\n", target[1], $$2 }' Makefile
+	@awk -F '  ## ' '/^[a-z-]+:.*  ## / { split($$1, target, ":"); printf "  make %-17s %s\n", target[1], $$2 }' Makefile
 	@echo
 	@echo "  PYTHON=python3.12          the interpreter for a new $(VENV) (the newest that is found)"
 	@echo "  LAB_ARGS='--port 9000'     more arguments for JupyterLab"
-	@echo "  BENCH_ARGS=--quick         for bench, bench-view and bench-recorder: shorter"
+	@echo "  BENCH_ARGS=--quick         for bench, bench-view, bench-recorder, bench-interrupts: shorter"
 	@echo "  TEST_ARGS='main -- -k x'   some steps only (main, notebooks, wheel); after -- for pytest"
 
 lab: $(INSTALLED)  ## open the quickstart in JupyterLab
@@ -37,6 +37,10 @@ demo: $(INSTALLED)  ## run the quickstart here, leave out/quickstart.html and th
 
 test: lint  ## run every test, on two Pythons and both ipykernel generations
 	$(BIN)/python scripts/run_tests.py $(TEST_ARGS)
+
+soak: $(INSTALLED)  ## 3,000 turns in five minutes, with faults and stops at random moments, and 200 interrupts
+	$(BIN)/python tests/soak.py $(SOAK_ARGS)
+	$(BIN)/python benchmarks/interrupts.py --no-file
 
 lint: $(INSTALLED)  ## check style, types and the import rules
 	$(BIN)/ruff check .
@@ -60,6 +64,9 @@ bench-recorder: $(INSTALLED)  ## measure the recorder with a million calls, side
 
 bench-view: $(INSTALLED)  ## measure the live view in JupyterLab, side by side with update_display
 	$(BIN)/python benchmarks/view.py $(BENCH_ARGS)
+
+bench-interrupts: $(INSTALLED)  ## measure how long ■ takes, at 200 random moments of turns of all kinds
+	$(BIN)/python benchmarks/interrupts.py $(BENCH_ARGS)
 
 clean:  ## remove the environments and everything that was made
 	rm -rf .venv .venv-wheel out dist build test-results *.egg-info

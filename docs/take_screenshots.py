@@ -43,6 +43,11 @@ def weather(city: str) -> str:
     time.sleep(2)
     return "sun"
 
+@tool(requires_approval=True)
+def cancel_train(train: str, refund: bool = True) -> str:
+    "Cancels a train."
+    return f"{train} is cancelled"
+
 @tool
 def delays(train: str) -> float:
     "The delay of a train in minutes."
@@ -95,6 +100,7 @@ class Studio:
         tools: str = "",
         width: int = 900,
         theme: str = "JupyterLab Light",
+        then: Callable[[NotebookPage], None] = lambda tab: None,
         **options: Any,
     ) -> None:
         for reply in replies:
@@ -118,6 +124,7 @@ class Studio:
             for piece in (piece for reply in replies for piece in reply):
                 if isinstance(piece, threading.Event):
                     piece.set()
+            then(tab)
             tab.wait_until_ended(1)
         context.close()
         print(f"docs/{name}.png", flush=True)
@@ -130,6 +137,15 @@ def ended(tab: NotebookPage) -> None:
 
 def answering(text: str) -> Callable[[NotebookPage], None]:
     return lambda tab: expect(tab.live(1)).to_contain_text(text)
+
+
+def asked(tab: NotebookPage) -> None:
+    expect(tab.live(1).get_by_role("button", name="Approve")).to_be_visible()
+    tab.page.mouse.move(0, 0)
+
+
+def rejected(tab: NotebookPage) -> None:
+    tab.live(1).get_by_role("button", name="Reject").click()
 
 
 def unfolded(tab: NotebookPage) -> None:
@@ -174,6 +190,18 @@ def pictures(studio: Studio) -> dict[str, Callable[[], None]]:
             until=unfolded,
             prompt="Which train is late, and how is the weather in Lyon?",
             tools="rows, delays, weather",
+        ),
+        "approval": lambda: studio.take(
+            "approval",
+            [
+                *texts("The **ICE 577** is 12 minutes late. I would cancel it."),
+                *sse(call(0, "cancel_train", '{"train": "ICE 577", "refund": true}'), delta(finish="tool_calls")),
+            ],
+            [*texts("It runs, then."), *end],
+            until=asked,
+            then=rejected,
+            prompt="Do something about the late train",
+            tools="rows, delays, cancel_train",
         ),
         "failed": lambda: studio.take("failed", [*begun, *error], until=ended),
         "timeline": draw_timeline,

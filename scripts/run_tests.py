@@ -60,8 +60,7 @@ def run_wheel(pytest_arguments: Sequence[str]) -> bool:
     with tempfile.TemporaryDirectory(prefix="createagents-nb-") as folder:
         copy = Path(folder) / "checkout"
         copy_without_package(copy)
-        # One at a time: on ipykernel 6 an interrupt can race with the beginning of a reply, which load decides.
-        selected = ["tests", "-m", NOT_FOR_THE_WHEEL, *pytest_arguments]
+        selected = ["tests", *WORKERS, "-m", NOT_FOR_THE_WHEEL, *pytest_arguments]
         passed = pytest("wheel", interpreter, selected, copy, environment_of(interpreter))
         return validate_notebooks("wheel-notebooks", interpreter, copy) and passed
 

@@ -254,7 +254,8 @@ class ScriptedServer:
                 if isinstance(piece, threading.Event):
                     await writer.drain()
                     while not piece.is_set():
-                        if reader.at_eof():
+                        # Closed; or reset, by a client that had not read all that was sent.
+                        if reader.at_eof() or reader.exception() is not None:
                             raise ConnectionResetError("the client left")
                         await asyncio.sleep(0.005)
                 else:

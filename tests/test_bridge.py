@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 
 import pytest
@@ -171,3 +172,76 @@ async def main():
 
 asyncio.run(main())
 """) == ["settled", "interrupted 1"]
+
+
+def test_two_interrupts_in_a_row_are_one() -> None:
+    assert output("""
+async def work():
+    try:
+        await asyncio.Event().wait()
+    finally:
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(0)
+        print("settled")
+
+async def main():
+    asyncio.get_running_loop().call_later(0.01, signal.raise_signal, signal.SIGINT)
+    try:
+        bridge.run(work())
+    except KeyboardInterrupt:
+        print("interrupted", len(asyncio.all_tasks()))
+
+asyncio.run(main())
+""") == ["settled", "interrupted 1"]
+
+
+def test_an_interrupt_while_the_task_is_made_leaves_no_task() -> None:
+    assert output("""
+def interrupted(loop, coroutine, **options):
+    loop.set_task_factory(None)
+    signal.raise_signal(signal.SIGINT)
+    return asyncio.Task(coroutine, loop=loop, **options)
+
+async def main():
+    asyncio.get_running_loop().set_task_factory(interrupted)
+    try:
+        bridge.run(asyncio.Event().wait())
+    except KeyboardInterrupt:
+        print("interrupted", len(asyncio.all_tasks()))
+
+asyncio.run(main())
+""") == ["interrupted 1"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="a cancellation can be taken back from Python 3.13 on")
+def test_who_cancels_the_task_that_blocks_stops_what_it_waits_for() -> None:
+    assert output("""
+async def main():
+    provider.enqueue("a", asyncio.Event(), "never")
+    response = await ask()
+    try:
+        async with asyncio.timeout(0.01):
+            print(response)
+    except TimeoutError:
+        print(response.status, response.text, len(asyncio.all_tasks()))
+
+asyncio.run(main())
+""") == ["cancelled a 1"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="a cancellation can be taken back from Python 3.13 on")
+def test_a_cancellation_that_was_raised_is_not_raised_again() -> None:
+    assert output("""
+async def main():
+    task = asyncio.current_task()
+    asyncio.get_running_loop().call_later(0.01, task.cancel)
+    try:
+        bridge.run(asyncio.Event().wait())
+    except asyncio.CancelledError:
+        print("cancelled")
+    await asyncio.sleep(0)
+    print("goes on")
+
+asyncio.run(main())
+""") == ["cancelled", "goes on"]

@@ -161,9 +161,9 @@ def _cancelled_with_caller(task: asyncio.Task[Any]) -> Iterator[None]:
                 caller._must_cancel = False  # type: ignore[attr-defined]
 
 
-def shown_as_stopped(error: E) -> E:
+def shown_as_stopped(error: E, where: str = "") -> E:
     """``error``, as IPython will print it: one line, and not a page of frames for what the user did on purpose."""
-    shown = TurnStopped("stopped by the user; what arrived is kept")
+    shown = TurnStopped(f"stopped by the user; what arrived is kept{where}")
     error._render_traceback_ = shown._render_traceback_  # type: ignore[attr-defined]
     return error
 

@@ -271,7 +271,7 @@ class CreateAgent:
 
         Example:
             >>> answers = await agent.map(df, "Is this review positive? {{review}}", concurrency=50, rpm=500)
-            >>> df.join(answers["answer"])
+            >>> df.assign(answer=answers["answer"])
         """
         from .batch.batch import Batch
         from .batch.options import Options

@@ -203,3 +203,15 @@ def test_keys_never_appear(kernel: Kernel, server: ScriptedServer, where: str) -
     for secret in (key, key[3:], key[:12]):
         assert secret not in told, told[max(0, told.index(secret) - 300) :][:600]
     assert kernel.ok("1 + 1").saved == [{"text/plain": "2"}]
+
+
+def test_a_turn_that_fails_before_its_view_opens_shows_its_error(kernel: Kernel, server: ScriptedServer) -> None:
+    make_agent(kernel, server)
+    kernel.ok("from createagents_nb import recorder\nrecorder.budget(calls=0)")
+    try:
+        for cell in ("await a.chat('hi')", "%%agent a\nhi"):
+            failed = kernel.run(cell, PAGE)
+            assert "0 of 0" in failed.one_line_error("BudgetExceededError")
+            assert "failed" in failed.saved[0]["text/plain"]
+    finally:
+        kernel.ok("recorder.no_budget()")

@@ -88,11 +88,13 @@ def test_tools_stand_with_the_slowest_first() -> None:
         run(recorder, "quick", latency_s)
     run(recorder, "slow", 2.0, "timeout")
     run(recorder, "slow", 1.0)
+    run(recorder, "quick", None, "rejected")
     run(recorder, "unknown", None, "unknown_tool")
     frame = recorder.tool_summary()
     assert list(frame.index) == ["slow", "quick", "unknown"]
     assert frame["executions"].tolist() == [2, 2, 1]
     assert frame["errors"].tolist() == [1, 0, 1]
+    assert frame["rejected"].tolist() == [0, 1, 0]
     assert frame["latency_p50_s"].fillna(-1).tolist() == pytest.approx([1.5, 0.2, -1])
     assert MetricsRecorder().tool_summary().empty
 

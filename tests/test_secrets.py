@@ -19,6 +19,7 @@ import pytest
 from family import eventually
 from fault_server import Exchange, FaultServer, Serve, said
 from IPython.core.ultratb import VerboseTB
+from tblib import pickling_support
 
 from createagents_nb import CreateAgent, errors, tool
 from createagents_nb.agent.stream import StreamingResponseDTO
@@ -175,6 +176,7 @@ def printed(error: BaseException) -> Iterator[tuple[str, str]]:
     yield "traceback with locals", "".join(with_locals.format())
     lines = VerboseTB().structured_traceback(type(error), error, error.__traceback__)
     yield "IPython's verbose traceback", "\n".join(lines)
+    pickling_support.install(error)  # as Dask does: with all that is below an error
     yield "pickle", pickle.dumps(error).decode("latin-1")
 
 

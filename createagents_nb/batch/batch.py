@@ -91,7 +91,7 @@ class Batch:
             if todo and self._failure is None:
                 await self._askers.run(todo, min(self._options.concurrency, len(todo)))
         except asyncio.CancelledError as error:
-            raise bridge.shown_as_stopped(error) from None
+            raise bridge.shown_as_stopped(error, " in agent.last_map, and map(…, resume=True) goes on") from None
         finally:
             self._progress.close()
             self._ended.set()

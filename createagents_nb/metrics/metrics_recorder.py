@@ -113,8 +113,8 @@ class MetricsRecorder(RecorderSink):
         """Figures of each tool, the one that took longest in all first.
 
         Returns:
-            Columns ``executions``, ``errors`` (failed, timed out or rejected), ``latency_p50_s``,
-            ``latency_p95_s``, ``latency_sum_s``; the index is the tool's name.
+            Columns ``executions``, ``errors`` (failed or timed out), ``rejected`` (not approved, so not executed),
+            ``latency_p50_s``, ``latency_p95_s``, ``latency_sum_s``; the index is the tool's name.
         """
         from .summary import summarize_tools
 

@@ -71,16 +71,17 @@ def summarize_tools(tools: pd.DataFrame) -> pd.DataFrame:
     groups = _groups(tools, "tool")
     frame = pd.DataFrame(
         {
-            "executions": groups.size(),
+            "executions": groups["status"].agg(lambda status: int((status != "rejected").sum())),
             "errors": groups["status"].agg(
-                lambda status: int((~status.isin(["ok", "running", "cancelled"])).sum())
+                lambda status: int((~status.isin(["ok", "running", "cancelled", "rejected"])).sum())
             ),
+            "rejected": groups["status"].agg(lambda status: int((status == "rejected").sum())),
             "latency_p50_s": groups["latency_s"].quantile(0.5),
             "latency_p95_s": groups["latency_s"].quantile(0.95),
             "latency_sum_s": groups["latency_s"].sum(min_count=1),
         }
     )
-    return frame.astype({"executions": "Int64", "errors": "Int64"}).sort_values(
+    return frame.astype(dict.fromkeys(("executions", "errors", "rejected"), "Int64")).sort_values(
         "latency_sum_s", ascending=False, kind="stable"
     )
 

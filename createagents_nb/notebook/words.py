@@ -114,7 +114,7 @@ def status_parts(turn: TurnSnapshot) -> list[str]:
 
 
 def running_status(turn: TurnSnapshot) -> list[str | None]:
-    """The status line of a turn that runs: None stands where a page puts the time that passes."""
+    """The status line of a turn that runs, or ran: None stands where a page puts the time that passes."""
     parts: list[str | None] = [*status_parts(replace(turn, elapsed_s=None))]
-    parts.insert(parts.index(CALL_WORDS["running"]) + 1, None)
+    parts.insert(parts.index(CALL_WORDS[turn.status]) + 1, None)
     return parts

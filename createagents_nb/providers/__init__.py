@@ -34,6 +34,7 @@ def adapter_class(provider: str) -> Any:
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise UnknownProviderError(
             f"Unknown provider {provider!r}{hint}. Known: {', '.join(PROVIDERS)}; "
-            "for a compatible server use provider='openai' with base_url=…"
+            "for a compatible server use provider='openai' with base_url=…; a model is named as "
+            "CreateAgent('openai', 'gpt-4.1-mini') or model='openai:gpt-4.1-mini'"
         ) from None
     return getattr(importlib.import_module(f".{module}", __name__), name)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..errors import (
     AuthenticationError,
@@ -24,7 +25,7 @@ from ..errors import (
     ServerError,
 )
 from ..logging_config import redact
-from .transport import http_reason, tls_reason, what_broke
+from .transport import NO_TLS, http_reason, tls_reason, what_broke
 
 __all__ = [
     "MAX_ERROR_BYTES",
@@ -169,7 +170,7 @@ def status_error(
             "Shorten the prompt, or agent.clear_history()"
         )
     elif status == 404:
-        example = f": as a rule it ends in /v1, like {url}/v1" if provider == "openai" and "/v1" not in url else ""
+        example = _address_hint(url, provider)
         kind, text = InvalidRequestError, f"Nothing is served at {url} (404: {message}). Check base_url{example}"
     elif status is not None and 400 <= status < 500:
         way = _WAYS.get(status, "Look at the model, config=…, the tools and the message")
@@ -191,10 +192,14 @@ def way_error(error: BaseException, label: str) -> ProviderError | None:
     """The error for what is wrong with the way to a server, where the way out is the same for all of them."""
     broke = what_broke(error)
     if broke == "tls":
-        return ProviderConnectionError(
-            f"{label} cannot be reached over TLS: {tls_reason(error)}. Check the address; the certificate of an "
-            "authority of your own goes into the file that SSL_CERT_FILE names"
+        reason = tls_reason(error)
+        way = (
+            "An address with http:// may be meant"
+            if reason == NO_TLS
+            else "Check the address; the certificate of an authority of your own goes into the file that "
+            "SSL_CERT_FILE names"
         )
+        return ProviderConnectionError(f"{label} cannot be reached over TLS: {reason}. {way}")
     if broke == "redirects":
         return ProtocolError(f"{label} redirects to nowhere. Give its final address as base_url")
     if broke == "garbled":
@@ -239,3 +244,18 @@ def model_not_found(
 def _short(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= 300 else text[:299] + "…"
+
+
+def _address_hint(url: str, provider: str) -> str:
+    """What is wrong with an address at which nothing is served, where that can be guessed."""
+    for ending in (
+        "/chat/completions",
+        "/completions",
+        *(["/api/chat", "/v1", "/api"] if provider == "ollama" else []),
+    ):
+        if url.endswith(ending):
+            return f": leave out {ending}"
+    if provider != "openai" or "/v1" in url:
+        return ""
+    parts = urlsplit(url)
+    return f": as a rule it ends in /v1, like {parts.scheme}://{parts.netloc}/v1"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Iterator
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Final, Literal
 
 from .clients import loaded
 
-__all__ = ["http_reason", "scrub", "tls_reason", "what_broke", "what_failed"]
+__all__ = ["NO_TLS", "http_reason", "scrub", "tls_reason", "what_broke", "what_failed"]
 
 Break = Literal["refused", "lost", "timeout", "tls", "redirects", "garbled"]
+
+NO_TLS: Final = "it does not speak TLS"
 
 _REDIRECTS = {"TooManyRedirects", "UnsupportedProtocol", "InvalidUrlRedirectClientError"}
 _REDIRECTS |= {"NonHttpUrlRedirectClientError", "InvalidURL", "NonHttpUrlClientError"}
@@ -90,11 +93,54 @@ def scrub(error: BaseException, clean: Callable[[str], str], *, holds_reply: boo
     for cause in _causes(error):
         if type(cause).__module__.partition(".")[0] not in _FOREIGN:
             continue  # it may be the user's own, which was being handled when the request was made
+        _forget_request(cause, clean)
         cause.args = tuple(map(cleaned, cause.args))
         if isinstance(getattr(cause, "message", None), str):
             cause.message = cleaned(cause.message)  # type: ignore[attr-defined]
         if garbled or holds_reply:
             cause.__traceback__ = None
+
+
+def _forget_request(error: BaseException, clean: Callable[[str], str]) -> None:
+    """Take the key out of the request that an error remembers, and that Dask pickles with it."""
+    info = getattr(error, "request_info", None)
+    if info is not None:  # aiohttp's
+        error.request_info = SimpleNamespace(url=info.url, method=info.method, headers={}, real_url=info.real_url)  # type: ignore[attr-defined]
+        error.args = tuple(error.request_info if part is info else part for part in error.args)  # type: ignore[attr-defined]
+        error.headers = None  # type: ignore[attr-defined]
+    response = getattr(error, "response", None)
+    for holder in (error, response):
+        try:
+            headers = getattr(holder, "request", None).headers  # type: ignore[union-attr]
+        except (AttributeError, RuntimeError):  # httpx: the request was not set
+            continue
+        for name in ("authorization", "proxy-authorization"):
+            if name in headers:
+                headers[name] = "***"
+    if response is not None:
+        error.response = _without_key(response, clean)  # type: ignore[attr-defined]
+    for name, known in vars(error).items():  # openai's have a body, a code…
+        if isinstance(known, str | dict | list):
+            setattr(error, name, _cleaned(known, clean))
+
+
+def _without_key(response: Any, clean: Callable[[str], str]) -> Any:
+    """An answer of httpx or httpx2 with what it said, if that was read."""
+    packed = ("content-encoding", "content-length", "transfer-encoding")
+    return type(response)(
+        response.status_code,
+        headers=[(name, clean(value)) for name, value in response.headers.items() if name not in packed],
+        content=clean(response.text).encode("utf-8", "replace") if response.is_stream_consumed else b"",
+        request=response.request,
+    )
+
+
+def _cleaned(body: Any, clean: Callable[[str], str]) -> Any:
+    if isinstance(body, str):
+        return clean(body)
+    if isinstance(body, dict):
+        return {_cleaned(key, clean): _cleaned(value, clean) for key, value in body.items()}
+    return [_cleaned(item, clean) for item in body] if isinstance(body, list) else body
 
 
 def tls_reason(error: BaseException) -> str:
@@ -104,7 +150,7 @@ def tls_reason(error: BaseException) -> str:
             words = getattr(cause, "verify_message", None)  # aiohttp's own kind has none
             if words:
                 return str(words).rstrip(".")
-    return "it does not speak TLS"
+    return NO_TLS
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

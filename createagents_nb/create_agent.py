@@ -560,7 +560,9 @@ class CreateAgent:
         )
 
     def __repr__(self) -> str:
-        agent = self._agent
+        agent: Agent | None = getattr(self, "_agent", None)
+        if agent is None:  # a traceback of `__init__` shows its locals
+            return f"<{type(self).__name__}, not made>"
         tools = f", tools=[{', '.join(tool.name for tool in agent.tools)}]" if agent.tools else ""
         return f"<CreateAgent {agent.name}: {self.provider}:{agent.model}{tools}, {len(agent.history)} messages>"
 

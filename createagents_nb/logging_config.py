@@ -64,8 +64,10 @@ def redact(text: str, *secrets: str | None) -> str:
     >>> redact("Authorization: Bearer abcdef123456")
     'Authorization: Bearer ***'
     """
-    for secret in (*secrets, *_in_use):
-        if secret and len(secret) >= 8:  # shorter ones are placeholders, and words of the message
+    for secret in sorted(
+        {secret for secret in (*secrets, *_in_use) if secret}, key=len, reverse=True
+    ):  # one may begin with another
+        if len(secret) >= 8:  # shorter ones are placeholders, and words of the message
             text = text.replace(secret, "***")
     return _SECRETS.sub(lambda found: f"{found[1] or found[2] or ''}***", text)
 
@@ -106,7 +108,7 @@ def without_keys_in_use(text: str) -> str:
     >>> without_keys_in_use("sk-abcdefgh12345678")
     'sk-abcdefgh12345678'
     """
-    for secret in _in_use:
+    for secret in sorted(_in_use, key=len, reverse=True):  # one may begin with another
         if secret in text:
             text = text.replace(secret, "***")
     return text

@@ -145,7 +145,7 @@ async def test_all_that_is_no_approval_is_a_rejection_that_the_model_is_told(
     assert (found["status"], found["arguments"]) == ("rejected", '{"path": "a.csv"}')
     assert found["error"] == told(server)["call_0"]
     assert recorder.tools["latency_s"].isna().all()
-    assert recorder.tool_summary()["errors"].tolist() == [1]
+    assert recorder.tool_summary()[["executions", "errors", "rejected"]].to_numpy().tolist() == [[0, 0, 1]]
     assert [message.role for message in agent.history] == ["user", "assistant", "tool", "assistant"]
 
 
@@ -159,7 +159,7 @@ async def test_what_approve_raises_is_a_rejection(
 
     async def approve_later(request: ApprovalRequest) -> bool:
         await asyncio.sleep(0)
-        raise asyncio.CancelledError if kind is SystemExit else kind("out of order")
+        raise kind("out of order")
 
     script(server, [call()])
     response = await ask(make(approve=approve_later if is_async else approve))
@@ -397,6 +397,25 @@ async def test_when_the_last_who_could_decide_leaves_the_call_is_rejected(
     assert await response == "Done."
     assert "nobody can be asked here" in told(server)["call_0"]
     assert shelf.deleted == []
+
+
+async def test_a_decision_that_comes_late_is_not_for_a_call_of_the_next_round(
+    server: ScriptedServer, shelf: Shelf, make: Agents
+) -> None:
+    script(server, [call(arguments={"path": "tmp/a"})], [call(arguments={"path": "everything"})])  # one id twice
+    response = await make().chat("Tidy up")
+    asked = []
+    async for request in response.approvals():
+        asked.append(request.tool_call_id)
+        if len(asked) == 2:
+            with pytest.raises(ApprovalError):
+                response.decide(asked[0], True)  # a second click
+            response.decide(request.tool_call_id, "not that")
+        else:
+            response.decide(request.tool_call_id, True)
+    assert await response == "Done."
+    assert len(set(asked)) == 2
+    assert shelf.deleted == ["tmp/a"]
 
 
 async def test_the_events_tell_of_the_waiting(server: ScriptedServer, make: Agents) -> None:

@@ -469,3 +469,25 @@ async def test_the_bar_says_what_everybody_waits_for(
     server.refuse = lambda prompt, times: (429, {"retry-after": "1"}) if times == 1 else None
     await agent_at(server).map(["one"])
     assert "refused (429), again in 1 s" in capsys.readouterr().err
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_failed_and_asks_for_an_hour_is_not_waited_for(server: EchoServer) -> None:
+    server.refuse = fails_at("one", with_=(503, {"retry-after": "3600"}))
+    frame = await mapped(agent_at(server, max_retries=2), ["one", "two"])
+    assert frame["status"].tolist() == ["error", "ok"]
+
+
+class _BrokenPipe:
+    def write(self, text: str) -> int:
+        raise BrokenPipeError("nobody reads this")
+
+    def flush(self) -> None:
+        raise BrokenPipeError("nobody reads this")
+
+
+@pytest.mark.asyncio
+async def test_a_progress_bar_that_fails_loses_no_row(server: EchoServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", _BrokenPipe())
+    frame = await mapped(agent_at(server), ["one", "two", "three"], progress=True)
+    assert frame["status"].tolist() == ["ok"] * 3

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -566,3 +567,11 @@ async def test_a_page_in_place_of_an_api_is_an_error_that_says_where_to_look(
     response = await agent_at(server, recorder).chat("hi")
     with pytest.raises(CreateAgentsError, match="base_url"):
         await response
+
+
+def test_an_agent_that_was_not_made_has_a_repr() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        CreateAgent("demo", timeout_s=-1)
+    frames = traceback.TracebackException.from_exception(refused.value, capture_locals=True)
+    assert "<CreateAgent, not made>" in "".join(frames.format())
+    assert repr(object.__new__(CreateAgent)) == "<CreateAgent, not made>"

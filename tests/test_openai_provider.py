@@ -495,6 +495,16 @@ TOOL_CALLS: dict[str, tuple[list[list[Any]], list[tuple[str | None, str, str]]]]
         [[call(0, "a", "f", "{}")], [call(1, "a", "g", "{}")]],
         [("a", "f", "{}"), (None, "g", "{}")],
     ),
+    "two of one id in pieces": (
+        [
+            [call(0, "a", "f", "")],
+            [call(1, "a", "g", "")],
+            [call(0, None, None, "{}")],
+            [call(1, "a", None, '{"x": ')],
+            [call(1, None, None, "1}")],
+        ],
+        [("a", "f", "{}"), (None, "g", '{"x": 1}')],
+    ),
     "arguments as an object": ([[call(0, "a", "f", {"x": "é"})]], [("a", "f", '{"x": "é"}')]),
     "broken JSON": ([[call(0, "a", "f", '{"x": ')]], [("a", "f", '{"x": ')]),
     "an empty piece": ([[{}], [call(0, "a", "f", "{}")]], [("a", "f", "{}")]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import subprocess
 import sys
 import textwrap
@@ -492,3 +493,38 @@ def test_a_program_ends_without_a_warning(server: ScriptedServer, provider: str)
     )
     assert done.stderr == ""
     assert done.stdout.split("\n") == ["so far", "so far", "error", ""]
+
+
+FORK = """
+    import asyncio, os, sys
+    from createagents_nb import CreateAgent
+
+    loop = asyncio.new_event_loop()
+    agent = CreateAgent(sys.argv[1], "m", base_url=sys.argv[2], max_retries=0, timeout_s=20)
+
+    async def talk():
+        return await (await agent.chat("hello"))
+
+    print(loop.run_until_complete(talk()))
+    child = os.fork()
+    if child == 0:
+        sys.exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    print(loop.run_until_complete(talk()))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_child_process_that_ends_takes_nothing_from_its_parent(server: ScriptedServer, provider: str) -> None:
+    for _ in range(2):
+        server.enqueue(whole(provider))
+    url = server.openai_url if provider == "openai" else server.url
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(FORK), provider, url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout.split(), done.returncode) == (["so", "far", "so", "far"], 0), done.stderr

@@ -12,7 +12,7 @@ import pytest
 from family import Reply, ScriptedServer, delta, json_reply, ndjson, round_trip, sse
 from ollama._client import _parse_host
 
-from createagents_nb.errors import RateLimitError
+from createagents_nb.errors import ConfigurationError, RateLimitError
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.ollama_endpoint import base_url_of
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
@@ -21,9 +21,8 @@ PROVIDERS = ["openai", "ollama"]
 
 
 def adapter_of(provider: str, url: str, **more: Any) -> OpenAIChatAdapter | OllamaChatAdapter:
-    if provider == "openai":
-        return OpenAIChatAdapter(base_url=f"{url}/v1", api_key="key-1234", **more)
-    return OllamaChatAdapter(base_url=url, api_key="key-1234", **more)
+    more = {"base_url": f"{url}/v1" if provider == "openai" else url, "api_key": "key-1234"} | more
+    return OpenAIChatAdapter(**more) if provider == "openai" else OllamaChatAdapter(**more)
 
 
 def answer(provider: str) -> list[bytes]:
@@ -152,3 +151,17 @@ async def test_a_server_that_asks_for_minutes_is_not_asked_again(server: Scripte
 )
 def test_ollamas_address_is_read_as_the_sdk_reads_it(host: str) -> None:
     assert base_url_of(host) == _parse_host(host)
+
+
+@pytest.mark.parametrize("ending", ["?code=Zk3pQ9xL2mT7vB1n", "#part"])
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_an_address_with_more_than_a_path_is_refused_and_not_repeated(provider: str, ending: str) -> None:
+    with pytest.raises(ConfigurationError, match="must end with its path") as refused:
+        adapter_of(provider, "http://127.0.0.1:1", base_url=f"http://127.0.0.1:1/v1{ending}")
+    assert ending not in str(refused.value)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_host_that_cannot_be_one_is_refused(provider: str) -> None:
+    with pytest.raises(ConfigurationError, match="must be like"):
+        adapter_of(provider, "http://127.0.0.1:1", base_url="http://a..b/v1")

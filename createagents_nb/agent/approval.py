@@ -210,7 +210,10 @@ async def _called(approve: Approver, request: ApprovalRequest) -> Any:
 
 
 async def _awaited(outcome: Awaitable[Any]) -> Any:
-    return await outcome
+    try:
+        return await outcome
+    except SystemExit as error:  # the event loop would raise it
+        return error
 
 
 def _told(error: BaseException) -> str:

@@ -111,6 +111,7 @@ class _Turn:
         self.past = agent.history.messages
         self.messages = [Message("user", message)]
         self.round_text_from = 0
+        self.tool_call_ids: set[str] = set()
         self.places = asyncio.Semaphore(_MAX_TOOL_THREADS)
         # Of the rounds whose rate is known.
         self.generated, self.generation_s = 0, 0.0
@@ -186,7 +187,6 @@ class _Turn:
         failure: Exception | None = None
         started = time.perf_counter()
         calls: list[ToolCallRequested] = []
-        ids: set[str] = set()
         end = RoundEnded()
         first: float | None = None
         feed = self.response.feed
@@ -199,9 +199,10 @@ class _Turn:
                         feed(event)
                         continue
                     if isinstance(event, ToolCallRequested):
-                        while event.tool_call_id in ids:  # some servers give one twice
-                            event = replace(event, tool_call_id=f"{event.tool_call_id}-{len(calls)}")
-                        ids.add(event.tool_call_id)
+                        # Some servers give one twice, or again in the next round: a decision is for one call.
+                        while event.tool_call_id in self.tool_call_ids:
+                            event = replace(event, tool_call_id=f"{event.tool_call_id}-{len(self.tool_call_ids)}")
+                        self.tool_call_ids.add(event.tool_call_id)
                         calls.append(event)
                     elif isinstance(event, RoundEnded):
                         end = event

@@ -62,9 +62,13 @@ def end(coroutine: Coroutine[Any, Any, Any] | Generator[Any, Any, Any]) -> None:
 
 def settle_left_over() -> None:
     """At the exit of the process: stop what runs on loops that stand still, as a kernel's does."""
-    for loop, known in list(_holders.items()):
-        holder = known()
-        if holder is not None and holder.turns and not loop.is_closed() and not loop.is_running():
+    for known_loop in _holders.keyrefs():
+        loop = known_loop()
+        known = None if loop is None else _holders.get(loop)
+        holder = None if known is None else known()
+        if loop is None or holder is None:
+            continue
+        if holder.turns and not loop.is_closed() and not loop.is_running():
             responses = list(holder.turns)
             for response in responses:
                 response.cancel()

@@ -244,7 +244,8 @@ class StreamingResponseDTO:
     async def begin(self) -> None:
         """Let the request leave now, even if the caller computes for a while before it awaits again."""
         try:
-            await asyncio.sleep(0)
+            for _ in range(3):  # steps of the loop until a request has left
+                await asyncio.sleep(0)
         except asyncio.CancelledError as error:
             self.cancel()  # nobody has the response, so nobody could stop it later
             bridge.shown_as_stopped(error)

@@ -93,8 +93,8 @@ class Batch:
         except asyncio.CancelledError as error:
             raise bridge.shown_as_stopped(error, " in agent.last_map, and map(…, resume=True) goes on") from None
         finally:
-            self._progress.close()
             self._ended.set()
+            self._progress.close()
         if self._failure is not None:
             position, failure = self._failure
             failure.add_note(

@@ -20,6 +20,8 @@ __all__ = ["PacedRequests", "guessed_tokens"]
 _PASSING = frozenset({408, 409, *range(500, 600)})
 """Status codes of failures that may pass: those of which the SDKs send a request again."""
 _MAX_BACKOFF_S = 8.0
+_LONGEST_WAIT_S = 120.0
+"""A server that failed and asks for more is not asked again; the same as in a chat."""
 _USUAL_ANSWER = 300
 """Tokens, where nothing is known yet."""
 
@@ -117,7 +119,10 @@ class _Trip(AsyncGenerator[Event, None]):
                 if failures == paced.max_retries or not _may_pass(error):
                     raise
                 backoff_s = min(0.5 * 2**failures, _MAX_BACKOFF_S) * random.uniform(0.75, 1.0)
-                await asyncio.sleep(error.retry_after_s or backoff_s)
+                wait_s = error.retry_after_s or backoff_s
+                if wait_s > _LONGEST_WAIT_S:
+                    raise
+                await asyncio.sleep(wait_s)
                 failures += 1
             else:
                 limiter.answered()
@@ -128,7 +133,11 @@ class _Trip(AsyncGenerator[Event, None]):
 
     async def _counted(self) -> Event:
         assert self._events is not None
-        return self._marked(await anext(self._events))
+        try:
+            return self._marked(await anext(self._events))
+        except ProviderError as error:
+            error.retries = self._resent
+            raise
 
     def _marked(self, event: Event) -> Event:
         return replace(event, retries=self._resent) if self._resent and isinstance(event, RoundEnded) else event

@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from ..logging_config import LoggingConfig
 
 __all__ = ["Progress"]
+
+_log = LoggingConfig.get_logger(__name__)
+
+
+_Told = TypeVar("_Told", bound=Callable[..., None])
+
+
+def _never_raises(method: _Told) -> _Told:
+    """A bar that fails is no reason to lose a row."""
+
+    @wraps(method)
+    def guarded(self: Progress, *args: Any, **kwargs: Any) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            self._bar = None
+            _log.warning("The progress bar failed: %s: %s", type(error).__name__, error)
+
+    return cast(_Told, guarded)
 
 
 class Progress:
@@ -18,6 +41,7 @@ class Progress:
         is_wanted: show it.
     """
 
+    @_never_raises
     def __init__(self, total: int, is_wanted: bool) -> None:
         self._bar: Any = None
         self._shown: Any = None
@@ -33,6 +57,7 @@ class Progress:
 
             self._shown = display(self._bar.container, display_id=True)
 
+    @_never_raises
     def add(self, rows: int = 1, failed: int = 0) -> None:
         """So many more rows are done, and so many of them failed."""
         if self._bar is None:
@@ -42,6 +67,7 @@ class Progress:
             self._show_note()
         self._bar.update(rows)
 
+    @_never_raises
     def say(self, note: str) -> None:
         """What the bar says beside the numbers."""
         if self._bar is not None and note != self._note:
@@ -49,6 +75,7 @@ class Progress:
             self._show_note()
             self._bar.refresh()
 
+    @_never_raises
     def close(self) -> None:
         """Leave the bar as it stands."""
         if self._bar is None:

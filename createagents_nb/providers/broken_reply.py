@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from ..agent.events import Event
@@ -26,6 +28,9 @@ MAX_SILENT_BYTES = 32 * 2**20
 """Of a reply to a stream in which no event has come yet."""
 
 
+_TAIL_S = 0.25
+
+
 class ReplyDecoder(ABC):
     """Reads the payloads of one reply.
 
@@ -41,6 +46,8 @@ class ReplyDecoder(ABC):
         self._clock = OutputClock()
         self._seen = False
         self._size = 0
+        self.is_complete = False
+        """Nothing that follows belongs to the answer."""
 
     def _weigh(self, block: bytes) -> None:
         self._size += len(block)
@@ -78,6 +85,17 @@ class ReplyDecoder(ABC):
         for event in self._thinking.finish():
             self._clock.heard([event])
             yield event
+
+
+async def read_to_the_end(blocks: AsyncIterator[bytes]) -> None:
+    """What comes behind a complete answer, so that the connection can be used again.
+
+    What breaks there takes nothing from the answer, and a server that does not end the body is not waited for.
+    """
+    with suppress(Exception):
+        async with asyncio.timeout(_TAIL_S):
+            async for _ in blocks:
+                pass
 
 
 def then_raise(events: Iterable[Event], error: ProviderError) -> Iterator[Event]:

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import hashlib
 import importlib
+import os
 import ssl
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
@@ -44,6 +45,7 @@ MAX_LIST_BYTES = 32 * 2**20
 """Of a list of models; the largest known have some megabytes."""
 
 T = TypeVar("T")
+_PROCESS = os.getpid()
 _Pool = dict[Hashable, tuple[Any, AsyncGenerator[None, None]]]
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = WeakKeyDictionary()
 
@@ -57,12 +59,15 @@ def checked_address(base_url: str, example: str) -> str:
     try:
         parts = urlsplit(base_url)
         usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+        (parts.hostname or "").encode("idna")
     except ValueError:
         usable = False
     if not usable:
         raise ConfigurationError(f"base_url must be like {example}, not {base_url!r}")
     if parts.username or parts.password:
         raise ConfigurationError("base_url must not carry a user name or password: give the key as api_key=…")
+    if parts.query or parts.fragment:
+        raise ConfigurationError(f"base_url must end with its path, as in {example}: without ?… and #…")
     return base_url.rstrip("/")
 
 
@@ -117,8 +122,10 @@ def _load(modules: tuple[str, ...]) -> None:
 
 def forget_closed_loops(clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any]) -> None:
     """A client holds its loop, so a weak key alone never goes."""
-    for loop in [known for known in clients if known.is_closed()]:
-        del clients[loop]
+    for known in clients.keyrefs():  # a copy: other threads have loops, too
+        loop = known()
+        if loop is not None and loop.is_closed():
+            clients.pop(loop, None)
 
 
 def fingerprint(key: str | None) -> bytes:
@@ -173,6 +180,8 @@ async def _keep(
 
 @atexit.register
 def _close_left_over() -> None:
+    if os.getpid() != _PROCESS:
+        return  # a fork: loops, and what they wait for, are the parent's
     # A kernel stops its loop without shutting it down.
     settle_left_over()
     for loop, pool in list(_pools.items()):

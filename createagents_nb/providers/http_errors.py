@@ -194,7 +194,7 @@ def way_error(error: BaseException, label: str) -> ProviderError | None:
     if broke == "tls":
         reason = tls_reason(error)
         way = (
-            "An address with http:// may be meant"
+            "Check the address: http:// may be meant"
             if reason == NO_TLS
             else "Check the address; the certificate of an authority of your own goes into the file that "
             "SSL_CERT_FILE names"

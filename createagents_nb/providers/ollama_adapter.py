@@ -123,6 +123,7 @@ def _checked(host: str) -> str:
     try:
         parts = urlsplit(host if "://" in host else f"http://{host}")
         parts.port  # noqa: B018 - reading it is the check
+        (parts.hostname or "").encode("idna")
         fine = parts.scheme in ("http", "https") and not any(sign.isspace() for sign in host)
     except (TypeError, ValueError):
         fine = False
@@ -132,4 +133,6 @@ def _checked(host: str) -> str:
         )
     if parts.username or parts.password:
         raise ConfigurationError("Ollama's address must not carry a password: give the key as api_key=…")
+    if parts.query or parts.fragment:
+        raise ConfigurationError("Ollama's address must end with its path: without ?… and #…")
     return host

@@ -10,6 +10,7 @@ import msgspec
 
 from ..agent.events import Event
 from ..errors import ProviderError
+from .broken_reply import read_to_the_end
 from .handlers import BufferedHandler, Handler, StreamHandler
 from .ollama_endpoint import Endpoint, SdkEndpoint
 from .ollama_errors import refusal, translated
@@ -47,6 +48,9 @@ class _Requests(Handler):
                 async for block in reply.blocks:
                     for event in decoder.feed(block):
                         yield event
+                    if decoder.is_complete:
+                        await read_to_the_end(reply.blocks)
+                        break
                 for event in decoder.finish():
                     yield event
             except ProviderError as error:

@@ -116,6 +116,7 @@ class OllamaReplyDecoder(ReplyDecoder):
                     events += [_requested(call) for call in message.tool_calls]
             if chunk.done:
                 self._end = chunk
+                self.is_complete = True
 
 
 def _requested(call: _ToolCall) -> ToolCallRequested:

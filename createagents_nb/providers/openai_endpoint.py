@@ -179,7 +179,7 @@ def _headers(api_key: str | None) -> dict[str, str]:
         "User-Agent": "createagents-nb",
     }
     for name, variable in (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID")):
-        value = os.environ.get(variable)
+        value = os.environ.get(variable, "").strip()
         if value:
             headers[name] = value
     return headers

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..agent.events import Event
 from ..errors import ProviderError
+from .broken_reply import read_to_the_end
 from .handlers import BufferedHandler, Handler, StreamHandler
 from .openai_endpoint import Endpoint, SdkEndpoint
 from .openai_errors import translated
@@ -44,6 +45,9 @@ class _Requests(Handler):
                 async for block in reply.blocks:
                     for event in decoder.feed(block):
                         yield event
+                    if decoder.is_complete:
+                        await read_to_the_end(reply.blocks)
+                        break
                 for event in decoder.finish():
                     yield event
             except ProviderError as error:

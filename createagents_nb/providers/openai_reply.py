@@ -181,13 +181,13 @@ class OpenAIReplyDecoder(ReplyDecoder):
         transparent = self._thinking.transparent
         for payload in payloads:
             if payload == b"[DONE]":
-                self._finished = True
+                self._finished = self.is_complete = True
                 continue
             try:
                 chunk = _decode(payload)
             except (ValueError, RecursionError) as error:
                 if payload.strip() == b"[DONE]":
-                    self._finished = True
+                    self._finished = self.is_complete = True
                     continue
                 chunk = mended(_decode, payload, error)
             if not self._seen:
@@ -250,6 +250,11 @@ class OpenAIReplyDecoder(ReplyDecoder):
         known = None
         if piece.id:
             known = next((call for call in self._calls if call.id == piece.id), None)
+            if known is not None and None not in (known.index, piece.index) and known.index != piece.index:
+                # Two calls under one id: the second has none then.
+                if name:
+                    return self._new_call(piece)
+                known = next((call for call in self._calls if (call.id, call.index) == (None, piece.index)), known)
         if known is None and not (piece.id and name):
             same_index = [call for call in self._calls if piece.index is None or call.index == piece.index]
             known = same_index[-1] if same_index else None
@@ -258,12 +263,14 @@ class OpenAIReplyDecoder(ReplyDecoder):
         # Whole calls that nothing tells apart: a name after complete arguments is a second call.
         if known is not None and name and arguments.strip() and _is_complete(known.arguments):
             known = None
-        if known is None:
-            if len(self._calls) == _MAX_CALLS:
-                raise ProtocolError(f"The model asked for more than {_MAX_CALLS:,} tools at once. Try again")
-            known = _Call(piece.index)
-            self._calls.append(known)
-        return known
+        return self._new_call(piece) if known is None else known
+
+    def _new_call(self, piece: _ToolCall) -> _Call:
+        if len(self._calls) == _MAX_CALLS:
+            raise ProtocolError(f"The model asked for more than {_MAX_CALLS:,} tools at once. Try again")
+        call = _Call(piece.index)
+        self._calls.append(call)
+        return call
 
 
 def _is_plain(delta: _Delta) -> bool:

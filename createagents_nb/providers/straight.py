@@ -84,6 +84,9 @@ class Straight:
         # Each "100 Continue" and each byte of a header is a byte that arrived: without a limit for all of them a
         # server could hold a turn with them for ever.
         async with asyncio.timeout((timeout.sock_connect or 0) + _HEAD_TIMEOUTS * (timeout.sock_read or 0)):
+            # Connections that the server closed while the loop was busy elsewhere are seen to be closed.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
             return await self._session.request(
                 method, url, data=body, headers=headers, allow_redirects=follow_redirects, timeout=timeout
             )

@@ -166,6 +166,9 @@ def test_what_is_no_decision_on_this_call_decides_nothing(kernel: Kernel, server
     cell.until(lambda: len(pieces(widget, "ask")) == 2, "the second question")
     decide(widget, True)
     decide(widget, False, 2)
+    second = pieces(widget, "ask")[1][2]["id"]
+    assert second != "call_1"
+    decide(widget, False, 2, id=second)
     assert cell.end().status == "ok"
     assert kernel.value("deleted") == ["a"]
 

@@ -248,11 +248,11 @@ async def test_no_key_is_in_the_file_and_what_was_said_is(
     server: ScriptedServer, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OLLAMA_API_KEY", "another that looks like none")
-    secrets = [KEY, PLAIN_KEY, "another that looks like none", "pass1word", "hunter22", "4f9a8b7c6d5e"]
+    secrets = [KEY, PLAIN_KEY, "another that looks like none", "hunter22", "4f9a8b7c6d5e"]
     agent = agent_at(
         server,
         api_key=PLAIN_KEY,
-        base_url=f"{server.openai_url}?api-key=pass1word",
+        base_url=f"{server.url}/{KEY}/v1",
         instructions=f"Use {KEY} and {PLAIN_KEY}; token = tokenizer.decode(ids)",
         config={
             "extra": {

@@ -111,7 +111,8 @@ class OllamaChatAdapter(ChatRepository):
         return SdkEndpoint(client)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({clients.endpoint_of(self._base_url)})"
+        address = getattr(self, "_base_url", None)  # a traceback of `__init__` shows its locals
+        return f"{type(self).__name__}({'not made' if address is None else clients.endpoint_of(address)})"
 
 
 async def _closed(client: Any) -> None:

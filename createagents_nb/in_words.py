@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from asyncio import CancelledError
 from typing import Final
 
-__all__ = ["STATUS_WORDS", "dollars", "seconds"]
+__all__ = ["STATUS_WORDS", "dollars", "error_in_words", "seconds"]
 
 STATUS_WORDS: Final = {
     "running": "running",
@@ -42,3 +43,12 @@ def dollars(value: float) -> str:
         return "<$0.0001"
     # Two digits that are not zero, and cents at least.
     return f"${value:,.{max(2, 1 - math.floor(math.log10(value)))}f}"
+
+
+def error_in_words(error: BaseException) -> str:
+    """``"ValueError: message"``, or its class alone where it has no message."""
+    try:
+        message = str(error)
+    except (Exception, SystemExit, CancelledError):  # an exception whose own __str__ fails
+        message = ""
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ..errors import ApprovalError
+from ..in_words import error_in_words
 from .off_loop import in_thread
 
 __all__ = ["Approval", "ApprovalRequest", "Approver", "Decision", "WaitingCalls", "answer_of"]
@@ -183,7 +184,7 @@ async def answer_of(approve: Approver, request: ApprovalRequest) -> Approval:
     if isinstance(outcome, ApprovalError):
         raise outcome
     if isinstance(outcome, BaseException):
-        raise ApprovalError(f"approve= failed with {_told(outcome)}") from outcome
+        raise ApprovalError(f"approve= failed with {error_in_words(outcome)}") from outcome
     return Approval.of(outcome)
 
 
@@ -214,11 +215,3 @@ async def _awaited(outcome: Awaitable[Any]) -> Any:
         return await outcome
     except SystemExit as error:  # the event loop would raise it
         return error
-
-
-def _told(error: BaseException) -> str:
-    try:
-        message = str(error)
-    except Exception:  # an exception whose own __str__ fails
-        message = ""
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__

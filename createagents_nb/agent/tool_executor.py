@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import InvalidToolError
+from ..in_words import error_in_words
 from ..logging_config import LoggingConfig, redact, without_keys_in_use
 from .call_record import ToolStatus
 from .json_schema import describe_parameters
@@ -133,7 +134,7 @@ class ToolExecutor:
                 "timeout", f"{tool.name} did not finish within {timeout_s:g} s and was given up", latency_s
             )
         if outcome.error is not None:
-            return self._failed("error", _told(outcome.error), latency_s)
+            return self._failed("error", error_in_words(outcome.error), latency_s)
         return ToolExecutionResult(
             True,
             outcome.value,
@@ -170,7 +171,7 @@ class ToolExecutor:
         except ValueError as error:
             return self._failed("invalid_arguments", f"Invalid arguments for {tool.name}: {error}. {_usage(tool)}")
         except (Exception, SystemExit, asyncio.CancelledError) as error:  # a validator of the user's
-            return self._failed("error", _told(error))
+            return self._failed("error", error_in_words(error))
 
     async def _run(self, tool: BaseTool, arguments: dict[str, Any], timeout_s: float | None) -> _Outcome | None:
         """The outcome, or None when time was up."""
@@ -306,12 +307,3 @@ def decoded_arguments(arguments: Mapping[str, Any] | str) -> dict[str, Any]:
 
 def _usage(tool: BaseTool) -> str:
     return f"Call it with a JSON object; parameters: {describe_parameters(tool.parameters)}"
-
-
-def _told(error: BaseException) -> str:
-    """``"ValueError: message"``."""
-    try:
-        message = str(error)
-    except (Exception, SystemExit, asyncio.CancelledError):  # an exception whose own __str__ fails
-        message = ""
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__

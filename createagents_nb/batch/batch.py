@@ -13,10 +13,10 @@ from ..errors import BudgetExceededError, InvalidMessageError
 from ..metrics import MetricsRecorder
 from .limits import Limiter
 from .options import Options
-from .pool import Pool, Row, SettledRow
+from .pool import Pool, Row, SettledRow, told
 from .progress import Progress
 from .prompts import read_prompts
-from .results import Results, told
+from .results import Results
 from .resume import earlier_answers
 from .row_agent import RowAgent
 

@@ -20,7 +20,7 @@ from ..agent.tools import BaseTool
 from ..errors import ApprovalError, ConfigurationError, WorkerError
 from ..providers import adapter_class
 from .limits import Limiter
-from .pool import Pool, Row, SettledRow
+from .pool import Pool, Row, SettledRow, told
 from .row_agent import RowAgent
 
 __all__ = ["AgentPlan", "Chunk", "ChunkResult", "run_chunk", "stop_batch"]
@@ -169,13 +169,9 @@ async def _run(row_agent: RowAgent, chunk: Chunk) -> ChunkResult:
 def _sendable(error: BaseException) -> BaseException:
     """The error, or what can be said of one that cannot be pickled."""
     try:
-        return error if type(pickle.loads(pickle.dumps(error))) is type(error) else WorkerError(_told(error))
+        return error if type(pickle.loads(pickle.dumps(error))) is type(error) else WorkerError(told(error))
     except Exception:
-        return WorkerError(_told(error))
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+        return WorkerError(told(error))
 
 
 def _address() -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ..agent.call_record import CallRecord
+from .pool import told
 
 __all__ = ["NOT_RUN", "STATUSES", "Results"]
 
@@ -71,8 +72,3 @@ class Results:
             ]
         arrays = {name: pd.array(values, dtype=_DTYPES[name]) for name, values in columns.items()}
         return pd.DataFrame(arrays, index=self._index)
-
-
-def told(error: BaseException) -> str:
-    """``"ValueError: message"``."""
-    return f"{type(error).__name__}: {error}"

@@ -25,7 +25,7 @@ from ..errors import (
     ServerError,
 )
 from ..logging_config import redact
-from .transport import NO_TLS, http_reason, tls_reason, what_broke
+from .transport import NO_TLS, cleaned_json, http_reason, tls_reason, what_broke
 
 __all__ = [
     "MAX_ERROR_BYTES",
@@ -100,11 +100,7 @@ def scrubbed(body: Any, secret: str | None) -> Any:
     """An error body of any shape without the key, which some servers repeat."""
     if isinstance(body, bytes):
         body = body.decode("utf-8", "replace")
-    if isinstance(body, str):
-        return redact(body, secret)
-    if isinstance(body, dict):
-        return {key: scrubbed(value, secret) for key, value in body.items()}
-    return [scrubbed(item, secret) for item in body] if isinstance(body, list) else body
+    return cleaned_json(body, lambda text: redact(text, secret))
 
 
 def said(body: Any) -> str:

@@ -26,7 +26,7 @@ _OPENAI = "https://api.openai.com/v1"
 
 
 class OpenAIChatAdapter(ChatRepository):
-    """Chat Completions over the openai SDK.
+    """Chat Completions; the openai SDK has what is not answered at the first attempt.
 
     Args:
         api_key: default ``OPENAI_API_KEY``. A compatible server (``base_url``) may need none.

@@ -28,8 +28,8 @@ def _timeout(timeout_s: float) -> aiohttp.ClientTimeout:
 class Straight:
     """Sends to one server, over a connection pool of its own.
 
-    Nothing is tried again: who asks decides. aiohttp holds back a sender that is two
-    read buffers (128 kB) ahead of the reader.
+    Nothing is tried again: who asks decides. aiohttp holds back a sender that is two read buffers (128 kB) ahead
+    of the reader.
     """
 
     def __init__(self, base_url: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from .clients import loaded
 
-__all__ = ["NO_TLS", "http_reason", "scrub", "tls_reason", "what_broke", "what_failed"]
+__all__ = ["NO_TLS", "cleaned_json", "http_reason", "scrub", "tls_reason", "what_broke", "what_failed"]
 
 Break = Literal["refused", "lost", "timeout", "tls", "redirects", "garbled"]
 
@@ -121,7 +121,7 @@ def _forget_request(error: BaseException, clean: Callable[[str], str]) -> None:
         error.response = _without_key(response, clean)  # type: ignore[attr-defined]
     for name, known in vars(error).items():  # openai's have a body, a code…
         if isinstance(known, str | dict | list):
-            setattr(error, name, _cleaned(known, clean))
+            setattr(error, name, cleaned_json(known, clean))
 
 
 def _without_key(response: Any, clean: Callable[[str], str]) -> Any:
@@ -135,12 +135,13 @@ def _without_key(response: Any, clean: Callable[[str], str]) -> Any:
     )
 
 
-def _cleaned(body: Any, clean: Callable[[str], str]) -> Any:
+def cleaned_json(body: Any, clean: Callable[[str], str]) -> Any:
+    """A JSON value with each text in it cleaned, keys of objects too."""
     if isinstance(body, str):
         return clean(body)
     if isinstance(body, dict):
-        return {_cleaned(key, clean): _cleaned(value, clean) for key, value in body.items()}
-    return [_cleaned(item, clean) for item in body] if isinstance(body, list) else body
+        return {cleaned_json(key, clean): cleaned_json(value, clean) for key, value in body.items()}
+    return [cleaned_json(item, clean) for item in body] if isinstance(body, list) else body
 
 
 def tls_reason(error: BaseException) -> str:

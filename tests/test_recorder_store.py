@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import sys
 from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from types import FrameType
 from typing import Any
 
 import pandas as pd
@@ -14,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
-from createagents_nb.metrics import frames, store
+from createagents_nb.metrics import frames, packed, store
 from createagents_nb.metrics.columns import CALLS, REQUESTS, STATUSES, TOOLS
 from createagents_nb.metrics.packed import Rows
 from createagents_nb.metrics.store import Table
@@ -76,8 +78,8 @@ def test_a_row_is_replaced_in_its_place() -> None:
     rows = Rows(CALLS, CallRecord, STATUSES["calls"])
     strange: Any = {"input_tokens": 1.5}
     rows.extend([call(0), call(1, **strange), call(2, prompt="p")])
-    rows.replace(1, call(1, prompt="q"))
-    rows.replace(0, call(0, **strange))
+    rows.put(1, call(1, prompt="q"))
+    rows.put(0, call(0, **strange))
     assert [rows.record(index) for index in range(3)] == [
         call(0, **strange),
         call(1, prompt="q"),
@@ -105,35 +107,49 @@ class _Interrupted(BaseException):
     pass
 
 
-@pytest.mark.parametrize("at", range(0, 40, 3))
-def test_an_interrupt_while_rows_are_packed_loses_and_doubles_nothing(
-    at: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept = table()
-    for number in range(4):
-        kept.put(call(number, status="running"), number)
-    assert len(kept) == 4
-    steps = iter(range(1000))
+def test_an_interrupt_at_any_line_of_packing_loses_and_doubles_nothing() -> None:
+    files = {packed.__file__, store.__file__}
+    waits = Table.records.__code__  # Python lets no signal in between a `with` and its block
+    lines = 0
 
-    def interrupted(method: Any) -> Any:
-        def step(self: Any, *args: Any) -> Any:
-            if next(steps) == at:
-                raise _Interrupted
-            return method(self, *args)
+    def pack_interrupted(at: int) -> Table[CallRecord]:
+        """A table whose packing is interrupted at its line number ``at``, as by ■; at 0 it is not."""
+        nonlocal lines
+        kept = table()
+        for number in range(4):
+            kept.put(call(number, status="running"), number)
+        assert len(kept) == 4
+        for number in (2, 0, 7, 9):
+            kept.put(call(number, latency_s=float(number)), number)
+        kept.put(call(8, status="running"), 8)
 
-        return step
+        def trace(frame: FrameType, event: str, _: Any) -> Any:
+            nonlocal lines
+            if frame.f_code.co_filename not in files:
+                return None
+            if event == "line" and frame.f_code is not waits:
+                lines += 1
+                if lines == at:
+                    raise _Interrupted
+            return trace
 
-    for number in (2, 0, 7, 9):
-        kept.put(call(number, latency_s=float(number)), number)
-    kept.put(call(8, status="running"), 8)
-    with monkeypatch.context() as patch:
-        for name in ("truncate", "extend", "replace", "_packed", "_packed_alone"):
-            patch.setattr(Rows, name, interrupted(getattr(Rows, name)))
-        with suppress(_Interrupted):
-            kept.records()
-    kept.put(call(8, latency_s=8.0), 8)
-    expected = [(0, 0.0), (1, None), (2, 2.0), (3, None), (7, 7.0), (9, 9.0), (8, 8.0)]
-    assert [(int(one.call_id, 16), one.latency_s) for one in kept.records()] == expected
+        lines = 0
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            with suppress(_Interrupted):
+                kept.records()
+        finally:
+            sys.settrace(before)
+        return kept
+
+    pack_interrupted(0)
+    assert lines > 100
+    for at in range(1, lines + 1):
+        kept = pack_interrupted(at)
+        kept.put(call(8, latency_s=8.0), 8)
+        expected = [(0, 0.0), (1, None), (2, 2.0), (3, None), (7, 7.0), (9, 9.0), (8, 8.0)]
+        assert [(int(one.call_id, 16), one.latency_s) for one in kept.records()] == expected, at
 
 
 def test_a_queue_that_was_packed_and_not_emptied_is_packed_again_to_the_same() -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .packed import UNKNOWN, Rows
+from .columns import Kind
+from .packed import ID_BYTES, UNKNOWN, Rows
 
 if TYPE_CHECKING:
     from pandas.api.extensions import ExtensionArray
@@ -17,7 +18,6 @@ __all__ = ["FrameBuilder"]
 
 # Not Arrow's strings: a model may send half a surrogate pair, which they refuse.
 _STRING = pd.StringDtype("python")
-_DTYPES = {"16s": "V16", "q": "<i8", "i": "<i4", "d": "<f8"}
 
 _COPIES_ON_WRITE = int(pd.__version__.partition(".")[0]) >= 3
 _SHARED = 100_000
@@ -34,9 +34,6 @@ class FrameBuilder:
 
     def __init__(self, rows: Rows[Any]) -> None:
         self._rows = rows
-        names = [*rows.packed_columns]
-        formats = [_DTYPES[code] for code in rows.formats]
-        self._layout = np.dtype({"names": names, "formats": formats})
         self._size = 0
         self._room = -1
         self._columns: dict[str, ExtensionArray] = {}
@@ -86,34 +83,40 @@ class FrameBuilder:
             self._columns[column][where] = new
 
     def _converted(self, indices: range | Sequence[int]) -> dict[str, Any]:
-        rows, width = self._rows, self._rows.row.size
-        if isinstance(indices, range):
-            data = bytes(rows.data[indices.start * width : indices.stop * width])
-        else:
-            data = b"".join(rows.data[index * width : (index + 1) * width] for index in indices)
-        packed = np.frombuffer(data, self._layout)
-        ids = packed["call_id"].tobytes().hex()
-        names = [ids[at : at + 32] for at in range(0, len(ids), 32)]
+        rows = self._rows
+        ids = _at(rows.ids, indices, ID_BYTES).hex()
+        names = [ids[at : at + 2 * ID_BYTES] for at in range(0, len(ids), 2 * ID_BYTES)]
         if rows.other_ids:
             names = [rows.other_ids.get(index, name) for index, name in zip(indices, names, strict=True)]
         columns: dict[str, Any] = {"call_id": _strings(names)}
-        microseconds = np.ascontiguousarray(packed["started_at"]).view("M8[us]")
-        columns["started_at"] = pd.DatetimeIndex(microseconds).tz_localize("UTC").array
-        for column in rows.label_columns:
-            dtype = pd.CategoricalDtype(pd.Index(rows.codes[column].labels, dtype=_STRING))
-            columns[column] = _categorical(packed[column].astype("i4"), dtype)
-        for column in rows.number_columns:
-            numbers = np.ascontiguousarray(packed[column])
-            columns[column] = pd.arrays.FloatingArray(numbers, np.isnan(numbers))
-        for column in rows.count_columns:
-            counts = np.ascontiguousarray(packed[column])
-            columns[column] = pd.arrays.IntegerArray(counts, counts == UNKNOWN)
-        for at, column in enumerate(rows.text_columns):
-            some = [rows.texts[index][at] for index in indices]
-            if rows.columns[column] == "name":
-                some = [text or None for text in some]
-            columns[column] = _strings(some)
+        for column, kind in rows.kinds.items():
+            columns[column] = self._column(column, kind, _at(rows.values[column], indices))
         return columns
+
+    def _column(self, column: str, kind: Kind, packed: Any) -> Any:
+        if kind == "text":
+            return _strings(packed)
+        if kind == "name":
+            return _strings([text or None for text in packed])
+        known = np.asarray(packed)
+        if kind == "time":
+            return pd.DatetimeIndex(known.view("M8[us]")).tz_localize("UTC").array
+        if kind == "label":
+            dtype = pd.CategoricalDtype(pd.Index(self._rows.codes[column].labels, dtype=_STRING))
+            return _categorical(known, dtype)
+        if kind == "count":
+            return pd.arrays.IntegerArray(known, known == UNKNOWN)
+        return pd.arrays.FloatingArray(known, np.isnan(known))
+
+
+def _at(values: Any, indices: range | Sequence[int], width: int = 1) -> Any:
+    """A copy of the items at ``indices``, ``width`` of ``values`` each."""
+    if isinstance(indices, range):
+        return values[indices.start * width : indices.stop * width]
+    some = values[:0]
+    for index in indices:
+        some += values[index * width : (index + 1) * width]
+    return some
 
 
 def _strings(texts: Sequence[str | None]) -> ExtensionArray:

@@ -19,7 +19,7 @@ __all__ = ["Table"]
 
 Record = TypeVar("Record")
 
-_BATCH = 256
+_BATCH = 512
 """Records that came are packed so many at a time: half a millisecond on the thread that brought the last."""
 
 
@@ -89,21 +89,17 @@ class Table(Generic[Record]):
             return
         rows, size = self._rows, self._size
         rows.truncate(size)
-        latest, places = dict(arrived), self._places
-        new: list[Record] = []
-        for key, record in latest.items():
-            index = places.get(key, size)
-            if index < size:
-                if self._builder is not None:
-                    self._changed.add(index)
-                rows.replace(index, record)
-            else:
-                places[key] = size + len(new)
-                new.append(record)
-        rows.extend(new)
+        latest, known = dict(arrived), self._places
+        there = {key: known[key] for key in known.keys() & latest.keys() if known[key] < size}
+        for key, index in there.items():
+            if self._builder is not None:
+                self._changed.add(index)
+            rows.put(index, latest[key])
+        new = {key: record for key, record in latest.items() if key not in there} if there else latest
+        self._places = places = known | dict(zip(new, range(size, size + len(new)), strict=True))
+        rows.extend(list(new.values()))
         self._size = size + len(new)
         for _ in arrived:
             self._arrived.popleft()
-        for key, record in latest.items():
-            if getattr(record, "status", None) != "running":
-                places.pop(key, None)
+        running = {key for key, record in latest.items() if getattr(record, "status", None) == "running"}
+        self._places = {key: places[key] for key in (known.keys() - latest.keys()) | running}

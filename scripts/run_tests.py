@@ -5,8 +5,9 @@ notebooks  the committed notebooks, run again cell by cell (nbval)
 wheel      the built wheel in an environment of its own, on the oldest Python, ipykernel 6 and pandas 2, from a
            copy of the tests that has no source beside it: all but those that need a browser or the checkout
 
-All steps run, also after one has failed; the closing lines add them up. Name steps to run only those; what follows
-``--`` goes to pytest (in `main` and `wheel`).
+The first step runs in the open. The others run one after another beside it, since tests wait as much as they
+compute, and what they say comes when they have ended. All run, also after one has failed; the closing lines add
+them up. Name steps to run only those; what follows ``--`` goes to pytest (in `main` and `wheel`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ensure_chromium import ADVICE, ensure_chromium
@@ -31,8 +33,9 @@ RESULTS = ROOT / "test-results"
 WHEEL_ENVIRONMENT = ROOT / ".venv-wheel"
 # A test that hangs is a failure with a traceback, not a run without an end.
 TEST_TIMEOUT_S = 180
-# A file's tests stay together: they share servers and kernels. More workers than this only wait for each other.
-WORKERS = ["-n", str(min(os.cpu_count() or 1, 4)), "--dist", "loadfile"]
+# A file's tests stay together: they share servers and kernels. Files come in the order of their names: in xdist's
+# own, most tests first, the long ones with a browser would come last and alone.
+WORKERS = ["-n", str(min(os.cpu_count() or 1, 4)), "--dist", "loadfile", "--no-loadscope-reorder"]
 OLD = ("ipykernel>=6.29,<7", "pandas>=2.2,<3")
 NOT_FOR_THE_WHEEL = "not browser and not checkout"
 # What the tests may read beside themselves; the package is left out on purpose.
@@ -169,15 +172,38 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("steps", nargs="*", metavar="step", help=f"{', '.join(STEPS)} (all of them)")
     own, pytest_arguments = split_arguments(sys.argv[1:])
-    steps = parser.parse_args(own).steps or list(STEPS)
+    parser.add_argument("--beside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(own)
+    steps = options.steps or list(STEPS)
     if unknown := [step for step in steps if step not in STEPS]:
         parser.error(f"unknown step {unknown[0]!r}: there are {', '.join(STEPS)}")
+    if options.beside:
+        return 0 if run_step(steps[0], pytest_arguments) else 1
     shutil.rmtree(RESULTS, ignore_errors=True)
     RESULTS.mkdir()
     started = time.monotonic()
-    failed = [step for step in steps if not run_step(step, pytest_arguments)]
+    failed = run_steps(steps, pytest_arguments)
     print_report(summarize(RESULTS), failed, time.monotonic() - started)
     return 1 if failed else 0
+
+
+def run_steps(steps: Sequence[str], pytest_arguments: Sequence[str]) -> list[str]:
+    """The names of those that failed."""
+    with ThreadPoolExecutor(max_workers=1) as others:
+        beside = {step: others.submit(run_beside, step, pytest_arguments) for step in steps[1:]}
+        passed = {steps[0]: run_step(steps[0], pytest_arguments)}
+        for step, running in beside.items():
+            result = running.result()
+            print(result.stdout, end="", flush=True)
+            passed[step] = result.returncode == 0
+    return [step for step, well in passed.items() if not well]
+
+
+def run_beside(step: str, pytest_arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, __file__, "--beside", step, "--", *pytest_arguments]
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
 
 
 def run_step(step: str, pytest_arguments: Sequence[str]) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from family import Reply, ScriptedProvider, ScriptedServer
+from hypothesis import settings
 
 from createagents_nb.metrics import MetricsRecorder
 from createagents_nb.providers import choice
@@ -16,6 +17,9 @@ from createagents_nb.providers import choice
 if TYPE_CHECKING:
     from lab import JupyterServer
     from playwright.sync_api import Browser, BrowserContext
+
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -63,7 +67,7 @@ def chromium() -> Iterator[Browser]:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
     from lab import JupyterServer
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from family import ScriptedServer, delta, sse
@@ -82,10 +81,6 @@ def cell(shared_tab: NotebookPage, server: ScriptedServer) -> Iterator[Cell]:
     assert shared_tab.errors == []
 
 
-def is_focused(found: Locator) -> Any:
-    return found.evaluate("element => element === document.activeElement")
-
-
 def test_approve_runs_the_tool_and_the_focus_stays_at_the_card(cell: Cell) -> None:
     cell.ask("a.csv")
     expect(cell.state).to_have_text('delete(path="a.csv") — waiting for approval')
@@ -96,7 +91,7 @@ def test_approve_runs_the_tool_and_the_focus_stays_at_the_card(cell: Cell) -> No
     card = cell.end()
     expect(card.locator("summary").first).to_contain_text("— done")
     expect(card.get_by_role("button")).to_have_count(0)
-    assert is_focused(card.locator("summary").first)
+    expect(card.locator("summary").first).to_be_focused()
     assert cell.told() == ["deleted a.csv"]
 
 
@@ -124,7 +119,7 @@ def test_edit_says_what_is_wrong_until_it_is_right(cell: Cell) -> None:
         cell.button("Save & approve").click()
         expect(cell.live.get_by_role("alert")).to_contain_text(words)
         expect(cell.editor).to_have_value(wrong)
-        assert is_focused(cell.editor)
+        expect(cell.editor).to_be_focused()
     cell.editor.fill('{"path": "b.csv"}')
     expect(cell.live.get_by_role("alert")).to_have_count(0)
     cell.button("Save & approve").click()

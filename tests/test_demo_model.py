@@ -340,7 +340,7 @@ def test_lists_and_objects_are_filled_from_the_message() -> None:
 
 
 @given(st.text(max_size=300))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_pieces_join_to_the_text_exactly(text: str) -> None:
     pieces = split(text)
     assert "".join(pieces) == text
@@ -348,7 +348,7 @@ def test_pieces_join_to_the_text_exactly(text: str) -> None:
 
 
 @given(st.text(max_size=200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_message_is_answered(text: str) -> None:
     rounds, content = turn(text, TOOLS, *["ok"] * 50)
     assert content

@@ -220,7 +220,7 @@ async def converse(turns: list[Plan], size: int) -> None:
         assert asyncio.all_tasks() == before
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(turns=st.lists(plans, min_size=1, max_size=4), size=st.integers(0, 7))
 @example(turns=[Plan((("no name", "odd name"),), "ok")], size=7)
 @example(turns=[Plan((("empty", "blank", "half a pair"),), "blank")], size=7)

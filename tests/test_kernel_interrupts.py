@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from family import Reply, ScriptedServer
 from interrupt_plan import interrupt, plan, prepare, resources
-from kernel_client import answer, make_agent, running_kernel, shared_kernel, wait_until
+from kernel_client import IPYKERNEL, answer, make_agent, running_kernel, shared_kernel, wait_until
 from soak_server import SoakServer
 
 pytestmark = pytest.mark.kernel
 
-COUNT = 200
+COUNT = 200 if IPYKERNEL >= 7 else 60
 
 
 @pytest.mark.timeout(400)

@@ -122,7 +122,7 @@ FRAGMENTS = st.sampled_from(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(FRAGMENTS, max_size=25).map("".join) | st.text(max_size=200))
 def test_any_text_is_harmless(text: str) -> None:
     assert_harmless(turn_of(text))

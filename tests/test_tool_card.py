@@ -65,7 +65,7 @@ def test_two_cells_cannot_hide_half_a_payload_each() -> None:
         assert_harmless(turn_of("x", blocks=(card,)))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from([*PAYLOADS, *"|\\`$[]<>&\n", "\\|", "a|b"]), max_size=8).map("".join) | st.text())
 def test_any_cell_is_harmless(text: str) -> None:
     assert_harmless(turn_of("x", blocks=cards_of(text)))

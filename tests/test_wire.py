@@ -28,7 +28,7 @@ from createagents_nb.providers.openai_reply import OpenAIReplyDecoder
 from createagents_nb.providers.thinking import ThinkingSplitter
 from createagents_nb.providers.wire import LineSplitter, SSESplitter
 
-few = settings(max_examples=25, deadline=None)  # a shared machine: no deadline
+few = settings(max_examples=25)
 cuts = st.lists(st.integers(0, 4000), max_size=12)
 
 

@@ -305,7 +305,7 @@ JSONS = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(JSONS, max_size=4), cuts)
 def test_any_json_at_all_ends_in_a_typed_error_or_an_end(payloads: list[Any], at: list[int]) -> None:
     for stream, decode_ in ((b"".join(sse(*payloads)), openai), (b"".join(ndjson(*payloads)), ollama)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from pathlib import Path
 
@@ -30,7 +29,6 @@ def test_interrupts_at_random_moments_lose_nothing_and_leave_nothing(tmp_path: P
     wait_until(lambda: server.open_connections == 0, "the connections are closed")
 
 
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="a cancellation can be taken back from Python 3.13 on")
 def test_an_interrupt_just_before_a_cell_blocks_leaves_the_kernel_alive(
     server: ScriptedServer,
 ) -> None:

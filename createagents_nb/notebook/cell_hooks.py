@@ -11,7 +11,8 @@ from __future__ import annotations
 import ast
 import asyncio
 from contextlib import suppress
-from typing import ClassVar
+from functools import wraps
+from typing import Any, ClassVar
 
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
@@ -50,6 +51,28 @@ class _CellHooks:
         with suppress(RuntimeError):  # no loop: a synchronous cell in a terminal
             asyncio.get_running_loop().call_later(_HEARTBEAT_S, self.keep_awake, cell)
 
+    def settle_cells(self) -> None:
+        """For ■ a kernel cancels its cell, also one that is about to block the loop, as ``print(response)`` does.
+
+        The bridge is stopped then. The cancellation itself waits for the cell's next await; in a cell that ends
+        without one it would end the task that runs the kernel's cells, and with it the kernel.
+        """
+        run_cell_async = self.shell.run_cell_async
+
+        @wraps(run_cell_async)
+        async def run_cell_and_settle(*args: Any, **options: Any) -> ExecutionResult:
+            result = await run_cell_async(*args, **options)
+            task = asyncio.current_task() if len(self.running_cells) == 1 else None
+            # Not where IPython runs a cell without a task of its own: it cannot await there.
+            is_own = task is not None and getattr(task.get_coro(), "cr_code", None) is code
+            if is_own and getattr(task, "_must_cancel", False):
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0)
+            return result
+
+        code = run_cell_and_settle.__code__  # type: ignore[attr-defined]
+        self.shell.run_cell_async = run_cell_and_settle  # type: ignore[method-assign]
+
     def await_magic(self, lines: list[str]) -> list[str]:
         """``%%agent`` at the top of a cell, and not inside another cell's code."""
         text = "".join(lines)
@@ -81,6 +104,7 @@ def install(shell: InteractiveShell) -> None:
     _CellHooks.installed = hooks
     shell.events.register("pre_run_cell", hooks.pre_run_cell)
     shell.events.register("post_run_cell", hooks.post_run_cell)
+    hooks.settle_cells()
     shell.input_transformers_post.append(hooks.await_magic)
     shell.ast_transformers.append(_ShowLastAwait())
 
@@ -91,6 +115,7 @@ def remove(shell: InteractiveShell) -> None:
         return
     shell.events.unregister("pre_run_cell", hooks.pre_run_cell)
     shell.events.unregister("post_run_cell", hooks.post_run_cell)
+    del shell.run_cell_async
     shell.input_transformers_post.remove(hooks.await_magic)
     shell.ast_transformers[:] = [
         known for known in shell.ast_transformers if not isinstance(known, _ShowLastAwait)

@@ -149,7 +149,9 @@ def copy_without_package(copy: Path) -> None:
 
 def environment_of(interpreter: Path, **variables: str) -> dict[str, str]:
     """This process's environment as it is after activating the interpreter's."""
-    environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
+    # Tests start some hundred processes: what they import is compiled once, whatever the user's shell says.
+    left_out = {"PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"}
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
     environment["VIRTUAL_ENV"] = str(interpreter.parent.parent)
     environment["PATH"] = f"{interpreter.parent}{os.pathsep}{environment.get('PATH', '')}"
     environment.update(variables)

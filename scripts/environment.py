@@ -42,9 +42,7 @@ def install(interpreter: Path, requirements: Sequence[str], *options: str) -> No
     if not uv.exists():
         subprocess.run([*pip, "install", "--quiet", "uv"], check=False)
     if uv.exists():
-        # As pip does. Else each process compiles what it imports, again and again where Python may not write.
-        compiling = "--compile-bytecode"
-        command = [str(uv), "pip", "install", "--python", str(interpreter), compiling, *options, *requirements]
+        command = [str(uv), "pip", "install", "--python", str(interpreter), *options, *requirements]
         if subprocess.run(command, env=_uv_environment(pip), check=False).returncode == 0:
             return
         print("uv could not install: trying pip.", flush=True)

@@ -20,7 +20,7 @@ import nbformat
 from kernel_client import WIDGET_MIME, environment
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
-__all__ = ["RUNNING", "WIDGET_MIME", "JupyterServer", "NotebookPage", "browser", "find_chromium"]
+__all__ = ["CHROMIUM_FLAGS", "RUNNING", "WIDGET_MIME", "JupyterServer", "NotebookPage", "browser", "find_chromium"]
 
 NOT_RUN, RUNNING, ENDED = "[ ]:", "[*]:", re.compile(r"^\[\d+\]:$")
 SCROLLER = ".jp-WindowedPanel-outer"

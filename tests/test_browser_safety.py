@@ -9,17 +9,20 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
+from uuid import uuid4
 
 import nbformat
+import psutil
 import pytest
 from family import Reply, ScriptedServer, delta, json_reply, sse
 from harmless import PageWatch
 from hostile import HOSTILE, NAMES, WRECKING, Case, aimed, read_h5sc, spoken, turn_of
-from lab import JupyterServer, NotebookPage
+from lab import CHROMIUM_FLAGS, JupyterServer, NotebookPage, find_chromium
 from markdown_it import MarkdownIt
 from nbconvert import HTMLExporter, MarkdownExporter
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
@@ -94,6 +97,20 @@ class Seen:
     trusted: list[str]
     untrusted: list[str]
     saved: Any
+
+
+@dataclass(frozen=True)
+class Doomed:
+    """A browser with a process of its own, to be killed: pages that run what they like may not let it close."""
+
+    browser: Browser
+    mark: str
+
+    def kill(self) -> None:
+        for process in psutil.process_iter(["cmdline"]):
+            if self.mark in (process.info["cmdline"] or ()):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -319,8 +336,17 @@ def read_permissively(markdown: str) -> str:
     return str(parser.render(markdown)).replace("<a href=", '<a target="_blank" rel="noopener" href=')
 
 
+@pytest.fixture
+def doomed(chromium: Browser) -> Iterator[Doomed]:
+    mark = f"--mark={uuid4()}"
+    arguments = [*CHROMIUM_FLAGS, mark]
+    running = Doomed(chromium.browser_type.launch(executable_path=find_chromium(), args=arguments), mark)
+    yield running
+    running.kill()
+
+
 def test_the_same_payloads_are_seen_to_run_where_nothing_stops_them(
-    chromium: Browser, jupyter: JupyterServer, beacons: ScriptedServer, cases: list[Case]
+    doomed: Doomed, jupyter: JupyterServer, beacons: ScriptedServer, cases: list[Case]
 ) -> None:
     """What tells the tests above that a page is harmless would have told that it is not."""
     payloads = [case.payload for case in cases if not any(mark in case.payload for mark in WRECKING)]
@@ -334,16 +360,14 @@ def test_the_same_payloads_are_seen_to_run_where_nothing_stops_them(
             display(HTML(text), Markdown(text))
     """
     jupyter.write("raw.ipynb", [dedent(source)])
-    window = jupyter.context(chromium)
-    with NotebookPage(window, jupyter, "raw.ipynb") as tab:
+    with NotebookPage(jupyter.context(doomed.browser), jupyter, "raw.ipynb") as tab:
         watch = PageWatch(tab.page, beacons, jupyter.url)
         tab.page.route("**", stay)
         tab.run(0)
         tab.wait_until_ended(0)
         tab.page.wait_for_function("window.__xss !== undefined")
         problems = "\n".join(watch.problems(".jp-OutputArea-output", AROUND, cases))
-        tab.page.unroute_all(behavior="ignoreErrors")  # a route that is being handled can hold the end up
-        window.close()  # with all that they have opened, notebooks among it
+        doomed.kill()
     seen = [
         r"has run script",
         r"calls /(img|leak\?d=secret|import\.css|frame|poster)",

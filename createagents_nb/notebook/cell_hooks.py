@@ -12,6 +12,7 @@ import ast
 import asyncio
 from contextlib import suppress
 from functools import wraps
+from types import CodeType
 from typing import Any, ClassVar
 
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
@@ -62,15 +63,13 @@ class _CellHooks:
         @wraps(run_cell_async)
         async def run_cell_and_settle(*args: Any, **options: Any) -> ExecutionResult:
             result = await run_cell_async(*args, **options)
-            task = asyncio.current_task() if len(self.running_cells) == 1 else None
-            # Not where IPython runs a cell without a task of its own: it cannot await there.
-            is_own = task is not None and getattr(task.get_coro(), "cr_code", None) is code
-            if is_own and getattr(task, "_must_cancel", False):
+            # In a task of its own: where IPython runs a cell without one it cannot await.
+            if len(self.running_cells) == 1 and getattr(_task_of(code), "_must_cancel", False):
                 with suppress(asyncio.CancelledError):
                     await asyncio.sleep(0)
             return result
 
-        code = run_cell_and_settle.__code__  # type: ignore[attr-defined]
+        code: CodeType = run_cell_and_settle.__code__  # type: ignore[attr-defined]
         self.shell.run_cell_async = run_cell_and_settle  # type: ignore[method-assign]
 
     def await_magic(self, lines: list[str]) -> list[str]:
@@ -79,6 +78,15 @@ class _CellHooks:
         if self.running_cells or not self.shell.autoawait or not text.startswith(_MAGIC):
             return lines
         return (_AWAITED + text.removeprefix(_MAGIC)).splitlines(keepends=True)
+
+
+def _task_of(code: CodeType) -> asyncio.Task[Any] | None:
+    """The running task, if it is one of a coroutine of ``code``."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop: a terminal
+        return None
+    return task if task is not None and getattr(task.get_coro(), "cr_code", None) is code else None
 
 
 def _execution_count(shell: InteractiveShell) -> int:

@@ -3,7 +3,8 @@
 main       the checkout, installed in place: tests/, on the newest Python and the newest ipykernel
 notebooks  the committed notebooks, run again cell by cell (nbval)
 wheel      the built wheel in an environment of its own, on the oldest Python, ipykernel 6 and pandas 2, from a
-           copy of the tests that has no source beside it: all but those that need a browser or the checkout
+           copy of the tests that has no source beside it: all but those that need a browser or the checkout, or
+           are marked `once` (`wheel -- -m "not browser and not checkout"` runs these as well)
 
 The first step runs in the open. The others run one after another beside it, since tests wait as much as they
 compute, and what they say comes when they have ended. All run, also after one has failed; the closing lines add
@@ -37,7 +38,7 @@ TEST_TIMEOUT_S = 180
 # own, most tests first, the long ones with a browser would come last and alone.
 WORKERS = ["-n", str(min(os.cpu_count() or 1, 4)), "--dist", "loadfile", "--no-loadscope-reorder"]
 OLD = ("ipykernel>=6.29,<7", "pandas>=2.2,<3")
-NOT_FOR_THE_WHEEL = "not browser and not checkout"
+NOT_FOR_THE_WHEEL = "not browser and not checkout and not once"
 # What the tests may read beside themselves; the package is left out on purpose.
 NOT_COPIED = {"createagents_nb", "dist", "build", "out", "test-results", "node_modules", "shared"}
 

@@ -18,6 +18,8 @@ from createagents_nb.demo.matching import match_tools
 from createagents_nb.demo.model import answer
 from createagents_nb.demo.tokens import count_tokens, delays_s, generate, split
 
+pytestmark = pytest.mark.once
+
 TEXT = {"type": "string"}
 WHOLE = {"type": "integer"}
 NUMBER = {"type": "number"}

@@ -29,6 +29,8 @@ from createagents_nb.providers import broken_reply
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
 
+pytestmark = pytest.mark.once
+
 PROVIDERS = ["openai", "ollama"]
 KEY = "zz-very-secret-0123456789"
 MB = 2**20

@@ -22,6 +22,8 @@ from createagents_nb.notebook.maths import is_safe_tex
 from createagents_nb.notebook.snapshot import TextBlock, TurnSnapshot
 from createagents_nb.notebook.static_bundle import MAX_MARKDOWN_CHARS, render_bundle, render_markdown_html
 
+pytestmark = pytest.mark.once
+
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 PAYLOADS = [aimed(payload) for payload in HOSTILE]

@@ -15,6 +15,8 @@ from test_markdown_safety import assert_harmless
 from createagents_nb.agent.tool_display import ImageDisplay, TableDisplay, ToolDisplay, display_of
 from createagents_nb.notebook.snapshot import Block, ToolLine
 
+pytestmark = pytest.mark.once
+
 PAYLOADS = [aimed(payload) for payload in [*HOSTILE, *NAMES]]
 
 

@@ -28,6 +28,8 @@ from createagents_nb.errors import IncompleteReplyError, ProtocolError, Provider
 from createagents_nb.providers import openai_reply
 from createagents_nb.providers.wire import LineSplitter, SSESplitter
 
+pytestmark = pytest.mark.once
+
 # ── frames ──
 
 

@@ -36,10 +36,7 @@ WHEEL_ENVIRONMENT = ROOT / ".venv-wheel"
 TEST_TIMEOUT_S = 180
 # A file's tests stay together: they share servers and kernels. Files come in the order of their names: in xdist's
 # own, most tests first, the long ones with a browser would come last and alone.
-CORES = min(os.cpu_count() or 1, 4)
-WORKERS = ["-n", str(CORES), "--dist", "loadfile", "--no-loadscope-reorder"]
-# Tests with a browser, which only `main` has, wait most of their time.
-WORKERS_OF_MAIN = [*WORKERS, "-n", str(CORES + 1)]
+WORKERS = ["-n", str(min(os.cpu_count() or 1, 4)), "--dist", "loadfile", "--no-loadscope-reorder"]
 OLD = ("ipykernel>=6.29,<7", "pandas>=2.2,<3")
 NOT_FOR_THE_WHEEL = "not browser and not checkout and not once"
 # What the tests may read beside themselves; the package is left out on purpose.
@@ -52,7 +49,7 @@ def run_main(pytest_arguments: Sequence[str]) -> bool:
     if chromium is None:
         print(ADVICE, flush=True)
     environment = environment_of(Path(sys.executable), CHROMIUM=chromium or "")
-    return pytest("main", Path(sys.executable), ["tests", *WORKERS_OF_MAIN, *pytest_arguments], ROOT, environment)
+    return pytest("main", Path(sys.executable), ["tests", *WORKERS, *pytest_arguments], ROOT, environment)
 
 
 def run_notebooks(_: Sequence[str]) -> bool:

@@ -174,8 +174,8 @@ def heading(text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("steps", nargs="*", metavar="step", help=f"{', '.join(STEPS)} (all of them)")
-    own, pytest_arguments = split_arguments(sys.argv[1:])
     parser.add_argument("--beside", action="store_true", help=argparse.SUPPRESS)
+    own, pytest_arguments = split_arguments(sys.argv[1:])
     options = parser.parse_args(own)
     steps = options.steps or list(STEPS)
     if unknown := [step for step in steps if step not in STEPS]:

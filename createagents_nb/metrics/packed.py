@@ -119,16 +119,15 @@ class Rows(Generic[Record]):
         """Make ``record`` the row ``index``, which is there or is the next."""
         self.strange.pop(index, None)
         self.other_ids.pop(index, None)
-        is_strange = False
+        is_strange, name = False, str(getattr(record, "call_id", None))
         try:
             ids, columns = self._packed([record])
         except _MISFITS:
             is_strange = True
-            ids, columns = self._packed_as_far_as_it_fits(record)
+            ids, columns = self._packed_as_far_as_it_fits(name, record)
         self.ids[index * ID_BYTES : (index + 1) * ID_BYTES] = ids
         if is_strange:
             self.strange[index] = record
-            name = str(getattr(record, "call_id", None))
             if ids.hex() != name:
                 self.other_ids[index] = name
         for values, new in zip(self.values.values(), columns, strict=True):
@@ -171,10 +170,10 @@ class Rows(Generic[Record]):
             packed = self._array(column, [unknown if value is None else value for value in some])
         return packed * len(known) if is_constant else packed
 
-    def _packed_as_far_as_it_fits(self, record: Any) -> tuple[bytes, list[_Values]]:
+    def _packed_as_far_as_it_fits(self, name: str, record: Any) -> tuple[bytes, list[_Values]]:
         """For records that are not as they should be, and ids that are no 32 hexadecimal digits."""
         try:
-            packed_id = bytes.fromhex(str(getattr(record, "call_id", None)))
+            packed_id = bytes.fromhex(name)
         except ValueError:
             packed_id = b""
         columns = [

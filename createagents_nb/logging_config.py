@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Collection
 from typing import Any, ClassVar, NoReturn
 
 __all__ = ["LoggingConfig", "Secret", "hidden", "mask_keys", "redact", "without_keys_in_use"]
@@ -19,7 +20,8 @@ _SECRETS = re.compile(
 
 
 _in_use: frozenset[str] = frozenset()
-_IS_KEY = re.compile(r"(?=.*\d)\S{12,}")  # "lm-studio" and "not-needed" are words of the text that they stand in
+# "lm-studio", "not-needed" and "sk-no-key-required" are placeholders, and words of the text that they stand in.
+_IS_KEY = re.compile(r"(?=.*\d)\S{12,}|\S{20,}")
 
 
 class Secret(str):
@@ -64,11 +66,8 @@ def redact(text: str, *secrets: str | None) -> str:
     >>> redact("Authorization: Bearer abcdef123456")
     'Authorization: Bearer ***'
     """
-    for secret in sorted(
-        {secret for secret in (*secrets, *_in_use) if secret}, key=len, reverse=True
-    ):  # one may begin with another
-        if len(secret) >= 8:  # shorter ones are placeholders, and words of the message
-            text = text.replace(secret, "***")
+    # Shorter ones are placeholders, and words of the message.
+    text = _without(text, {secret for secret in (*secrets, *_in_use) if secret and len(secret) >= 8})
     return _SECRETS.sub(lambda found: f"{found[1] or found[2] or ''}***", text)
 
 
@@ -108,9 +107,12 @@ def without_keys_in_use(text: str) -> str:
     >>> without_keys_in_use("sk-abcdefgh12345678")
     'sk-abcdefgh12345678'
     """
-    for secret in sorted(_in_use, key=len, reverse=True):  # one may begin with another
-        if secret in text:
-            text = text.replace(secret, "***")
+    return _without(text, _in_use)
+
+
+def _without(text: str, secrets: Collection[str]) -> str:
+    for secret in sorted(secrets, key=len, reverse=True):  # one may begin with another
+        text = text.replace(secret, "***")
     return text
 
 

@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ NOT_OURS = re.compile("Failed to load resource")
 expect.set_options(timeout=TIMEOUT_S * 1000)
 
 
+@cache  # where Playwright runs it cannot be asked again
 def find_chromium() -> str | None:
     """What ``scripts/ensure_chromium.py`` found, else a Chromium on PATH, else the one Playwright installed."""
     for name in filter(None, (os.environ.get("CHROMIUM"), *CHROMIUM_NAMES)):

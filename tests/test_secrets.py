@@ -348,11 +348,15 @@ def test_a_secret_is_the_string_that_it_is_and_shows_nothing() -> None:
         pickle.dumps(secret)
 
 
-def test_a_key_in_use_is_masked_whatever_it_looks_like_and_a_placeholder_is_left_alone() -> None:
-    before = "the token v3ry-odd-looking-one"
+@pytest.mark.parametrize("key", ["v3ry-odd-looking-one", "only-words-and-yet-a-key"])
+def test_a_key_in_use_is_masked_whatever_it_looks_like(key: str) -> None:
+    before = f"the token {key}"
     assert (mask_keys(before), redact(before)) == (before, before)
-    CreateAgent("openai", "m", api_key="v3ry-odd-looking-one", base_url="http://127.0.0.1:1/v1")
+    CreateAgent("openai", "m", api_key=key, base_url="http://127.0.0.1:1/v1")
     assert mask_keys(before) == redact(before) == "the token ***"
+
+
+def test_a_placeholder_in_place_of_a_key_is_left_alone() -> None:
     for placeholder in ("not-needed", "lm-studio", "none", "sk-no-key-required", "demo"):
         CreateAgent("openai", "m", api_key=placeholder, base_url="http://127.0.0.1:1/v1")
         assert mask_keys(f"the server {placeholder} answers") == f"the server {placeholder} answers"

@@ -10,10 +10,11 @@ import pandas as pd
 
 from .. import bridge
 from ..errors import BudgetExceededError, InvalidMessageError
+from ..in_words import error_in_words
 from ..metrics import MetricsRecorder
 from .limits import Limiter
 from .options import Options
-from .pool import Pool, Row, SettledRow, told
+from .pool import Pool, Row, SettledRow
 from .progress import Progress
 from .prompts import read_prompts
 from .results import Results
@@ -156,5 +157,5 @@ class Batch:
 
     def _close(self, reason: BaseException) -> None:
         """No row that follows could be answered: the budget or the quota is used up."""
-        self._not_run = self._not_run or told(reason)
+        self._not_run = self._not_run or error_in_words(reason)
         self._askers.close()

@@ -18,9 +18,10 @@ from ..agent.history import History
 from ..agent.tool_executor import ToolExecutor
 from ..agent.tools import BaseTool
 from ..errors import ApprovalError, ConfigurationError, WorkerError
+from ..in_words import error_in_words
 from ..providers import adapter_class
 from .limits import Limiter
-from .pool import Pool, Row, SettledRow, told
+from .pool import Pool, Row, SettledRow
 from .row_agent import RowAgent
 
 __all__ = ["AgentPlan", "Chunk", "ChunkResult", "run_chunk", "stop_batch"]
@@ -169,9 +170,9 @@ async def _run(row_agent: RowAgent, chunk: Chunk) -> ChunkResult:
 def _sendable(error: BaseException) -> BaseException:
     """The error, or what can be said of one that cannot be pickled."""
     try:
-        return error if type(pickle.loads(pickle.dumps(error))) is type(error) else WorkerError(told(error))
+        return error if type(pickle.loads(pickle.dumps(error))) is type(error) else WorkerError(error_in_words(error))
     except Exception:
-        return WorkerError(told(error))
+        return WorkerError(error_in_words(error))
 
 
 def _address() -> str:

@@ -12,7 +12,7 @@ from .limits import Gate, Limiter
 from .paced import PacedRequests, guessed_tokens
 from .row_agent import RowAgent
 
-__all__ = ["HEARTBEAT_S", "Pool", "Row", "SettledRow", "told"]
+__all__ = ["HEARTBEAT_S", "Pool", "Row", "SettledRow"]
 
 HEARTBEAT_S = 0.1
 """A kernel's interrupt reaches a loop that has nothing to do with its next event: there is one so often."""
@@ -118,8 +118,3 @@ class Pool:
                 self._tell(
                     SettledRow(position, response.record, response.requests, response.tools, response.error)
                 )
-
-
-def told(error: BaseException) -> str:
-    """``"ValueError: message"``."""
-    return f"{type(error).__name__}: {error}"

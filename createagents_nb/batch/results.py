@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ..agent.call_record import CallRecord
-from .pool import told
+from ..in_words import error_in_words
 
 __all__ = ["NOT_RUN", "STATUSES", "Results"]
 
@@ -56,7 +56,7 @@ class Results:
 
     def put_error(self, position: int, error: BaseException) -> None:
         """A row failed before it was asked."""
-        self.put(position, status="error", error=told(error))
+        self.put(position, status="error", error=error_in_words(error))
 
     def frame(self, not_run: str | None = None) -> pd.DataFrame:
         """All rows, aligned to the data; fixed columns and dtypes, NA where unknown.

@@ -22,7 +22,6 @@ ID_BYTES: Final = 16
 UNKNOWN: Final = -(2**63)
 """A count or a time that is not known; a number is NaN then, a label -1. pandas' NaT is the same."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 _ITEMS: Final[dict[Kind, str]] = {
     "time": "q",
@@ -154,11 +153,7 @@ class Rows(Generic[Record]):
         if kind not in _ITEMS:
             return known
         if kind == "time":
-            since = [time - EPOCH for time in known]
-            # Dividing a timedelta by another takes longer.
-            return self._array(
-                column, [(it.days * 86_400 + it.seconds) * 1_000_000 + it.microseconds for it in since]
-            )
+            return self._array(column, [_in_microseconds(time - EPOCH) for time in known])
         # Calls of one cell have much in common: agent, model, what is not known of any.
         is_constant = known[0] is known[-1] and known.count(known[0]) == len(known)
         some = known[:1] if is_constant else known
@@ -256,4 +251,9 @@ def _microseconds(known: Any) -> int | None:
     if not isinstance(known, datetime):
         return None
     utc = known.replace(tzinfo=UTC) if known.tzinfo is None else known
-    return (utc - EPOCH) // _MICROSECOND
+    return _in_microseconds(utc - EPOCH)
+
+
+def _in_microseconds(since: timedelta) -> int:
+    # Dividing a timedelta by another takes longer.
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

@@ -10,7 +10,7 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from types import FrameType
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from .errors import BridgeError, TurnStopped
 
-__all__ = ["BridgeError", "blocks_the_loop", "interrupt_cancels", "run", "shown_as_stopped"]
+__all__ = ["BridgeError", "blocks_the_loop", "cell_task", "interrupt_cancels", "run", "shown_as_stopped"]
 
 _WATCH_S = 0.1
 _SETTLES_S = 0.5
@@ -30,17 +30,21 @@ E = TypeVar("E", bound=BaseException)
 blocks_the_loop: ContextVar[bool] = ContextVar("createagents_nb_blocks_the_loop", default=False)
 """True inside `run` where a loop was running: whoever called that loop gets nothing done meanwhile."""
 
+cell_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("createagents_nb_cell_task", default=None)
+"""In a notebook, the task of the cell: a KeyboardInterrupt that is raised in any other ends the kernel's loop."""
+
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run ``coroutine`` to its end and return its result, also while this thread's loop is running.
 
     A running loop is re-entered with nest-asyncio, which patches asyncio for the whole process from then on.
     An interrupt cancels the coroutine, lets it settle, and is raised then; one that comes half a second later or
-    more is raised at once.
+    more is raised at once. In a notebook, a task that is not the cell's is cancelled by it, and so is the cell.
 
     Raises:
         BridgeError: the running loop cannot be patched.
         KeyboardInterrupt: interrupted, and the coroutine did not raise an error of its own for it.
+        asyncio.CancelledError: the same, in a task that a notebook's cell has started.
 
     Example:
         >>> run(asyncio.sleep(0, result="done"))
@@ -59,8 +63,10 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         raise BridgeError(
             f"{type(loop).__module__} cannot wait inside a running loop: write `await …` instead"
         ) from error
+    cell = cell_task.get()
+    is_in_cell = cell is None or asyncio.current_task() is cell
     # In this order: raised between the two, an interrupt would leave a task that nobody waits for.
-    with _interrupts() as interrupts:
+    with _step_goes_on(loop), _interrupts(passed_on=not is_in_cell) as interrupts:
         before = blocks_the_loop.set(True)
         task = loop.create_task(coroutine)
         blocks_the_loop.reset(before)
@@ -68,11 +74,11 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         try:
             with _cancelled_with_caller(task):
                 return loop.run_until_complete(task)
-        except asyncio.CancelledError as error:
-            if interrupts.count:
-                raise shown_as_stopped(KeyboardInterrupt()) from None
-            shown_as_stopped(error)
-            raise
+        except (asyncio.CancelledError, KeyboardInterrupt) as error:
+            if not interrupts.count and isinstance(error, asyncio.CancelledError):
+                shown_as_stopped(error)
+                raise
+            raise shown_as_stopped(KeyboardInterrupt() if is_in_cell else asyncio.CancelledError()) from None
         finally:
             # Left early, by a second interrupt: a task that nobody waits for would go on.
             if not task.done():
@@ -95,6 +101,7 @@ def interrupt_cancels(task: asyncio.Task[Any]) -> Iterator[None]:
 class _Interrupts:
     def __init__(self) -> None:
         self.count, self._first_at = 0, 0.0
+        self.next_handler: Callable[[int, FrameType | None], Any] | None = None
         self._task: asyncio.Task[Any] | None = None
 
     def cancel(self, task: asyncio.Task[Any]) -> None:
@@ -112,13 +119,18 @@ class _Interrupts:
             raise KeyboardInterrupt
         if task is not None and self.count == 1:
             task.cancel()
-            task.get_loop().call_soon_threadsafe(lambda: None)  # wakes the loop
+            task.get_loop().call_soon_threadsafe(_nothing)  # wakes the loop
+        if self.next_handler is not None and self.count == 1:
+            self.next_handler(signum, frame)
 
 
 @contextmanager
-def _interrupts() -> Iterator[_Interrupts]:
-    interrupts = _Interrupts()
+def _interrupts(*, passed_on: bool = False) -> Iterator[_Interrupts]:
+    """Inside, interrupts are counted; the first is passed on to who heard it before, if that raises nothing."""
     before = signal.getsignal(signal.SIGINT)
+    interrupts = _Interrupts()
+    if passed_on and callable(before) and before is not signal.default_int_handler:
+        interrupts.next_handler = before
     if threading.current_thread() is not threading.main_thread() or before is None:
         yield interrupts
         return
@@ -127,6 +139,26 @@ def _interrupts() -> Iterator[_Interrupts]:
         yield interrupts
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _step_goes_on(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Around what re-enters ``loop`` in the middle of one of its steps.
+
+    asyncio counts the callbacks of a step and then takes as many; those that the inner steps have run would be
+    missing, and the loop would end with an IndexError.
+    """
+    ready = getattr(loop, "_ready", ())
+    left = len(ready)
+    try:
+        yield
+    finally:
+        for _ in range(left - len(ready)):
+            loop.call_soon(_nothing)
+
+
+def _nothing() -> None:
+    pass
 
 
 @contextmanager

@@ -93,6 +93,26 @@ asyncio.run(main())
 """) == ["ab", "True released"]
 
 
+@pytest.mark.parametrize("bridges", [1, 2])
+def test_what_was_ready_in_the_same_step_of_the_loop_still_runs(bridges: int) -> None:
+    """asyncio has counted it before; the first bridge of a loop is entered from asyncio's own step."""
+    assert output(f"""
+async def main():
+    go = asyncio.Event()
+    async def waiter(number):
+        await go.wait()
+        if number < {bridges}:
+            bridge.run(asyncio.sleep(0.01))
+        return number
+    waiting = [asyncio.create_task(waiter(number)) for number in range(8)]
+    await asyncio.sleep(0)
+    go.set()
+    print(await asyncio.gather(*waiting))
+
+asyncio.run(main())
+""") == ["[0, 1, 2, 3, 4, 5, 6, 7]"]
+
+
 def test_str_of_a_failed_response_raises_its_error_in_a_running_loop_too() -> None:
     assert output("""
 async def main():

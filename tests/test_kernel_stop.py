@@ -212,6 +212,56 @@ def test_run_all_does_not_go_on_after_a_cell_that_blocked(
     pytest.fail(f"the cells behind it ran: {statuses}")
 
 
+IN_ANOTHER_TASK = {
+    "gather": "await asyncio.gather(ask())",
+    "a task": "await asyncio.create_task(ask())",
+    "a task group": "async with asyncio.TaskGroup() as group:\n    group.create_task(ask())",
+    "two": "await asyncio.gather(ask(), ask())",
+    "a task that the cell leaves behind": "behind = asyncio.create_task(ask())",
+}
+
+
+@pytest.mark.parametrize("code", IN_ANOTHER_TASK.values(), ids=IN_ANOTHER_TASK)
+def test_interrupt_while_another_task_of_the_cell_prints_an_answer(
+    kernel: Kernel, server: ScriptedServer, hold: threading.Event, code: str
+) -> None:
+    """Raised there, a KeyboardInterrupt would end the kernel's event loop."""
+    rows, tasks = kernel.value("len(recorder)"), kernel.value(IDLE_TASKS)
+    asked = code.count("ask()")
+    for _ in range(asked):
+        server.enqueue(answer("Hello ", hold, "never"))
+    kernel.ok("import asyncio\nasync def ask():\n    print(await a.chat('hi'))")
+    cell = kernel.send(code)
+    wait_until(lambda: len(server.requests) == asked, "the requests")
+    kernel.interrupt()
+    leaves_behind = code.startswith("behind")
+    assert cell.end().status == ("ok" if leaves_behind else "error")
+    wait_until(lambda: server.open_connections == 0, "the connections are closed")
+    if leaves_behind:
+        assert kernel.value("behind.cancelled()")
+    statuses = kernel.value("[record.status for record in recorder.call_records]")[rows:]
+    assert statuses == ["cancelled"] * asked
+    assert kernel.value(IDLE_TASKS) == tasks
+    assert_healthy(kernel, server)
+
+
+def test_interrupt_while_an_asynchronous_tool_prints_another_agents_answer(
+    kernel: Kernel, server: ScriptedServer, hold: threading.Event
+) -> None:
+    call = {"index": 0, "id": "c1", "function": {"name": "ask", "arguments": "{}"}}
+    server.enqueue(sse(delta(tool_calls=[call]), delta(finish="tool_calls")))
+    server.enqueue(answer("Hello ", hold, "never"))
+    kernel.ok("async def ask() -> str:\n    'Asks.'\n    return str(await b.chat('hi'))\nb = a.variant()")
+    rows = kernel.value("len(recorder)")
+    cell = kernel.send("%%agent a -t ask\nhi", PAGE)
+    wait_until(lambda: len(server.requests) == 2, "the tool's request")
+    kernel.interrupt()
+    cell.end().one_line_error("TurnStopped")
+    assert kernel.value("[record.status for record in recorder.call_records]")[rows:] == ["cancelled"] * 2
+    wait_until(lambda: server.open_connections == 0, "the connections are closed")
+    assert_healthy(kernel, server)
+
+
 def test_interrupt_reaches_a_tool_that_runs(kernel: Kernel, server: ScriptedServer) -> None:
     call = {"index": 0, "id": "c1", "function": {"name": "slow", "arguments": "{}"}}
     server.enqueue(sse(delta("Let me see. ", tool_calls=[call]), delta(finish="tool_calls")))

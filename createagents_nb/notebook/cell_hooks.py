@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
+from .. import bridge
 from ..agent.call_record import CellRef, current_cell
 
 __all__ = ["install", "remove"]
@@ -39,6 +40,7 @@ class _CellHooks:
         self.running_cells.append(cell)
         self.keep_awake(cell)
         if len(self.running_cells) == 1:  # and not a cell that a cell runs, as %%capture does
+            bridge.cell_task.set(_current_task())
             current_cell.set(CellRef(getattr(info, "cell_id", None), _execution_count(self.shell)))
 
     def post_run_cell(self, result: ExecutionResult) -> None:
@@ -82,11 +84,15 @@ class _CellHooks:
 
 def _task_of(code: CodeType) -> asyncio.Task[Any] | None:
     """The running task, if it is one of a coroutine of ``code``."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no loop: a terminal
-        return None
+    task = _current_task()
     return task if task is not None and getattr(task.get_coro(), "cr_code", None) is code else None
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop: a synchronous cell in a terminal
+        return None
 
 
 def _execution_count(shell: InteractiveShell) -> int:

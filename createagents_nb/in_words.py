@@ -49,6 +49,6 @@ def error_in_words(error: BaseException) -> str:
     """``"ValueError: message"``, or its class alone where it has no message."""
     try:
         message = str(error)
-    except (Exception, SystemExit, CancelledError):  # an exception whose own __str__ fails
+    except (Exception, SystemExit, GeneratorExit, CancelledError):  # an exception whose own __str__ fails
         message = ""
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

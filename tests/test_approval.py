@@ -168,6 +168,42 @@ async def test_what_approve_raises_is_a_rejection(
     assert "This call was rejected: approve= failed with " in told(server)["call_0"]
 
 
+class NoText:
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Approval(False, None, NoText()), "rejected: ValueError: no text"),  # type: ignore[arg-type]
+        (Approval(True, {"path": {1: "a", "b": 2}}), "other arguments. Invalid arguments for delete"),
+    ],
+)
+async def test_an_answer_of_odd_objects_is_a_rejection_and_not_the_end_of_the_turn(
+    server: ScriptedServer, shelf: Shelf, make: Agents, answer: Any, reason: str
+) -> None:
+    script(server, [call()])
+    response = await ask(make(approve=lambda request: answer))
+    assert response.status == "ok"
+    assert shelf.deleted == []
+    assert reason in told(server)["call_0"]
+
+
+async def test_arguments_too_deep_to_be_shown_to_who_decides_are_rejected(
+    server: ScriptedServer, make: Agents
+) -> None:
+    @tool(requires_approval=True)
+    def arrange(plan: dict[str, Any]) -> str:
+        """Arranges."""
+        return "arranged"
+
+    script(server, [call(name="arrange", arguments='{"plan": ' + '{"a":' * 600 + "1" + "}" * 601)])
+    response = await ask(make(approve=lambda request: True, tools=[arrange]))
+    assert response.status == "ok"
+    assert "This call was rejected: RecursionError" in told(server)["call_0"]
+
+
 @pytest.mark.parametrize("answer", [{"path": "b.csv"}, Approval.approve({"path": "b.csv"})])
 async def test_edited_arguments_are_run_recorded_and_told(
     server: ScriptedServer, recorder: MetricsRecorder, shelf: Shelf, make: Agents, answer: Any

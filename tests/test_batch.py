@@ -355,6 +355,21 @@ async def test_a_batch_that_is_stopped_keeps_what_is_done(server: EchoServer, re
 
 
 @pytest.mark.asyncio
+async def test_a_batch_that_is_stopped_twice_waits_for_its_rows_all_the_same(server: EchoServer) -> None:
+    agent = agent_at(server)
+    running = await in_the_middle(server, agent)
+    running.cancel()
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert agent.last_map is not None
+    assert agent.last_map["status"].tolist() == ["ok", "cancelled", "cancelled", "not run"]
+    assert agent.last_map["call_id"].notna().tolist() == [True, True, True, False]
+    assert nothing_runs()
+
+
+@pytest.mark.asyncio
 async def test_closing_the_agent_ends_its_batches(server: EchoServer) -> None:
     agent = agent_at(server)
     running = await in_the_middle(server, agent)

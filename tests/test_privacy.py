@@ -145,6 +145,15 @@ async def test_a_function_that_fails_keeps_nothing_and_is_told_of_once() -> None
 
 
 @pytest.mark.asyncio
+async def test_a_function_that_fails_with_what_it_was_given_does_not_have_it_told() -> None:
+    recorder = MetricsRecorder(redact={}.__getitem__)
+    with pytest.warns(RecorderWarning, match="redact= failed, so a text was not kept: KeyError") as told:
+        await turn(recorder, f"{CANARY} {KEY}")
+    assert CANARY not in str(told[0].message)
+    assert KEY not in str(told[0].message)
+
+
+@pytest.mark.asyncio
 async def test_a_turn_that_began_without_content_stays_so_whatever_is_set_later() -> None:
     recorder = MetricsRecorder(record_content=False)
     gate = asyncio.Event()
@@ -169,6 +178,17 @@ async def test_ones_own_function_sees_letters_and_not_their_escapes() -> None:
     await response
     assert recorder.tools["arguments"].tolist() == ['{"name": "[name]"}']
     assert "José" not in repr(bundle_of(response))
+
+
+@pytest.mark.asyncio
+async def test_half_a_surrogate_pair_in_arguments_can_be_shown_and_hides_nothing() -> None:
+    provider, recorder = ScriptedProvider(), MetricsRecorder(redact=lambda text: text.replace("José", "[name]"))
+    provider.enqueue(ToolCallRequested("t1", "table", '{"name": "Jos\\u00e9\\ud83d"}'))
+    provider.enqueue("done")
+    agent = Agent(name="a", model="m", tools=resolve_tools([table], {}))
+    await (await ChatWithAgentUseCase(provider, sink=recorder).execute(agent, "Hello"))
+    assert recorder.tools["arguments"].tolist() == ['{"name": "[name]\ufffd"}']
+    assert recorder.tools.to_html().encode()
 
 
 @pytest.mark.asyncio

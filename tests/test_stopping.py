@@ -159,6 +159,12 @@ async def by_cancelling_who_iterates(stage: Stage) -> StreamingResponseDTO:
     return await _cancelling(stage, _pieces)
 
 
+async def by_cancelling_who_does_something_else_with_a_token(stage: Stage) -> StreamingResponseDTO:
+    response = await _cancelling(stage, _pieces_that_take_for_ever)
+    await asyncio.sleep(0)  # nobody else waits for it while the loop that was left is closed
+    return response
+
+
 async def by_a_timeout(stage: Stage) -> StreamingResponseDTO:
     response = await stage.chat()
     with pytest.raises(TimeoutError):
@@ -208,6 +214,11 @@ async def _text(response: StreamingResponseDTO) -> str:
 
 async def _pieces(response: StreamingResponseDTO) -> list[str]:
     return [token async for token in response]
+
+
+async def _pieces_that_take_for_ever(response: StreamingResponseDTO) -> None:
+    async for _ in response:
+        await asyncio.Event().wait()
 
 
 async def _cancelling(stage: Stage, consume: Callable[[StreamingResponseDTO], Any]) -> StreamingResponseDTO:
@@ -389,3 +400,31 @@ def test_an_interrupt_of_a_program_settles_its_turn_with_what_arrived(server: Sc
     """)
     hold.set()
     assert (done.stdout, done.stderr) == ("cancelled 'Hello ' cancelled\n", "")
+
+
+def test_an_interrupt_while_print_drives_a_loop_that_stood_still_stops_the_turn(server: ScriptedServer) -> None:
+    """As between the cells of a terminal."""
+    hold = threading.Event()
+    server.enqueue([*sse(delta("Hello "), done=False), hold])
+    done = run_script(f"""
+        import asyncio, signal
+        from createagents_nb import CreateAgent, recorder
+        agent = CreateAgent("openai", "m", base_url={server.openai_url!r}, api_key="none")
+        loop = asyncio.new_event_loop()
+        response = loop.run_until_complete(agent.chat("hi"))
+        async def interrupt():
+            async for token in response.events():
+                signal.raise_signal(signal.SIGINT)
+        interrupting = loop.create_task(interrupt())
+        try:
+            print(response)
+        except KeyboardInterrupt:
+            (row,) = recorder.call_records
+            interrupting.cancel()
+            loop.run_until_complete(asyncio.sleep(0))
+            print(row.status, repr(row.response), response.done, asyncio.all_tasks(loop))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+    """)
+    hold.set()
+    assert (done.stdout, done.stderr) == ("cancelled 'Hello ' True set()\n", "")

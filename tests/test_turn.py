@@ -7,13 +7,15 @@ import json
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
+from enum import Enum
 from typing import Any
 
+import numpy as np
 import pytest
 from family import Ledger, ScriptedProvider, png
 
 from createagents_nb import Agent, BaseTool, ChatWithAgentUseCase, StreamingResponseDTO, ToolExecutor, tool
-from createagents_nb.agent.call_record import CallRecord, CellRef, current_cell
+from createagents_nb.agent.call_record import CallRecord, CellRef, ToolRecord, current_cell
 from createagents_nb.agent.events import (
     RoundEnded,
     ToolCallFinished,
@@ -542,6 +544,21 @@ async def test_a_sink_that_breaks_its_promise_does_not_hang_the_response(provide
     assert await response == "a"
 
 
+@pytest.mark.asyncio
+async def test_a_sink_that_breaks_its_promise_about_a_tool_is_the_error_of_the_turn(
+    provider: ScriptedProvider,
+) -> None:
+    class Breaks(Ledger):
+        def tool_settled(self, record: ToolRecord) -> None:
+            raise OSError("disk full")
+
+    provider.enqueue(ToolCallRequested("c1", "nothing", "{}"))
+    response = await ask(provider, agent(), sink=Breaks())
+    with pytest.raises(OSError, match="disk full"):
+        await response
+    assert response.record.error_type == "OSError"
+
+
 # ── history ──────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -685,6 +702,20 @@ async def test_a_message_that_is_none_is_refused_before_anything_is_sent_or_reco
     assert (provider.calls, ledger.opened, who.history.messages) == ([], [], ())
     provider.enqueue("fine")
     assert await (await ask(provider, who)) == "fine"
+
+
+class Greeting(str, Enum):
+    HELLO = "hello"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("message", [np.array(["hello"])[0], Greeting.HELLO])
+async def test_a_message_is_the_text_of_any_kind_of_string(provider: ScriptedProvider, message: str) -> None:
+    who = agent()
+    provider.enqueue("fine")
+    assert await (await ask(provider, who, message)) == "fine"
+    sent = provider.calls[0].messages[-1].content
+    assert (type(sent), sent) == (str, "hello")
 
 
 # ── ChatRepository.chat ──────────────────────────────────────────────────────────────────────────────

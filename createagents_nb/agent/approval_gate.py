@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import bridge
 from ..errors import ApprovalError
+from ..in_words import error_in_words
 from .approval import Approval, ApprovalRequest, answer_of
 from .events import ApprovalDecided, ApprovalRequested, ToolCallRequested
 from .tool_executor import ToolExecutionResult, ToolExecutor, decoded_arguments
@@ -63,11 +64,14 @@ class ApprovalGate:
         )
         where = (call.tool_call_id, call.name, number)
         self._response.feed(ApprovalRequested(*where, is_open=approve is None))
-        decision = await self._answer(request, self._problem_with(tool), tool)
+        try:
+            decision = await self._answer(request, self._problem_with(tool), tool)
+        except Exception as error:  # arguments too deep to copy, or an answer of odd objects
+            decision = f"This call was rejected: {error_in_words(error)}"
         if isinstance(decision, str):
             self._response.feed(ApprovalDecided(*where, approved=False))
             return self._executor.rejected(decision)
-        if decision.arguments is None or _is_same(decision.arguments, request.arguments):
+        if decision.arguments is None:
             self._response.feed(ApprovalDecided(*where, approved=True))
             return call.arguments
         edited = json.dumps(decision.arguments, ensure_ascii=False)
@@ -96,11 +100,11 @@ class ApprovalGate:
             why = f": {decision.reason}" if decision.reason else f". {_WAY_ON}"
             return f"The user rejected this call{why}"
         problem = None if decision.arguments is None else problem_with(decision.arguments)
-        return (
-            decision
-            if problem is None
-            else f"This call was rejected: it was approved with other arguments. {problem}"
-        )
+        if problem is not None:
+            return f"This call was rejected: it was approved with other arguments. {problem}"
+        if decision.arguments is not None and _is_same(decision.arguments, request.arguments):
+            return replace(decision, arguments=None)
+        return decision
 
     def _problem_with(self, tool: BaseTool) -> Callable[[Any], str | None]:
         def problem_with(arguments: Any) -> str | None:
@@ -121,8 +125,12 @@ def with_note(outcome: ToolExecutionResult, arguments: str) -> ToolExecutionResu
 
 
 def _is_same(edited: dict[str, Any], arguments: dict[str, Any]) -> bool:
-    """As JSON, where 1 is not True."""
-    return json.dumps(edited, sort_keys=True) == json.dumps(arguments, sort_keys=True)
+    """As JSON, where 1 is not True, and the order of names does not count."""
+    return _as_json(edited) == _as_json(arguments)
+
+
+def _as_json(arguments: dict[str, Any]) -> str:
+    return json.dumps(json.loads(json.dumps(arguments)), sort_keys=True)  # names in JSON are strings
 
 
 def _nobody(tool: BaseTool) -> str:

@@ -181,9 +181,10 @@ def readable(arguments: str) -> str:
     if "\\u" not in arguments:
         return arguments
     try:
-        return json.dumps(json.loads(arguments), ensure_ascii=False)
+        text = json.dumps(json.loads(arguments), ensure_ascii=False)
     except (ValueError, RecursionError):
         return arguments
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # half a surrogate pair is no letter
 
 
 def _kept(text: str | None, keep: Keep) -> str | None:

@@ -86,6 +86,7 @@ class ChatWithAgentUseCase:
             raise InvalidMessageError(
                 f"The message must be a string, not {type(message).__name__}: chat(str(…)) or an f-string"
             )
+        message = str.__str__(message)  # NumPy's strings are no JSON
         if not message.strip():
             raise InvalidMessageError("The message is empty: write what the agent should answer")
         turn = _Turn(self._repository, self._executor, self._sink, agent, message)
@@ -226,10 +227,12 @@ class _Turn:
             if any(task.done() and not task.cancelled() and task.exception() is error for task in running):
                 raise asyncio.CancelledError from None  # the loop has raised it already
             raise
-        except BaseException:
+        except BaseException as error:
             if self.response.is_abandoned:
                 for task in running:
                     end(task.get_coro())
+            if isinstance(error, ExceptionGroup):  # tools do not raise, so it is the recorder's; it names itself
+                raise error.exceptions[0] from None
             raise
         return [
             Message("tool", task.result().text, tool_call_id=call.tool_call_id, name=call.name)

@@ -6,7 +6,7 @@ asyncio tells nobody that a loop is closed. But a loop drops its timers then, an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary, ref
@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary, ref
 if TYPE_CHECKING:
     from .stream import StreamingResponseDTO
 
-__all__ = ["end", "settle_left_over", "turns_of"]
+__all__ = ["end", "ended", "settle_left_over", "turns_of"]
 
 _NEVER_S = 10 * 365 * 86_400.0
 _EXIT_S = 2.0
@@ -74,6 +74,18 @@ def settle_left_over() -> None:
                 response.cancel()
             with suppress(Exception):
                 loop.run_until_complete(_all_ended(responses))
+
+
+async def ended(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Wait until all have ended; a cancellation does not hurry what settles, the second gives up.
+
+    For who was cancelled already and has its own to raise.
+    """
+    waiting = list(tasks)
+    with suppress(asyncio.CancelledError):
+        await asyncio.wait(waiting)
+        return
+    await asyncio.wait(waiting)
 
 
 async def _all_ended(responses: list[StreamingResponseDTO]) -> None:

@@ -27,7 +27,8 @@ class StreamingResponseDTO:
 
     A turn that fails raises the same error to every consumer, after the tokens that arrived. A cancelled turn
     ends quietly with the text so far; `status` tells. Leaving an ``async for`` does not stop the turn. Cancelling
-    the task that waits for the response does, as with any awaited task, unless somebody else waits for it too.
+    the task that waits for the response, or that is inside such a loop, does, as with any awaited task, unless
+    somebody else waits for it too.
     A turn whose event loop is closed under it is cancelled, and who still waits for it is told.
 
     Every event is kept for replay, so memory is bounded by the size of the answer, not by the slowest reader.
@@ -281,11 +282,21 @@ class StreamingResponseDTO:
             elif self._loop.is_closed() or _running_loop() is not None:
                 return self.text  # nobody drives the turn any more
             else:
-                self._loop.run_until_complete(self.wait())
+                self._drive()
         if self._is_abandoned:
             return self.text
         self._raise_error()
         return self.text
+
+    def _drive(self) -> None:
+        """Run the turn's loop, which stands still between the cells of a terminal, until the turn has ended."""
+        waiting = self._loop.create_task(self.wait())
+        try:
+            with bridge.interrupt_cancels(waiting):
+                self._loop.run_until_complete(waiting)
+        except asyncio.CancelledError:
+            self._loop.run_until_complete(self.aclose())
+            raise bridge.shown_as_stopped(KeyboardInterrupt()) from None
 
     def __repr__(self) -> str:
         text = self.text
@@ -327,12 +338,19 @@ class StreamingResponseDTO:
         consumer = object()
         if counts:
             self._consumers.add(consumer)
+        task = None if _running_loop() is None else asyncio.current_task()
+        known = task.cancelling() if task is not None else 0
         try:
             yield
         except asyncio.CancelledError as error:
             if not self._consumers - {consumer}:
                 self.cancel()
                 bridge.shown_as_stopped(error)
+            raise
+        except GeneratorExit:
+            # Left early. Cancelled while it does something else with what it was given, as by ■, is no leaving.
+            if counts and task is not None and task.cancelling() > known and not self._consumers - {consumer}:
+                self.cancel()
             raise
         finally:
             self._consumers.discard(consumer)

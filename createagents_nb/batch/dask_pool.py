@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from ..agent.call_record import current_cell
+from ..agent.loop_end import ended
 from ..errors import BudgetExceededError, ConfigurationError, WorkerError
 from ..logging_config import LoggingConfig, mask_keys
 from ..metrics import MetricsRecorder
@@ -158,7 +159,7 @@ class DaskPool:
             if not all(lane.done() for lane in self._lanes):
                 self.stop()
             if self._stopping is not None:
-                await asyncio.wait([self._stopping])
+                await ended([self._stopping])
 
     async def _workers(self) -> list[str]:
         """A worker's address for each of its lanes, in turns."""

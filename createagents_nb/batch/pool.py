@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..agent.call_record import CallRecord, RecordSink, RequestRecord, ToolRecord
 from ..agent.chat import ChatWithAgentUseCase
+from ..agent.loop_end import ended
 from .limits import Gate, Limiter
 from .paced import PacedRequests, guessed_tokens
 from .row_agent import RowAgent
@@ -77,7 +78,7 @@ class Pool:
         left = len(workers)
         over = asyncio.get_running_loop().create_future()
 
-        def ended(worker: asyncio.Task[None]) -> None:
+        def note_end(worker: asyncio.Task[None]) -> None:
             nonlocal left
             left -= 1
             is_broken = not worker.cancelled() and worker.exception() is not None
@@ -85,7 +86,7 @@ class Pool:
                 over.set_result(None)
 
         for worker in workers:
-            worker.add_done_callback(ended)
+            worker.add_done_callback(note_end)
         try:
             while not over.done():
                 await asyncio.wait([over], timeout=HEARTBEAT_S)
@@ -93,7 +94,7 @@ class Pool:
         finally:
             if left:
                 self.stop()
-                await asyncio.wait(workers)
+                await ended(workers)
         for worker in workers:
             if not worker.cancelled():
                 worker.result()

@@ -14,6 +14,7 @@ from IPython.display import display
 
 from .. import bridge
 from ..agent.call_record import CellRef, current_cell
+from ..agent.loop_end import ended
 from ..agent.stream import StreamingResponseDTO
 from ..errors import TurnStopped
 from .surroundings import has_page
@@ -148,12 +149,11 @@ async def _stop(responses: Sequence[StreamingResponseDTO], following: list[async
     """Stop the turns and wait until they have settled; a second interrupt does not hurry it, a third gives up."""
     for response in responses:
         response.cancel()
-    for _ in range(2):
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait(following)
-            return
-    for task in following:
-        task.cancel()
+    try:
+        await ended(following)
+    except asyncio.CancelledError:
+        for task in following:
+            task.cancel()
 
 
 def _whole(response: StreamingResponseDTO) -> TurnTracker:

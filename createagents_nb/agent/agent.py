@@ -45,3 +45,9 @@ class Agent:
     approve: Approver | None = None
     approval_timeout_s: float = 300.0
     turn_numbers: Iterator[int] = field(default_factory=itertools.count, repr=False)
+
+    def __post_init__(self) -> None:
+        # NumPy's strings are no JSON.
+        self.name, self.model = str.__str__(self.name), str.__str__(self.model)
+        if self.instructions is not None:
+            self.instructions = str.__str__(self.instructions)

@@ -139,7 +139,7 @@ class ToolExecutor:
             True,
             outcome.value,
             latency_s=latency_s,
-            text=without_keys_in_use(outcome.text),
+            text=without_keys_in_use(outcome.text) or BLANK,
             display=outcome.display,
         )
 
@@ -177,6 +177,8 @@ class ToolExecutor:
         """The outcome, or None when time was up."""
         given_up = threading.Event()
         task = asyncio.create_task(self._outcome(tool, arguments, given_up), name=f"tool {tool.name}")
+        # Seen: of a KeyboardInterrupt the loop has told.
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
             # Not wait_for: a tool that swallows its cancellation must not hold the turn.
             done, _ = await asyncio.wait({task}, timeout=timeout_s)

@@ -208,6 +208,39 @@ def test_private_keys_and_hidden_files_are_read_where_that_is_wanted(folder: Pat
     assert "A key begins" in read(folder, "manual.md")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf-----BEGIN RSA PRIVATE KEY-----\n",
+        "-----BEGIN RSA PRIVATE KEY-----\n".encode("utf-16"),
+        "-----BEGIN RSA PRIVATE KEY-----\n".encode("utf-32"),
+        b"Bag Attributes\n    localKeyID: 01\nKey Attributes: <No Attributes>\n-----BEGIN PRIVATE KEY-----\n",
+        b"# mine\r\n\t-----BEGIN EC PRIVATE KEY-----\r\n",
+        b"-----BEGIN PGP PRIVATE KEY BLOCK-----\n",
+        b"PuTTY-User-Key-File-3: ssh-ed25519\n",
+    ],
+)
+def test_a_private_key_is_known_behind_what_programs_write_above_it(folder: Path, content: bytes) -> None:
+    (folder / "key.txt").write_bytes(content + SECRET.encode())
+    with pytest.raises(PermissionError, match="is a private key"):
+        read(folder, "key.txt")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "A key begins with -----BEGIN PRIVATE KEY-----",
+        "-----BEGIN CERTIFICATE-----\nMII\n",
+        "-----BEGIN PUBLIC KEY-----\nMII\n",
+        "line\n" * 2000 + "-----BEGIN PRIVATE KEY-----\n",
+        "the first line of a .ppk is PuTTY-User-Key-File-3: ssh-rsa",
+    ],
+)
+def test_a_text_about_keys_is_read(folder: Path, content: str) -> None:
+    (folder / "manual.md").write_text(content)
+    assert content.splitlines()[0] in read(folder, "manual.md")
+
+
 def test_the_way_to_a_file_need_not_be_listable() -> None:
     """A folder that may be entered and not be listed, as one sees it who is not root."""
     # Below a folder of its own, for tmp_path cannot be entered by another user.

@@ -15,7 +15,9 @@ from .inside import opened_inside
 __all__ = ["ReadLocalFileTool"]
 
 _CHUNK = 1024 * 1024
-_PRIVATE_KEY = re.compile(rb"\s{0,100}-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY")
+_PRIVATE_KEY = re.compile(
+    rb"(?:^|\r)[ \t\f\v]*+(?:-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY|PuTTY-User-Key-File-)", re.MULTILINE
+)
 
 
 class ReadLocalFileTool(BaseTool):
@@ -23,8 +25,8 @@ class ReadLocalFileTool(BaseTool):
 
     Nothing outside the folder can be reached, also not through ``..`` or a link, nor one that is put there while
     it reads. Devices, pipes and sockets are not opened. Hidden files (``.env``, ``.ssh``) are refused, and so are
-    private keys (``-----BEGIN … PRIVATE KEY-----``): a notebook's folder is often the home folder, and a model's
-    answer may travel. A secret in a file of another name is read as any other text.
+    private keys (``-----BEGIN … PRIVATE KEY-----``, PuTTY's): a notebook's folder is often the home folder, and a
+    model's answer may travel. A secret in a file of another name is read as any other text.
 
     Args:
         root: the folder; default the current working directory at the time of the call.
@@ -156,7 +158,7 @@ class ReadLocalFileTool(BaseTool):
             raise ValueError(
                 f"has {size:,} bytes, more than the {self._max_bytes:,} that are read: use a smaller file"
             )
-        if not self._hidden and _PRIVATE_KEY.match(data):
+        if not self._hidden and _is_private_key(data):
             raise PermissionError("is a private key, and those are not read")
         return data
 
@@ -181,6 +183,12 @@ class ReadLocalFileTool(BaseTool):
             return "nor its folder. Give '.' as path to see what there is"
         close = difflib.get_close_matches(target.name, names, n=3, cutoff=0.5) or names[:10]
         return f"there are: {', '.join(close)}" if close else "its folder is empty"
+
+
+def _is_private_key(data: bytes) -> bool:
+    """Whether a key begins on one of the first lines: openssl writes what it belongs to above it."""
+    head = data[:16_384].replace(b"\0", b"")[:4096]  # as UTF-16 and UTF-32 are read too
+    return _PRIVATE_KEY.search(head.lstrip(b"\xef\xbb\xbf\xff\xfe")) is not None
 
 
 def _why(error: PermissionError) -> str:

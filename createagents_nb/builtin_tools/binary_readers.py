@@ -1,0 +1,215 @@
+"""From the bytes of an Excel, Parquet or PDF file to text for a model."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..agent.tool_text import frame_text
+from .window import MOST_CELLS, MOST_CHARS, Window, extra, lines, table
+
+__all__ = ["read_excel", "read_parquet", "read_pdf"]
+
+_UNPACKED = 20
+"""How many times its size an .xlsx may unpack to."""
+
+_SHEET_CELLS = 5_000_000
+"""openpyxl and pandas take some seconds for as many."""
+
+_SHEET_ROWS = 1_048_576
+"""Of a sheet of Excel's; the number of a row in a file may be any."""
+
+_MOST_BYTES = 20 * 1024 * 1024
+"""Of the rows of a Parquet file that are shown: as many as a file has at most."""
+
+_MOST_UNPACKED = 1_000_000_000
+"""Bytes of a row group before compression."""
+
+
+class _RefusedError(ValueError):
+    """An answer of ours, which is for the model as it is."""
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Whatever a library makes of a broken file is a `ValueError` that says what it should be."""
+    try:
+        yield
+    except _RefusedError as error:
+        raise ValueError(*error.args) from None
+    except MemoryError:  # which says nothing of the file
+        raise
+    except Exception as error:  # KeyError, zlib.error, ParseError, struct.error, …: they promise nothing
+        raise ValueError(f"not {what} that can be read: {error or type(error).__name__}") from error
+
+
+def read_excel(data: bytes, window: Window, sheet: str | None) -> str:
+    import pandas as pd
+
+    extra("openpyxl", "Excel")
+    with _reading("an Excel file (.xlsx)"):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > max(_UNPACKED * len(data), 10_000_000):
+            raise _RefusedError(f"it unpacks to {size:,} bytes, which is too much")
+        with pd.ExcelFile(io.BytesIO(data), engine="openpyxl") as book:
+            names = [str(name) for name in book.sheet_names]
+            if sheet is not None and sheet not in names:
+                raise _RefusedError(f"there is no sheet {sheet!r}; available: {', '.join(names)}")
+            shown = sheet or names[0]
+            others = f" (sheets: {', '.join(names)})" if len(names) > 1 else ""
+            worksheet: Any = book.book[shown]
+            # pandas goes through the rows once and keeps them all: they are counted on their way.
+            every_row = worksheet.iter_rows
+            worksheet.iter_rows = lambda: _bounded(every_row(), shown)
+            frame = pd.read_excel(book, sheet_name=shown)
+    return table(frame, window, f"Excel, sheet {shown!r}{others}")
+
+
+def _bounded(rows: Iterator[Any], sheet: str) -> Iterator[Any]:
+    """The rows of a sheet, as long as rows × widest row is a table of a bearable size."""
+    height = widest = seen = chars = 0
+    for number, row in enumerate(rows, 1):
+        width = len(row)
+        while width and row[width - 1].value is None:
+            width -= 1
+        if width:
+            height, widest = number, max(widest, width)
+            chars += sum(len(cell.value) for cell in row[:width] if isinstance(cell.value, str))
+        seen += len(row) + 1  # cells that are empty cost as much
+        if max(height * widest, seen) > _SHEET_CELLS or number > _SHEET_ROWS or chars > MOST_CHARS:
+            raise _RefusedError(
+                f"sheet {sheet!r} is too large: by row {number:,} it has {max(height * widest, seen):,} cells, "
+                f"empty ones counted, and {chars:,} characters. Save the part that matters as .csv"
+            )
+        yield row
+
+
+def read_parquet(data: bytes, window: Window) -> str:
+    extra("pyarrow", "Parquet")
+    pa, pq = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    rows = window.count(20)
+    with _reading("a Parquet file"):
+        file = pq.ParquetFile(io.BytesIO(data))
+        schema, total = file.schema_arrow, file.metadata.num_rows
+        # A text that many rows share is kept once, until it is known to be small enough.
+        texts = [
+            column.path
+            for column in file.schema
+            if column.physical_type == "BYTE_ARRAY" and column.converted_type != "DECIMAL"
+        ]
+        file = pq.ParquetFile(io.BytesIO(data), read_dictionary=texts)
+        found = pa.Table.from_batches(_batches(file, window.offset, rows), schema=file.schema_arrow)
+        plain = [_plain(column, field.type) for column, field in zip(found.columns, schema, strict=True)]
+        found = pa.Table.from_arrays(plain, names=schema.names).replace_schema_metadata(schema.metadata)
+        frame = found.to_pandas()
+    return "Parquet, " + frame_text(frame, offset=window.offset, rows=rows, total=total)
+
+
+def _batches(file: Any, offset: int, rows: int) -> Iterator[Any]:
+    """The rows that are asked for. Row groups without any of them are not opened.
+
+    One group after the other: of lists of texts, pyarrow cannot join the dictionaries of two.
+    """
+    pa = importlib.import_module("pyarrow")
+    width = sum(max(column.length or 0, 8) for column in file.schema)
+    first = size = 0
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        seen, first = first, first + group.num_rows
+        if first <= offset or seen >= offset + rows:
+            continue
+        _check_group(group)
+        for batch in file.iter_batches(max(1, min(1024, _MOST_BYTES // width)), row_groups=[number]):
+            wanted = range(max(offset - seen, 0), min(offset + rows - seen, len(batch)))
+            seen += len(batch)
+            if wanted:
+                part = batch.take(pa.array(wanted))  # not a slice, which a cast of lists looks behind
+                size += sum(_plain_size(column) for column in part.columns)
+                if size > _MOST_BYTES:
+                    raise _RefusedError(
+                        f"the {rows:,} rows asked for have more than {_MOST_BYTES:,} bytes: "
+                        "ask for fewer with max_rows"
+                    )
+                yield part
+            if seen >= offset + rows:
+                return
+
+
+def _check_group(group: Any) -> None:
+    columns = [group.column(number) for number in range(group.num_columns)]
+    size = sum(column.total_uncompressed_size for column in columns)
+    # Of a column of lists, one row may hold all the values.
+    values = sum(max(column.num_values - group.num_rows, 0) for column in columns)
+    if size > _MOST_UNPACKED or values > 5 * MOST_CELLS:
+        raise _RefusedError(
+            f"a row group unpacks to {size:,} bytes and has {values:,} values in lists, which is too much: "
+            "write the columns that matter to a file of their own"
+        )
+
+
+def _plain_size(array: Any) -> int:
+    """Bytes of an array once its dictionaries are written out."""
+    pa, pc = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.compute")
+    if pa.types.is_dictionary(array.type) and not pa.types.is_primitive(array.type.value_type):
+        return pc.sum(pc.take(pc.binary_length(array.dictionary), array.indices)).as_py() or 0
+    if pa.types.is_struct(array.type):
+        return sum(_plain_size(field) for field in array.flatten())
+    if pa.types.is_map(array.type):  # which has no flatten of its own
+        array = array.cast(pa.list_(pa.struct([array.type.key_field, array.type.item_field])))
+    if pa.types.is_nested(array.type):
+        return _plain_size(array.flatten())
+    return int(array.nbytes)
+
+
+def _plain(column: Any, type: Any) -> Any:  # noqa: A002 - as pyarrow calls it
+    pa = importlib.import_module("pyarrow")
+    try:
+        return column.cast(type)
+    except pa.ArrowNotImplementedError:  # to string_view
+        return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def read_pdf(data: bytes, window: Window, seconds: float = 30) -> str:
+    """The text of the pages up to the last line that is asked for.
+
+    Args:
+        data: the file.
+        window: which lines.
+        seconds: how long it may take: a thread cannot be stopped, so that the tool's timeout would not end it.
+
+    Raises:
+        ValueError: not a PDF, encrypted, without text, or too slow.
+    """
+    pypdf = extra("pypdf", "PDF")
+    deadline = time.monotonic() + seconds
+
+    def check_time(*_: Any) -> None:
+        if time.monotonic() > deadline:
+            raise _RefusedError(
+                f"the PDF takes more than {seconds:g} s to read: save the pages that matter as one of their own"
+            )
+
+    with _reading("a PDF"):
+        document = pypdf.PdfReader(io.BytesIO(data))
+        if document.is_encrypted and not document.decrypt(""):
+            raise _RefusedError("the PDF needs a password: save it without one")
+        total = len(document.pages)
+        text, found, number, has_words = [], 0, 0, False
+        for number, page in enumerate(document.pages, 1):
+            words = page.extract_text(visitor_operand_before=check_time)
+            check_time()  # pypdf swallows what is raised inside a form
+            has_words = has_words or bool(words.strip())
+            text.append(f"--- page {number} ---\n{words}")
+            found += len(text[-1].splitlines())
+            if has_words and found > window.offset + window.count(1000):
+                break
+        if not has_words:
+            raise _RefusedError(f"the PDF has {total:,} pages and no text: it may be scanned")
+    part = f", the first {number:,} read" if number < total else ""
+    return lines("\n".join(text), window, f"PDF, {total:,} page{'s' * (total != 1)}{part}")

@@ -230,7 +230,7 @@ def draw_timeline() -> None:
         await (await agent.chat(f"What is the weather of {city} and the population of {city}?"))
 
     async def ask_all() -> None:
-        await ask("Faro")  # the SDK's import is not what is shown
+        await ask("Faro")  # the start of the demo's server is not what is shown
         recorder.clear()
         await asyncio.gather(*map(ask, ("Lisbon", "Porto", "Recife")))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from family import Reply, ScriptedServer, delta, sse
-from kernel_client import answer
+from kernel_client import IPYKERNEL, answer
 from lab import SCROLLER, VIEWPORT, JupyterServer, NotebookPage
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
@@ -57,6 +57,11 @@ def broken() -> str:
 async def late() -> str:
     "Never comes."
     await asyncio.Event().wait()
+
+@tool(requires_approval=True)
+def delete() -> str:
+    "Needs approval."
+    return "deleted"
 
 tools = [wait, frame, picture, lines, broken, late]
 """.strip()
@@ -529,6 +534,17 @@ def test_status_line_runs_and_tells_the_end(cell: Cell, server: ScriptedServer, 
     )
 
 
+@pytest.mark.skipif(IPYKERNEL < 7, reason="ipykernel 6 hears no page while a cell runs")
+def test_status_line_says_that_a_turn_waits_for_approval(cell: Cell, server: ScriptedServer) -> None:
+    server.enqueue(calls(call(0, "delete")))
+    server.enqueue(answer("Done."))
+    cell.run("await ask(tools=[delete])")
+    expect(cell.status).to_contain_text(re.compile(r"a · openai/m · waiting for approval · \d+ s"))
+    cell.live.get_by_role("button", name="Approve", exact=True).click()
+    cell.wait_for_swap()
+    expect(cell.turn.locator(".createagents-status")).to_contain_text("a · openai/m · done · ")
+
+
 def test_status_line_of_a_turn_that_failed_or_came_to_its_limit(cell: Cell, server: ScriptedServer) -> None:
     server.enqueue(sse(delta("As far as here."), {"error": {"message": "out of order"}}, done=False))
     cell.run("await ask()")
@@ -655,7 +671,7 @@ def test_narrow_notebook_does_not_scroll_sideways(
 ) -> None:
     page = cell.tab.page
     text = f"{'word ' * 40}\n\n{'w' * 300}\n\n```\n{'code ' * 60}\n```\n\n`{'c' * 200}`\n\n"
-    table = f"|{' column |' * 12}\n|{'---|' * 12}\n|{' value |' * 12}\n\n"
+    table = f"|{' a_column |' * 12}\n|{'---|' * 12}\n|{' value |' * 12}\n\n"
     formula = f"$$\n{' + '.join(f'x_{{{at}}}' for at in range(60))}\n$$\n\n"
     server.enqueue(calls(call(0, "frame"), call(1, "w" * 100, argument="a" * 300), call(2, "lines")))
     server.enqueue(answer(text + table + formula, "The end.", hold))
@@ -668,12 +684,18 @@ def test_narrow_notebook_does_not_scroll_sideways(
         for summary in cell.live.locator(".createagents-tool > summary").all():
             summary.click()
         scroller = page.locator(SCROLLER).first
-        text_overflows = "answer => Math.max(...[...answer.querySelectorAll('p, pre')].map(overflow))"
-        assert scroller.evaluate("overflow") == 0
-        assert cell.answer.evaluate(text_overflows) <= 0
-        cell.release(hold)
-        assert scroller.evaluate("overflow") == 0
-        assert cell.turn.locator(".createagents-answer").evaluate(text_overflows) <= 0
+        # A wide table and code scroll by themselves, and a name stands on one line.
+        wide = "answer => [...answer.querySelectorAll('pre, div:has(> table)')].map(overflow)"
+        names = "answer => answer.querySelector('thead').offsetHeight"
+        text_overflows = "answer => Math.max(...[...answer.querySelectorAll('p')].map(overflow))"
+        saved = cell.turn.locator(".createagents-answer")
+        for shown in (cell.answer, saved):
+            if shown is saved:
+                cell.release(hold)
+            assert scroller.evaluate("overflow") == 0
+            assert shown.evaluate(text_overflows) <= 0
+            assert min(shown.evaluate(wide)) > 0
+            assert shown.evaluate(names) < 40
     finally:
         page.set_viewport_size(VIEWPORT)
         page.keyboard.press("Control+b")

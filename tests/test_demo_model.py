@@ -205,6 +205,36 @@ def test_a_failed_tool_is_said_to_have_failed(result: str) -> None:
     assert result in text
 
 
+def after_a_call(*results: str, question: str = "Cancel the train") -> str:
+    made = tuple(ToolCall("cancel", {"train": "ICE"}, id=f"c{number}") for number in range(len(results)))
+    told = [ChatMessage("tool", result, tool_call_id=f"c{number}") for number, result in enumerate(results)]
+    return answer([ChatMessage("user", question), ChatMessage("assistant", "", made), *told], TOOLS).content
+
+
+def test_a_rejected_call_is_not_said_to_have_run() -> None:
+    for reason in ("The user rejected this call: too late", "This call was rejected: nobody can be asked here"):
+        said = after_a_call(reason)
+        assert "No tool ran:" in said
+        assert f'`cancel(train="ICE")` was **rejected**, and did not run. A model reads: `{reason}`' in said
+        assert "returned" not in said
+    both = after_a_call("The user rejected this call", "cancelled")
+    assert "What became of your tools:" in both
+    assert 'cancel(train="ICE")` returned `cancelled`' in both
+    assert "foi **rejeitada**" in after_a_call(
+        "The user rejected this call", question="Por favor, você pode cancelar o trem?"
+    )
+
+
+def test_an_edited_call_is_told_as_it_was_run() -> None:
+    note = 'The user changed the arguments to {"train": "TGV"}\n\n'
+    assert '`cancel(train="TGV")`, as you edited it, returned `TGV is cancelled`' in after_a_call(
+        note + "TGV is cancelled"
+    )
+    assert "`cancel(…)`, as you edited it, **failed, it said** `ValueError: no`" in after_a_call(
+        'The user changed the arguments to {"train": "TG\n… [cut: …]\n\nValueError: no'
+    )
+
+
 def test_each_answer_says_first_that_it_is_canned() -> None:
     for question in ("Hello", "Explain streaming", "a table", "some code", "a story", "maths", "What did I ask?"):
         assert ask(question, []).content.startswith("*Demo provider: this text is canned, no model")

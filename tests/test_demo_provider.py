@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from family import run_script
 
 from createagents_nb import (
     CreateAgent,
@@ -340,3 +343,12 @@ async def test_a_handler_of_ones_own_records_its_metrics(openai_client: Any) -> 
     assert [entry["status"] for entry in metrics_list] == ["ok", "error"]
     assert handler.metrics.calls["response"].tolist()[0] == text
     assert handler.metrics.calls["error_type"].tolist()[1] == "ModelNotFoundError"
+
+
+def test_script_of_the_readme_runs_as_it_is_pasted() -> None:
+    readme = Path(__file__).parents[1].joinpath("README.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (script,) = [block for block in blocks if "asyncio.run(main())" in block]
+    done = run_script(script)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Demo provider" in done.stdout

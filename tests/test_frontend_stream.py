@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -239,7 +240,8 @@ def test_half_a_construct_shows_no_raw_syntax(page: Page, so_far: str, html: str
 
 def test_half_a_fence_is_code_from_its_first_line_on(page: Page) -> None:
     begun, more, end = shown(page, "```py\nx", " = 1\n")
-    assert '<code class="language-python">x</code>' in begun
+    assert '<code class="language-python"' in begun
+    assert ">x</code>" in begun
     assert "x = " in more
     assert "1" in end
 
@@ -251,7 +253,7 @@ def test_half_a_table_is_a_table(page: Page) -> None:
     for html in (head, closed, rule):
         assert '<th style="text-align:start">a</th> <th style="text-align:start">b</th>' in html
         assert "|" not in html
-        assert "-" not in html.replace("text-align", "")
+        assert "-" not in re.sub('style="[^"]*"', "", html)
     assert '<td style="text-align:start">1</td>' in row
 
 

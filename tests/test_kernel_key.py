@@ -34,7 +34,7 @@ def test_the_key_is_asked_for_and_stays_in_the_kernel(kernel: Kernel, server: Sc
     try:
         cell, question = asked(kernel, "%agent key", f" {KEY}\n")
         assert question == {"prompt": "OPENAI_API_KEY: ", "password": True}
-        assert cell.stdout == "OPENAI_API_KEY is set for new agents, in this kernel and until it ends\n"
+        assert cell.stdout == "OPENAI_API_KEY is set for new agents and %%agent, in this kernel until it ends\n"
         assert cell.status == "ok"
         kernel.ok(f"import os; os.environ['OPENAI_BASE_URL'] = {server.openai_url!r}")
         server.enqueue(answer("fine"))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from family import ScriptedServer
+from family import ScriptedServer, json_reply
 from IPython.core.interactiveshell import InteractiveShell
 from kernel_client import answer
 from traitlets.config import Config
@@ -21,6 +21,7 @@ from createagents_nb.errors import (
     ConfigurationError,
     MagicUsageError,
     MissingKeyError,
+    ProviderError,
     UnknownProviderError,
     UnknownToolError,
 )
@@ -128,11 +129,12 @@ def test_manual_names_every_option(shell: InteractiveShell) -> None:
 
 def test_variable_comes_before_a_registered_agent_of_the_same_name() -> None:
     variable, registered = CreateAgent("demo"), CreateAgent("demo")
-    namespace = {"bob": variable}
+    namespace: dict[str, object] = {}
     registry = AgentRegistry(namespace)
     registry.add("bob", registered)
+    namespace["bob"] = variable
     assert registry.find("bob") is variable
-    namespace["bob"] = 3  # type: ignore[assignment]
+    namespace["bob"] = 3
     assert registry.find("bob") is registered
     del namespace["bob"]
     assert registry.find("bob") is registered
@@ -205,6 +207,26 @@ def test_options_of_one_cell_do_not_change_the_agent(
     assert len(agent.history) == 2
 
 
+def test_output_variable_stays_as_it_is_when_nothing_arrived(
+    shell: InteractiveShell, agent: CreateAgent, server: ScriptedServer
+) -> None:
+    shell.user_ns["kept"] = "good"
+    server.enqueue(json_reply({"error": {"message": "no"}}, "400 Bad Request"))
+    with pytest.raises(ProviderError):
+        shell.run_cell_magic("agent", "a -o kept", "hi")
+    assert shell.user_ns["kept"] == "good"
+
+
+def test_model_of_another_provider_is_refused_by_the_demo_before_anything_is_sent(shell: InteractiveShell) -> None:
+    shell.user_ns["bob"] = CreateAgent("demo")
+    calls = len(recorder.calls)
+    for name in ("", "bob "):
+        with pytest.raises(ConfigurationError, match=r"no model 'gpt-4.1'.*-m openai:gpt-4.1"):
+            shell.run_cell_magic("agent", f"{name}-m gpt-4.1", "hi")
+    assert len(recorder.calls) == calls
+    assert shell.run_cell_magic("agent", "-m demo-instant", "hi").record.model == "demo-instant"
+
+
 @pytest.mark.parametrize("body", ["\n", "  \n\t\n"])
 def test_empty_body_sends_nothing(
     shell: InteractiveShell, agent: CreateAgent, server: ScriptedServer, body: str
@@ -247,7 +269,7 @@ def test_help_has_one_line_a_subcommand(line: Line) -> None:
 def test_unknown_subcommand_suggests_one(line: Line) -> None:
     with pytest.raises(MagicUsageError, match="did you mean 'history'"):
         line("histroy")
-    with pytest.raises(MagicUsageError, match="To ask an agent, use %%agent"):
+    with pytest.raises(MagicUsageError, match="To ask an agent, use %%agent with the prompt on the lines below"):
         line("What is a swift?")
 
 
@@ -259,6 +281,21 @@ def test_new_agents_can_be_listed_and_used(line: Line, server: ScriptedServer, s
     server.enqueue(answer("x"))
     shell.run_cell_magic("agent", "bob", "hi")
     assert server.requests[0].json["messages"][0] == {"role": "system", "content": "Be {brief}"}
+
+
+def test_new_says_how_to_ask_and_what_it_replaces(line: Line) -> None:
+    said = line("new bob -p demo")
+    assert "`%%agent bob`, with the prompt on the lines below" in said
+    assert "bob = CreateAgent(…)" in said
+    assert "replaces" not in said
+    assert "bob (replaces the earlier one): <CreateAgent bob" in line("new bob -p demo")
+
+
+def test_new_refuses_a_name_under_which_another_agent_is_found(line: Line, shell: InteractiveShell) -> None:
+    shell.user_ns |= {"bob": CreateAgent("demo"), "n": 3}
+    with pytest.raises(MagicUsageError, match=r"bob is a variable.*`%%agent bob` asks that one.*`del bob` first"):
+        line("new bob -p demo")
+    assert "n: <CreateAgent n" in line("new n -p demo")
 
 
 @pytest.mark.parametrize(
@@ -314,6 +351,16 @@ def test_tools_tells_built_in_from_yours(line: Line, shell: InteractiveShell) ->
     assert "currentdate (built-in): " in line("tools")
     assert "rows (yours): First rows of the table." in line("tools bob")
     assert "More words" not in line("tools bob")
+
+
+def test_tools_of_an_agent_are_told_from_those_it_could_have(line: Line, shell: InteractiveShell) -> None:
+    shell.user_ns |= {"bob": CreateAgent("demo", tools=["currentdate"]), "bare": CreateAgent("demo")}
+    has, _, has_not = line("tools bob").partition("bob does not have:")
+    assert has.startswith("bob has:\n  currentdate (built-in): ")
+    assert "readlocalfile" not in has
+    assert "readlocalfile (built-in): " in has_not
+    assert "currentdate" not in has_not
+    assert line("tools bare").startswith("bare has no tools\nbare does not have:")
 
 
 def test_models_asks_the_provider(line: Line) -> None:

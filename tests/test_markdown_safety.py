@@ -93,7 +93,8 @@ def test_plain_commonmark_examples_come_out_as_the_specification_says() -> None:
         if any(mark in source for mark in "<[$&~\\|\t\u00a0") or "class=" in expected:
             continue
         html = render_markdown_html(source)
-        html = html.replace('<div class="highlight"><pre dir="ltr">', "<pre>").replace("</pre></div>", "</pre>")
+        html = re.sub(r' (?:style|dir)="[^"]*"', "", html).replace('<div class="highlight">', "")
+        html = html.replace("</pre></div>", "</pre>")
         expected = expected.replace(" />", ">").replace("&quot;", '"')
         assert "".join(html.split()) == "".join(expected.split()), source
         checked += 1

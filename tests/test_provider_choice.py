@@ -12,7 +12,7 @@ from createagents_nb.errors import ConfigurationError, MissingKeyError, UnknownP
 from createagents_nb.providers import PROVIDERS, adapter_class
 from createagents_nb.providers.choice import Choice, choose, notebook_default, set_notebook_default
 
-HOW = "another: %agent use openai:gpt-4.1-mini, or CreateAgent(provider=…, model=…)"
+HOW = "Another: %agent use openai:gpt-4.1-mini, or CreateAgent(provider=…, model=…)"
 
 
 @pytest.fixture
@@ -68,23 +68,23 @@ def test_ollama_without_a_model_takes_the_first_it_has(
 # ── not asked for ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_nothing_there_means_the_demo_provider_and_one_line_that_says_so(
+def test_nothing_there_means_the_demo_provider_and_says_so_and_how_to_choose(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     name, printed = chosen(capsys)
     assert name == "demo:demo"
-    assert printed == f"Using the built-in demo provider, canned text and no model (no key, no Ollama); {HOW}\n"
+    assert printed == f"Using the built-in demo provider, canned text and no model (no key, no Ollama)\n{HOW}\n"
 
 
 def test_openai_when_its_key_is_set(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret-key")
     name, printed = chosen(capsys)
     assert name == "openai:gpt-4.1-mini"
-    assert printed == f"Using openai:gpt-4.1-mini (OPENAI_API_KEY is set); {HOW}\n"
+    assert printed == f"Using openai:gpt-4.1-mini (OPENAI_API_KEY is set)\n{HOW}\n"
 
 
 def test_an_ollama_that_answers(capsys: pytest.CaptureFixture[str], ollama: ScriptedServer) -> None:
-    assert chosen(capsys) == ("ollama:llama3.2:3b", f"Using ollama:llama3.2:3b (a local Ollama answers); {HOW}\n")
+    assert chosen(capsys) == ("ollama:llama3.2:3b", f"Using ollama:llama3.2:3b (a local Ollama answers)\n{HOW}\n")
     assert [request.path for request in ollama.requests] == ["/api/tags"]
 
 
@@ -181,6 +181,27 @@ def test_an_unknown_provider_lists_the_known_ones(provider: str) -> None:
     ) as raised:
         CreateAgent(provider, "m")
     assert repr(provider) in str(raised.value)
+
+
+@pytest.mark.parametrize("provider", ["OpenAI", "OPENAI ", "opanai"])
+def test_a_provider_in_other_letters_is_told_how_it_is_written(provider: str) -> None:
+    with pytest.raises(UnknownProviderError, match=r"\(did you mean 'openai'\?\)"):
+        CreateAgent(provider, "m")
+
+
+@pytest.mark.parametrize("where", ["notebook", "environment"])
+def test_a_model_alone_that_the_demo_has_not_is_refused_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    if where == "notebook":
+        set_notebook_default(Choice("demo", "demo"))
+    else:
+        monkeypatch.setenv("CREATEAGENTS_NB_MODEL", "demo:demo")
+    with pytest.raises(
+        ConfigurationError, match=r"no model 'gpt-4.1' \(it has demo, .*'openai:gpt-4.1'.*-p openai"
+    ):
+        CreateAgent(model="gpt-4.1")
+    assert CreateAgent(model="demo-instant").model == "demo-instant"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from html_whitelist import read_strictly
 
 from createagents_nb.agent.tool_display import ImageDisplay, TableDisplay
 from createagents_nb.in_words import dollars
+from createagents_nb.notebook import styles
 from createagents_nb.notebook.static_bundle import (
     BUNDLE_MIME,
     ReasoningBlock,
@@ -82,6 +83,14 @@ def test_a_running_turn_has_no_record_yet_and_says_that_it_streams() -> None:
     assert BUNDLE_MIME not in bundle
     assert "streaming…" in bundle["text/html"]
     assert 'class="language-python"' in bundle["text/html"]
+
+
+def test_a_turn_that_waits_for_approval_says_so_in_its_status_line() -> None:
+    waiting = ToolLine(tool_call_id="1", name="delete", arguments="{}", status="waiting")
+    running = render_bundle(turn(waiting, status="running"))["text/plain"].splitlines()[-1]
+    assert running == "analyst · openai/gpt-4.1-mini · waiting for approval"
+    stopped = render_bundle(turn(waiting, status="cancelled"))["text/plain"].splitlines()[-1]
+    assert stopped == "analyst · openai/gpt-4.1-mini · stopped"
 
 
 def test_the_record_is_json_that_every_reader_takes() -> None:
@@ -428,5 +437,15 @@ def test_tables_tasks_and_strikethrough_are_rendered() -> None:
 
 def test_code_is_coloured_by_the_theme_of_the_page() -> None:
     html = render_markdown_html("```py\ndef f(): pass\n```\n\n```brainfuck\n+++\n```")
-    assert '<code class="language-python"><span style="color:var(--jp-mirror-editor-keyword-color,#' in html
-    assert "<code>+++\n</code>" in html
+    code = f'<code class="language-python" style="{styles.CODE}">'
+    assert f'{code}<span style="color:var(--jp-mirror-editor-keyword-color,#' in html
+    assert f'<code style="{styles.CODE}">+++\n</code>' in html
+
+
+def test_wide_tables_and_code_scroll_and_are_not_broken_in_words() -> None:
+    html = render_markdown_html("| a_long_name | b |\n|---|---|\n| 1 | 2 |\n\n```\na long line\n```")
+    table, _, code = html.partition('<div class="highlight"')
+    assert table.startswith('<div style="overflow-x:auto;overflow-wrap:normal;margin:0 0 1em"><table ')
+    assert table.endswith("</table></div>\n")
+    assert "overflow-x:auto" in code
+    assert "white-space:pre;" in code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,9 @@ _FAILED = re.compile(
     r"|invalid (?:json|arguments?)|timed? ?out|\w{1,60}(?:Error|Exception):"
     r"|(?:the )?tool\b.{0,80}\b(?:failed|raised|does not exist|timed out|was (?:not|cancelled|rejected)))"
 )
+# What our own agents say of a call that the user decided on.
+_REJECTED = re.compile(r"(?:The user|This call was) rejected\b")
+_EDITED = re.compile(r"The user changed the arguments to (.*?)\n\n", re.DOTALL)
 _TABLE_RULE = re.compile(r"\s*\|(?:\s*:?-+:?\s*\|)+\s*")
 _MAX_LINES = 30
 _MAX_CHARS = 2000
@@ -124,7 +127,8 @@ def _next_calls(turn: _Turn, tools: Sequence[Tool], options: Options) -> tuple[T
 
 def _number(results: Sequence[tuple[ToolCall, str | None]]) -> float | None:
     """The number that the last round returned, for "then multiply it by 2"."""
-    found = [re.fullmatch(r"\s*(-?\d{1,15}(?:\.\d+)?)\s*", result or "") for _, result in results]
+    texts = [_EDITED.sub("", result or "", count=1) for _, result in results]
+    found = [re.fullmatch(r"\s*(-?\d{1,15}(?:\.\d+)?)\s*", text) for text in texts]
     values = [float(match[1]) if "." in match[1] else int(match[1]) for match in found if match]
     return values[-1] if values else None
 
@@ -135,8 +139,7 @@ def _text(turn: _Turn, options: Options, language: str) -> tuple[str, str]:
         return "JSON", _json(options.json_schema, question, language)
     parts = [answers.INTRO[language]]
     if turn.results:
-        heading = {"en": "Your tools really ran:", "pt": "As suas tools rodaram de verdade:"}[language]
-        parts += [answers.quote(question), heading, _results(turn.results, language)]
+        parts += [answers.quote(question), _heading(turn.results, language), _results(turn.results, language)]
         return "results", "\n\n".join(parts) + "\n"
     if _MEMORY.search(fold(question)):
         return "memory", "\n\n".join([*parts, answers.quote(question), *_memory(turn, language)]) + "\n"
@@ -167,6 +170,15 @@ def _json(schema: Any, question: str, language: str) -> str:
     return json.dumps({"demo": answers.INTRO[language].strip("*"), "question": question[:300]}, ensure_ascii=False)
 
 
+def _heading(results: Sequence[tuple[ToolCall, str | None]], language: str) -> str:
+    rejected = [_REJECTED.match(text or "") is not None for _, text in results]
+    if all(rejected):
+        return {"en": "No tool ran:", "pt": "Nenhuma tool rodou:"}[language]
+    if any(rejected):
+        return {"en": "What became of your tools:", "pt": "O que foi feito das suas tools:"}[language]
+    return {"en": "Your tools really ran:", "pt": "As suas tools rodaram de verdade:"}[language]
+
+
 def _results(results: Sequence[tuple[ToolCall, str | None]], language: str) -> str:
     """Short results as one list, the others as blocks of their own."""
     said = [_result(call, text, language) for call, text in results]
@@ -175,14 +187,21 @@ def _results(results: Sequence[tuple[ToolCall, str | None]], language: str) -> s
 
 
 def _result(call: ToolCall, text: str | None, language: str) -> str:
-    arguments = ", ".join(
-        f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items()
-    )
-    signature = _code(answers.shorten(f"{call.name}({arguments})", 120))
+    signature = _signature(call.name, call.arguments)
     if text is None:
         return (
             f"- {signature}: {'no result was sent back' if language == 'en' else 'nenhum resultado veio de volta'}"
         )
+    if _REJECTED.match(text):
+        words = {
+            "en": "was **rejected**, and did not run. A model reads",
+            "pt": "foi **rejeitada** e não rodou. Um modelo lê",
+        }
+        return f"- {signature} {words[language]}: {_code(answers.shorten(text, 160))}"
+    if edited := _EDITED.match(text):
+        signature = _signature(call.name, _decoded(edited[1]))
+        signature += {"en": ", as you edited it,", "pt": ", como você editou,"}[language]
+        text = text[edited.end() :]
     if failed := _is_failure(text):
         words = {"en": "failed, it said", "pt": "falhou e disse"}
     else:
@@ -195,6 +214,22 @@ def _result(call: ToolCall, text: str | None, language: str) -> str:
     if len(lines) == 1 and len(shown) <= 160:
         return f"- {signature} {'**' + said + '**' if failed else said} {_code(shown)}"
     return f"{signature} {'**' + said + '**' if failed else said}:\n\n{_blocks(shown)}{note}"
+
+
+def _signature(name: str, arguments: Mapping[str, Any] | None) -> str:
+    """The call as one would write it, on one line; without arguments where they cannot be read."""
+    inner = "…"
+    if arguments is not None:
+        inner = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in arguments.items())
+    return _code(answers.shorten(f"{name}({inner})", 120))
+
+
+def _decoded(text: str) -> Mapping[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):  # long ones were cut
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _is_failure(text: str) -> bool:

@@ -6,7 +6,7 @@ import difflib
 import getpass
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from .. import bridge
 from ..agent.history import Message
 from ..builtin_tools import BUILTIN_TOOLS
+from ..clean_text import one_line
 from ..create_agent import CreateAgent
 from ..errors import ConfigurationError, MagicUsageError
 from ..in_words import dollars
@@ -68,7 +69,8 @@ class Commands:
             close = difflib.get_close_matches(name, self._commands, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             raise MagicUsageError(
-                f"%agent has no {name!r}{hint}. It has: {', '.join(self._commands)}. To ask an agent, use %%agent"
+                f"%agent has no {name!r}{hint}. It has: {', '.join(self._commands)}. To ask an agent, use %%agent "
+                "with the prompt on the lines below"
             )
         return command(rest.strip())
 
@@ -132,11 +134,12 @@ class Commands:
             return
         os.environ[variable] = str(key)
         self._registry.forget_default()
-        print(f"{variable} is set for new agents, in this kernel and until it ends")
+        print(f"{variable} is set for new agents and %%agent, in this kernel until it ends")
 
     def new(self, rest: str) -> None:
         """new NAME [-p PROVIDER] [-m MODEL] [-t F,G] [-i INSTRUCTIONS] [--base-url URL] — for `%%agent NAME`"""
         options = new_options(rest)
+        self._registry.check_name(options.name)
         agent = CreateAgent(
             options.provider,
             options.model,
@@ -145,23 +148,33 @@ class Commands:
             tools=self._registry.tools(options.tools),
             base_url=options.base_url,
         )
-        self._registry.add(options.name, agent)
-        print(f"{options.name}: {agent!r}")
+        replaces = self._registry.add(options.name, agent)
+        print(f"{options.name}{' (replaces the earlier one)' if replaces else ''}: {agent!r}")
+        print(
+            f"To ask it: `%%agent {options.name}`, with the prompt on the lines below. "
+            f"To have it as a variable instead: {options.name} = CreateAgent(…)"
+        )
 
     def tools(self, rest: str) -> None:
-        """tools [NAME] — an agent's tools, and the built-ins"""
-        agent = self._registry.find(rest or None) if rest else None
+        """tools [NAME] — an agent's tools, and the built-ins that it could have"""
         built_in = {name: make().description for name, make in BUILTIN_TOOLS.items()}
-        shown = agent.get_all_available_tools() if agent else built_in
-        for name, description in shown.items():
-            kind = "built-in" if name in BUILTIN_TOOLS else "yours"
-            print(f"{name} ({kind}): {description.strip().partition(chr(10))[0]}")
+        if not rest:
+            _print_tools(built_in)
+            return
+        agent = self._registry.find(rest)
+        every = agent.get_all_available_tools()
+        mine = {name: every.pop(name) for name in agent.get_configs()["tools"]}
+        print(f"{rest} has:" if mine else f"{rest} has no tools")
+        _print_tools(mine)
+        if every:
+            print(f"{rest} does not have:")
+            _print_tools(every)
 
     def models(self, rest: str) -> None:
         """models [PROVIDER] — what the provider offers"""
         chosen = choose(rest or None, None)
         agent = CreateAgent(chosen.provider, chosen.model)
-        print("\n".join(bridge.run(agent.models())))
+        print("\n".join(map(one_line, bridge.run(agent.models()))))
 
     def history(self, rest: str) -> None:
         """history [NAME] — what the agent remembers"""
@@ -205,6 +218,12 @@ class Commands:
     def preview(self, rest: str) -> None:
         """preview TEXT — TEXT as it would be sent, with every {{…}} filled in (for a cell: %%agent --preview)"""
         print(interpolate(rest, self._shell.user_ns))
+
+
+def _print_tools(tools: Mapping[str, str]) -> None:
+    for name, description in tools.items():
+        kind = "built-in" if name in BUILTIN_TOOLS else "yours"
+        print(f"  {name} ({kind}): {description.strip().partition(chr(10))[0]}")
 
 
 LINE_MANUAL = "\n".join(

@@ -11,7 +11,7 @@ from ..clean_text import RIGHT_TO_LEFT, hide_invisible
 from .code_color import color_code, language_of
 from .links import image_text, is_remote_image, is_safe_href, web_address
 from .maths import MAX_FORMULAS, is_safe_tex
-from .styles import FORMULA, IMAGE, PARAGRAPH, TASK
+from .styles import CODE, CODE_BOX, CODE_PRE, FORMULA, IMAGE, PARAGRAPH, TASK, WIDE, WIDE_TABLE
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["LINK_ATTRIBUTES", "MATHS_CLASSES", "TooLargeError", "write_html"]
 
 LINK_ATTRIBUTES = 'target="_blank" rel="noopener noreferrer"'
-TABLE_OPEN = '<table border="1" cellpadding="4">'
+TABLE_OPEN = f'<div style="{WIDE}"><table border="1" cellpadding="4" style="{WIDE_TABLE}">'
 """Grid and space for pages that have no styles for tables, by attributes that those of JupyterLab override."""
 MATHS_CLASSES = "createagents-maths mathjax_process tex2jax_process"
 
@@ -86,7 +86,7 @@ class _HtmlWriter:
         if name == "paragraph":
             return "</p>\n"
         if name == "table":
-            return f"{TABLE_OPEN}\n" if opens else "</table>\n"
+            return f"{TABLE_OPEN}\n" if opens else "</table></div>\n"
         if name == "heading" and re.fullmatch("h[1-6]", token.tag):
             return f"<{token.tag}>" if opens else f"</{token.tag}>\n"
         if name == "link":
@@ -144,8 +144,11 @@ class _HtmlWriter:
     def code(self, code: str, language: str) -> str:
         self.colorable -= len(code)
         inner = color_code(code, language) if self.colorable >= 0 else escape(code, quote=False)
-        tag = f'<code class="language-{language}">' if language else "<code>"
-        return f'<div class="highlight"><pre dir="ltr">{tag}{inner}</code></pre></div>\n'
+        name = f' class="language-{language}"' if language else ""
+        return (
+            f'<div class="highlight" style="{CODE_BOX}"><pre dir="ltr" style="{CODE_PRE}">'
+            f'<code{name} style="{CODE}">{inner}</code></pre></div>\n'
+        )
 
     def maths(self, token: Token) -> str:
         inline = token.type == "maths_inline"

@@ -18,7 +18,7 @@ import traitlets
 from IPython.display import display, update_display
 
 from .. import bridge
-from ..agent.events import ApprovalRequested, Event, RoundEnded, ToolCallFinished
+from ..agent.events import ApprovalDecided, ApprovalRequested, Event, RoundEnded, ToolCallFinished
 from ..agent.stream import StreamingResponseDTO
 from ..agent.tool_executor import decoded_arguments
 from ..clean_text import shorten
@@ -31,6 +31,7 @@ from .words import CALL_WORDS, running_status, status_parts
 
 __all__ = ["Frontend", "LiveView", "TurnWidget", "frontend"]
 
+_STATUS_EVENTS = (RoundEnded, ToolCallFinished, ApprovalRequested, ApprovalDecided)
 _STATIC = Path(__file__).parent / "static"
 _FOLLOWS_AT_ONCE = 8_192
 """A last piece of more characters, of a stream that no eye can follow, is not sent before the whole is."""
@@ -189,7 +190,7 @@ class LiveView:
         return sum(len(event) for event in events if type(event) is str) > _FOLLOWS_AT_ONCE
 
     def _new_status(self, events: Sequence[Event], *, is_first: bool) -> list[str | None] | None:
-        changes = is_first or any(isinstance(event, RoundEnded | ToolCallFinished) for event in events)
+        changes = is_first or any(isinstance(event, _STATUS_EVENTS) for event in events)
         if not changes or self._response.done:  # the end says it all
             return None
         status = running_status(self._tracker.snapshot())

@@ -11,6 +11,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 from .. import bridge
 from ..agent.stream import StreamingResponseDTO
 from ..errors import MagicUsageError
+from ..providers.choice import check_model, split_model
 from . import display
 from .options import CELL_MANUAL, CellOptions, cell_options
 
@@ -88,7 +89,7 @@ class AgentMagics(Magics):
         try:
             await display.watch(response)
         finally:
-            if options.output is not None:
+            if options.output is not None and (response.text or response.status == "ok"):
                 self.shell.user_ns[options.output] = response.text
         return response
 
@@ -97,6 +98,8 @@ class AgentMagics(Magics):
         tools = self.registry.tools(options.tools)
         if not (options.provider or options.model or tools or options.no_history or options.no_stream):
             return agent
+        if split_model(options.provider, options.model)[0] is None:
+            check_model(agent.provider, options.model)
         return agent.variant(
             options.provider,
             options.model,

@@ -17,7 +17,8 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         usage = " ".join(self.format_usage().split())
         manual = f"{self.prog}?" if self.prog == "%%agent" else "%agent help"
-        raise MagicUsageError(f"{self.prog}: {message}. {usage}; `{manual}` is the manual")
+        where = "The prompt goes on the lines below. " if self.prog == "%%agent" else ""
+        raise MagicUsageError(f"{self.prog}: {message}. {where}{usage}; `{manual}` is the manual")
 
 
 def is_name(text: str) -> bool:
@@ -69,7 +70,7 @@ def _cell_parser() -> _Parser:
     parser = _Parser(prog="%%agent", add_help=False, allow_abbrev=False)
     parser.add_argument("name", nargs="?", metavar="NAME", help="an agent; default: the notebook's own")
     _add_common(parser)
-    parser.add_argument("-o", "--output", metavar="VAR", help="put the text of the answer into this variable")
+    parser.add_argument("-o", "--output", metavar="VAR", help="put the answer, if any came, into this variable")
     parser.add_argument("--no-history", action="store_true", help="neither see nor enter the conversation so far")
     parser.add_argument("--no-stream", action="store_true", help="ask for the answer in one piece")
     parser.add_argument("--raw", action="store_true", help="send the cell as it is: {{…}} is not replaced")

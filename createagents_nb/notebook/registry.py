@@ -64,15 +64,32 @@ class AgentRegistry:
         }
         return {**self._named, **variables}
 
-    def add(self, name: str, agent: CreateAgent) -> None:
+    def add(self, name: str, agent: CreateAgent) -> bool:
         """Register an agent.
 
+        Returns:
+            Whether it replaces one of this name.
+
         Raises:
-            MagicUsageError: the name is not a Python name.
+            MagicUsageError: as `check_name`.
+        """
+        self.check_name(name)
+        replaces, self._named[name] = name in self._named, agent
+        return replaces
+
+    def check_name(self, name: str) -> None:
+        """Whether an agent of this name could be found.
+
+        Raises:
+            MagicUsageError: it is not a Python name, or is an agent's already that is found first.
         """
         if not is_name(name):
             raise MagicUsageError(f"{name!r} cannot be a name: use letters, digits and _")
-        self._named[name] = agent
+        if isinstance(self._namespace.get(name), CreateAgent):
+            raise MagicUsageError(
+                f"{name} is a variable of this notebook, and an agent: `%%agent {name}` asks that one. "
+                f"Take another name, or `del {name}` first"
+            )
 
     def forget_default(self) -> None:
         """The next cell without a name starts a new default agent."""

@@ -6,6 +6,9 @@ __all__ = [
     "ANSWER",
     "BOX",
     "CELL",
+    "CODE",
+    "CODE_BOX",
+    "CODE_PRE",
     "ERROR",
     "FOLD",
     "FOLD_SUMMARY",
@@ -25,11 +28,14 @@ __all__ = [
     "TASK",
     "TURN",
     "VALUE",
+    "WIDE",
+    "WIDE_TABLE",
 ]
 
 # JupyterLab drops declarations with variables from notebooks it does not trust: the first one stays then.
 _GREY = "rgba(128,128,128,0.4)"
 _LINE = f"border:1px solid {_GREY};border-color:var(--jp-border-color2,{_GREY})"
+_SHADE = "rgba(128,128,128,0.1)"
 _MUTED = "color:var(--jp-ui-font-color2,inherit)"
 
 # JupyterLab aligns every output to the left.
@@ -45,6 +51,16 @@ PLAIN_PRE = "white-space:pre-wrap;overflow-wrap:break-word"
 VALUE = f"{PLAIN_PRE};max-height:24em;overflow:auto;margin:.2em 0"
 ERROR = "border-left:3px solid #d32f2f;margin:.5em 0;padding:.1em .7em"
 STATUS = f"margin-top:.6em;font-size:.85em;{_MUTED}"
+CODE_BOX = (
+    f"background-color:{_SHADE};background-color:var(--jp-cell-editor-background,{_SHADE});"
+    "border-radius:4px;margin:0 0 1em;padding:.4em .7em"
+)
+CODE_PRE = "margin:0;overflow-x:auto;background-color:transparent"
+# Lab wraps the code in a `pre` by itself, and gives it a background.
+CODE = "white-space:pre;background-color:transparent"
+# What is wider than the page scrolls; broken anywhere, a column would be as narrow as a letter.
+WIDE = "overflow-x:auto;overflow-wrap:normal;margin:0 0 1em"
+WIDE_TABLE = "margin:0"
 FOLD = "margin:.2em 0"
 FOLD_SUMMARY = f"{SUMMARY};font-size:.85em"
 TASK = "list-style:none"

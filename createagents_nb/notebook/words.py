@@ -91,9 +91,14 @@ def tool_state(tool: ToolLine, show_round: bool = False) -> list[str]:
     return state
 
 
+def _state(turn: TurnSnapshot) -> str:
+    waits = any(isinstance(block, ToolLine) and block.status == "waiting" for block in turn.blocks)
+    return TOOL_WORDS["waiting"] if waits and turn.status == "running" else CALL_WORDS[turn.status]
+
+
 def status_parts(turn: TurnSnapshot) -> list[str]:
     """The status line in parts, unknown ones left out."""
-    parts = [one_line(turn.agent, 60), one_line(f"{turn.provider}/{turn.model}", 120), CALL_WORDS[turn.status]]
+    parts = [one_line(turn.agent, 60), one_line(f"{turn.provider}/{turn.model}", 120), _state(turn)]
     if turn.elapsed_s is not None:
         parts.append(seconds(turn.elapsed_s))
     if turn.ttft_s is not None:
@@ -116,5 +121,5 @@ def status_parts(turn: TurnSnapshot) -> list[str]:
 def running_status(turn: TurnSnapshot) -> list[str | None]:
     """The status line of a turn that runs, or ran: None stands where a page puts the time that passes."""
     parts: list[str | None] = [*status_parts(replace(turn, elapsed_s=None))]
-    parts.insert(parts.index(CALL_WORDS[turn.status]) + 1, None)
+    parts.insert(parts.index(_state(turn)) + 1, None)
     return parts

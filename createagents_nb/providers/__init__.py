@@ -30,7 +30,7 @@ def adapter_class(provider: str) -> Any:
     try:
         module, _, name = PROVIDERS[provider].partition(":")
     except (KeyError, TypeError):
-        close = difflib.get_close_matches(str(provider), PROVIDERS, n=1)
+        close = difflib.get_close_matches(str(provider).strip().lower(), PROVIDERS, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise UnknownProviderError(
             f"Unknown provider {provider!r}{hint}. Known: {', '.join(PROVIDERS)}; "

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from ..errors import ConfigurationError, UnknownProviderError
 from . import PROVIDERS, adapter_class
 
-__all__ = ["Choice", "choose", "is_news", "notebook_default", "set_notebook_default", "split_model"]
+__all__ = ["Choice", "check_model", "choose", "is_news", "notebook_default", "set_notebook_default", "split_model"]
 
 ENVIRONMENT = "CREATEAGENTS_NB_MODEL"
 _PROBE_TIMEOUT_S = 0.3
@@ -55,7 +55,8 @@ def choose(provider: str | None, model: str | None, *, base_url: str | None = No
 
     Raises:
         UnknownProviderError: no provider has this name.
-        ConfigurationError: a model must be named, or is not a string.
+        ConfigurationError: a model must be named, is not a string, or is none of the demo provider's, where that
+            is what is there.
     """
     for name, value in (("provider", provider), ("model", model)):
         if value is not None and not (isinstance(value, str) and value.strip()):
@@ -71,10 +72,26 @@ def choose(provider: str | None, model: str | None, *, base_url: str | None = No
     if provider is not None:
         return Choice(provider, model or _default_model(provider))
     if _notebook is not None:
+        check_model(_notebook.provider, model)
         return Choice(_notebook.provider, model or _notebook.model)
     if os.environ.get(ENVIRONMENT):
         return _from_environment(model)
     return _from_what_is_there(model)
+
+
+def check_model(provider: str, model: str | None) -> None:
+    """That a provider which was not named can have this model: a demo that others took for OpenAI cannot.
+
+    Raises:
+        ConfigurationError: it cannot; the message names the way out.
+    """
+    from ..demo.conversation import MODELS, canonical_model  # needed only where a model alone is named
+
+    if provider == "demo" and model is not None and canonical_model(model) is None:
+        raise ConfigurationError(
+            f"The demo provider is in use here, and has no model {model!r} (it has {', '.join(MODELS)}). Name the "
+            f"provider, too: 'openai:{model}', in a cell `%%agent -m openai:{model}` or `-p openai`"
+        )
 
 
 def split_model(provider: str | None, model: str | None) -> tuple[str | None, str | None]:
@@ -113,18 +130,19 @@ def _from_environment(model: str | None) -> Choice:
         raise UnknownProviderError(
             f"{ENVIRONMENT}={named!r} must be PROVIDER:MODEL, with a provider of {', '.join(PROVIDERS)}"
         )
+    check_model(prefix, model)
     return Choice(prefix, model or rest or _default_model(prefix))
 
 
 def _from_what_is_there(model: str | None) -> Choice:
-    how = "another: %agent use openai:gpt-4.1-mini, or CreateAgent(provider=…, model=…)"
+    how = "Another: %agent use openai:gpt-4.1-mini, or CreateAgent(provider=…, model=…)"
     if os.environ.get("OPENAI_API_KEY"):
         model = model or _default_model("openai")
-        return Choice("openai", model, f"Using openai:{model} (OPENAI_API_KEY is set); {how}")
+        return Choice("openai", model, f"Using openai:{model} (OPENAI_API_KEY is set)\n{how}")
     names = _ollama_models()
     if names:
         model = model or names[0]
-        return Choice("ollama", model, f"Using ollama:{model} (a local Ollama answers); {how}")
+        return Choice("ollama", model, f"Using ollama:{model} (a local Ollama answers)\n{how}")
     if model is not None:
         raise ConfigurationError(
             f"Nobody here can serve {model!r}: set OPENAI_API_KEY, start Ollama (`ollama serve`), or give "
@@ -132,7 +150,7 @@ def _from_what_is_there(model: str | None) -> Choice:
         )
     model = _default_model("demo")
     return Choice(
-        "demo", model, f"Using the built-in demo provider, canned text and no model (no key, no Ollama); {how}"
+        "demo", model, f"Using the built-in demo provider, canned text and no model (no key, no Ollama)\n{how}"
     )
 
 

@@ -236,8 +236,13 @@ export class MarkdownStream {
 
 /** @param {TreeNode} block @returns {TreeNode} What has the parts of a list or a table as its children. */
 function holderOf(block) {
-  const body = block.children.find((child) => typeof child !== "string" && child.tag === "tbody");
-  return /** @type {TreeNode} */ (block.tag === "table" && body ? body : block);
+  const table = childOf(block, "table");
+  return (table && childOf(table, "tbody")) ?? block;
+}
+
+/** @param {TreeNode} block @param {string} tag @returns {TreeNode | undefined} */
+function childOf(block, tag) {
+  return block.children.filter((child) => typeof child !== "string").find((child) => child.tag === tag);
 }
 
 /** @param {string} text @param {number} lines @returns {string} Its first lines. */

@@ -101,6 +101,7 @@ class Writer {
     const name = token.type.replace(/_(open|close)$/, "");
     if (token.nesting < 0) {
       if (name !== "link" || this.links.pop()) this.stack.pop();
+      if (name === "table") this.stack.pop();
       if (!INLINE.has(name)) this.put("\n");
     } else if (token.nesting > 0) {
       this.openBlock(name, token);
@@ -115,7 +116,8 @@ class Writer {
       this.open(PAIRS[name][0]);
       this.put(PAIRS[name][1]);
     } else if (name === "table") {
-      this.open("table", { border: "1", cellpadding: "4" });
+      this.open("div", { style: styles.WIDE });
+      this.open("table", { border: "1", cellpadding: "4", style: styles.WIDE_TABLE });
       this.put("\n");
     } else if (name === "heading") {
       this.open(token.tag);
@@ -186,10 +188,11 @@ class Writer {
 
   /** @param {string} code @param {string} language @param {boolean} grows */
   code(code, language, grows) {
-    const attrs = /** @type {Record<string, string>} */ (language ? { class: `language-${language}` } : {});
+    const attrs = { ...(language ? { class: `language-${language}` } : {}), style: styles.CODE };
     this.spend(code.length);
     const inner = node("code", attrs, colored(code, language, grows));
-    this.put(node("div", { class: "highlight" }, [node("pre", { dir: "ltr" }, [inner])]));
+    const pre = node("pre", { dir: "ltr", style: styles.CODE_PRE }, [inner]);
+    this.put(node("div", { class: "highlight", style: styles.CODE_BOX }, [pre]));
     this.put("\n");
   }
 

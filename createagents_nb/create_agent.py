@@ -77,11 +77,11 @@ class _Connection:
     ) -> _Connection:
         adapter = adapter_class(provider)
         given = {"api_key": api_key, "base_url": base_url}
-        address = base_url or os.environ.get(_ADDRESSES.get(provider, "")) or None
+        address = hidden(base_url or os.environ.get(_ADDRESSES.get(provider, "")) or None)
         return cls(
             adapter(**given, **limits),
             adapter(**given, **{**limits, "max_retries": 0}),
-            address,
+            address and str(address),  # it is no secret when it is checked
             has_own_key=bool(api_key) and provider != "demo",
             own_key=api_key,
         )
@@ -148,7 +148,7 @@ class CreateAgent:
         approve: Approver | None = None,
         approval_timeout_s: float = 300.0,
     ) -> None:
-        api_key = hidden(api_key)
+        api_key, base_url = hidden(api_key), hidden(base_url)
         strings = {"name": name, "instructions": instructions, "base_url": base_url, "api_key": api_key}
         for argument, value in strings.items():
             if value is not None and not isinstance(value, str):

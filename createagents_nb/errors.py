@@ -38,6 +38,7 @@ A message is one or two sentences and names the way out. Keys never appear in on
 
 from __future__ import annotations
 
+from .clean_text import clean_text
 from .logging_config import redact
 
 __all__ = [
@@ -151,7 +152,7 @@ class ProviderError(CreateAgentsError):
     retries: int = 0
 
     def __init__(self, message: str, *, provider: str | None = None, status_code: int | None = None) -> None:
-        super().__init__(message)
+        super().__init__(clean_text(message))  # much of it is what a server said
         self.provider = provider
         self.status_code = status_code
 

@@ -5,9 +5,18 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Collection
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, SupportsIndex
 
-__all__ = ["LoggingConfig", "Secret", "hidden", "mask_keys", "redact", "without_keys_in_use"]
+__all__ = [
+    "LoggingConfig",
+    "Secret",
+    "SecretBytes",
+    "hidden",
+    "mask_keys",
+    "names_a_secret",
+    "redact",
+    "without_keys_in_use",
+]
 
 _ROOT = "createagents_nb"
 
@@ -21,7 +30,10 @@ _SECRETS = re.compile(
 
 _in_use: frozenset[str] = frozenset()
 # "lm-studio", "not-needed" and "sk-no-key-required" are placeholders, and words of the text that they stand in.
-_IS_KEY = re.compile(r"(?=.*\d)\S{12,}|\S{20,}")
+_IS_KEY = re.compile(r"(?s)(?=.*\d).{12,}|.{20,}")
+
+# How the name of a setting that holds a secret ends, its letters alone: `x-api-key`, `accessToken`.
+_SECRET_NAMES = ("key", "authorization", "token", "secret", "password", "passwd", "cookie", "credentials")
 
 
 class Secret(str):
@@ -36,9 +48,13 @@ class Secret(str):
     def __repr__(self) -> str:
         return "***"
 
+    def __getitem__(self, index: SupportsIndex | slice) -> Secret:
+        return Secret(super().__getitem__(index))  # rich shows the repr of the first 80 characters
+
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(
-            "A key is never pickled. Make the agent where it is needed, with the key in that place's environment"
+            "A key would travel, and it is never pickled. Make the agent where it is needed, with the key in that "
+            "place's environment"
         )
 
     def __copy__(self) -> Secret:
@@ -55,9 +71,30 @@ class Secret(str):
         return self
 
 
+class SecretBytes(bytes):
+    """Bytes in which a key may be: no traceback shows them."""
+
+    def __repr__(self) -> str:
+        return "***"
+
+
 def hidden(key: Any) -> Any:
-    """An argument that is a key, as a `Secret`: no frame keeps it in the clear. Anything else as it is."""
-    return Secret(key) if isinstance(key, str) else key
+    """An argument that may be a key, as a `Secret`: no frame keeps it in the clear.
+
+    What is no string is refused soon: until then something of the same type's name stands in for it.
+    """
+    if key is None or isinstance(key, str):
+        return key if key is None else Secret(key)
+    return type(type(key).__name__, (), {"__repr__": lambda self: "***"})()
+
+
+def names_a_secret(name: object) -> bool:
+    """Whether a setting called so holds a key or a password.
+
+    >>> names_a_secret("X-Api-Key"), names_a_secret("max_tokens")
+    (True, False)
+    """
+    return isinstance(name, str) and re.sub("[^a-z]", "", name.lower()).endswith(_SECRET_NAMES)
 
 
 def redact(text: str, *secrets: str | None) -> str:

@@ -11,6 +11,7 @@ import pytest
 from family import delta, ndjson, sse
 
 from createagents_nb import CreateAgent, MetricsRecorder, tool
+from createagents_nb.errors import ProviderConnectionError, ProviderTimeoutError
 
 PROVIDERS = ["openai", "ollama"]
 
@@ -72,3 +73,34 @@ async def test_what_is_missing_behind_an_answer_takes_nothing_from_it(provider: 
     assert recorder.requests["status"].eq("ok").all()
     assert recorder.requests["retries"].eq(0).all()
     assert recorder.tools["result"].tolist() == ["seen"]
+
+
+@pytest.mark.parametrize("then", ["hang up", "silence"])
+@pytest.mark.parametrize("behind", [b"", b"data: [DO", b'data: {"choices": [], "usage": {"prompt_', b"data: {"])
+@pytest.mark.asyncio
+async def test_an_answer_is_complete_when_it_has_been_said_why_it_ended(behind: bytes, then: str) -> None:
+    recorder = MetricsRecorder()
+    body = b"".join(sse(delta("all of it"), delta(finish="stop"), done=False)) + behind
+    async with answering(body, then=then) as (url, _):
+        agent = CreateAgent("openai", "m", base_url=f"{url}/v1", recorder=recorder, timeout_s=0.5, max_retries=0)
+        assert await (await agent.chat("Hello")) == "all of it"
+    assert recorder.requests["status"].tolist() == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("then", "error"), [("hang up", ProviderConnectionError), ("silence", ProviderTimeoutError)]
+)
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.asyncio
+async def test_an_answer_is_not_complete_before_it_has_been_said_why_it_ended(
+    provider: str, then: str, error: type[Exception]
+) -> None:
+    says = {"message": {"content": "half"}, "done": False}
+    body = b"".join(sse(delta("half"), done=False) if provider == "openai" else ndjson(says))
+    async with answering(body, then=then) as (url, _):
+        base_url = f"{url}/v1" if provider == "openai" else url
+        agent = CreateAgent(provider, "m", base_url=base_url, timeout_s=0.5, max_retries=0)
+        response = await agent.chat("Hello")
+        with pytest.raises(error):
+            await response
+        assert response.text == "half"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import enum
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from createagents_nb import CreateAgent
@@ -81,6 +84,66 @@ def test_a_value_that_cannot_be_names_the_key_and_what_it_takes(key: str, value:
     with pytest.raises(UnknownConfigKeyError) as raised:
         checked({key: value})
     assert str(raised.value).startswith(f"config[{key!r}] must be {CONFIG_KEYS[key][0]}, not ")
+
+
+class Level(str, enum.Enum):  # noqa: UP042 - its `str()` is not its value
+    LOW = "low"
+
+
+class Priority(enum.IntEnum):
+    HIGH = 3
+
+
+def cyclic() -> dict[str, Any]:
+    one: dict[str, Any] = {}
+    one["a"] = [one, one]
+    return one
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"a": np.int64(3)}, "a value of type int64"),
+        ({"a": [{"b": object()}]}, "a value of type object"),
+        ({"a": {1, 2}}, "a value of type set"),
+        ({"a": b"x"}, "a value of type bytes"),
+        ({"a": math.nan}, "it has nan"),
+        ({"a": [-math.inf]}, "it has -inf"),
+        ({1: "a"}, "each key of a dict in it must be a string"),
+        ({"a": {None: 1}}, "each key of a dict in it must be a string"),
+        (cyclic(), "or holds itself"),
+        ({"a": "half of \ud83d"}, "surrogates"),
+    ],
+)
+def test_extra_that_cannot_be_sent_is_refused_before_a_turn_fails_with_it(extra: Any, words: str) -> None:
+    with pytest.raises(UnknownConfigKeyError) as raised:
+        checked({"extra": extra})
+    assert str(raised.value).startswith("config['extra'] cannot be sent as JSON: ")
+    assert words in str(raised.value)
+
+
+def test_what_comes_out_is_of_the_types_that_json_has() -> None:
+    given = {
+        "stop": (np.str_("a"), Level.LOW),
+        "think": Level.LOW,
+        "seed": Priority.HIGH,
+        "stream": True,
+        "extra": {np.str_("a"): [np.float64(0.5), Level.LOW, None, (True, Priority.HIGH)]},
+    }
+    taken = checked(given)
+    assert taken == {
+        "stop": ["a", "low"],
+        "think": "low",
+        "seed": 3,
+        "stream": True,
+        "extra": {"a": [0.5, "low", None, [True, 3]]},
+    }
+
+    def types(value: Any) -> set[type]:
+        parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+        return {type(value)}.union(*map(types, parts))
+
+    assert types(taken) == {dict, list, str, int, float, bool, type(None)}
 
 
 @pytest.mark.parametrize("config", [["temperature"], "temperature=1", 3])

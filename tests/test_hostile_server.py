@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import gzip
 import itertools
+import threading
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
-from family import Trip, round_trip
+from family import Trip, eventually, round_trip
 from fault_server import Exchange, FaultServer, Serve, certificate, trusting
 
 from createagents_nb.errors import (
@@ -25,7 +26,7 @@ from createagents_nb.errors import (
     ProviderTimeoutError,
     ServerError,
 )
-from createagents_nb.providers import broken_reply
+from createagents_nb.providers import broken_reply, clients
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
 
@@ -341,3 +342,209 @@ def test_a_redirect_to_another_server_never_carries_the_key(
     assert len(heads) == 1
     assert KEY.encode() not in heads[0]
     assert b"authorization" not in heads[0].lower()
+
+
+# ── behind the SDKs, and slowly ──────────────────────────────────────────────────────────────────────────
+
+WAYS = ["openai", "ollama", "openai with headers", "openai by proxy", "ollama by proxy"]
+
+
+@contextmanager
+def served(
+    way: str, serve: Serve, **more: Any
+) -> Iterator[tuple[OpenAIChatAdapter | OllamaChatAdapter, FaultServer]]:
+    """An adapter that reaches the server straight, or through the SDK for a proxy's or a header's sake."""
+    provider = way.split()[0]
+    with FaultServer(provider, serve) as server, pytest.MonkeyPatch.context() as patch:
+        server.listen()
+        origin = server.origin
+        if way.endswith("headers"):
+            patch.setenv("OPENAI_CUSTOM_HEADERS", "X-Team: data")
+        if way.endswith("proxy"):
+            origin = "http://far-away.invalid"
+            for upper, value in (("HTTP_PROXY", server.origin), ("NO_PROXY", "elsewhere.invalid")):
+                patch.setenv(upper, value)
+                patch.setenv(upper.lower(), value)
+        yield adapter_of(provider, origin, **more), server
+
+
+async def bounded(adapter: OpenAIChatAdapter | OllamaChatAdapter) -> Trip:
+    async with asyncio.timeout(BOUND_S):
+        return await round_trip(adapter)
+
+
+async def hints_for_ever(exchange: Exchange) -> None:
+    while True:
+        await exchange.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        await asyncio.sleep(0.01)
+
+
+async def head_by_the_byte(exchange: Exchange) -> None:
+    await exchange.send(b"HTTP/1.1 200 OK\r\nx: ")
+    while True:
+        await exchange.send(b"x")
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("serve", [hints_for_ever, head_by_the_byte])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_head_without_an_end_is_a_timeout_on_every_way(way: str, serve: Serve) -> None:
+    with served(way, serve, timeout_s=0.2) as (adapter, _):
+        assert type(asyncio.run(bounded(adapter)).failure) is ProviderTimeoutError
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "503 Service Unavailable"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_page_that_explains_an_error_by_the_byte_is_read_as_far_as_it_came(way: str, status: str) -> None:
+    async def serve(exchange: Exchange) -> None:
+        await exchange.head(status, content_type="text/plain")
+        await exchange.send(b"because ")
+        while True:
+            await exchange.send(b"x")
+            await asyncio.sleep(0.01)
+
+    with served(way, serve, timeout_s=0.3) as (adapter, _):
+        failure = asyncio.run(bounded(adapter)).failure
+    assert isinstance(failure, InvalidRequestError | ServerError)
+    assert "because x" in str(failure)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_page_that_falls_silent_is_read_as_far_as_it_came(way: str) -> None:
+    async def serve(exchange: Exchange) -> None:
+        await exchange.head("400 Bad Request", content_type="text/plain")
+        await exchange.send(b"because ")
+        await exchange.stall()
+
+    with served(way, serve, timeout_s=0.3) as (adapter, _):
+        failure = asyncio.run(bounded(adapter)).failure
+    assert type(failure) is InvalidRequestError
+    assert "because" in str(failure)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_body_of_a_redirect_by_the_byte_is_not_waited_for(way: str) -> None:
+    async def serve(exchange: Exchange) -> None:
+        if exchange.number > 1:
+            await exchange.answer("fine")
+            return
+        await exchange.head("307 Temporary Redirect", location="/moved")
+        while True:
+            await exchange.send(b"x")
+            await asyncio.sleep(0.01)
+
+    with served(way, serve, timeout_s=0.3) as (adapter, _):
+        assert asyncio.run(bounded(adapter)).text == "fine"
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "307 Temporary Redirect"])
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_no_answer_is_read_up_to_a_megabyte_on_every_way(way: str, is_packed: bool, status: str) -> None:
+    sent = 0
+
+    async def serve(exchange: Exchange) -> None:
+        nonlocal sent
+        if exchange.number > 1:
+            await exchange.answer("fine")
+            return
+        headers = {"content_encoding": "gzip"} if is_packed else {}
+        await exchange.head(status, location="/moved", content_type="text/plain", **headers)
+        if is_packed:
+            await exchange.send(packed_gigabyte())
+            exchange.close()
+        while not is_packed:
+            await exchange.send(b"because " * 8_192)
+            sent += 65_536
+
+    packed_gigabyte()
+    trips: list[Trip] = []
+    with served(way, serve) as (adapter, _):
+        asyncio.run(clients.load("openai", "ollama", "aiohttp"))
+        assert peak_mb(lambda: trips.append(asyncio.run(bounded(adapter)))) < 64
+    assert trips[0].text == "fine" if status[0] == "3" else isinstance(trips[0].failure, InvalidRequestError)
+    assert sent < 32 * MB
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_cookies_are_kept_on_no_way(way: str) -> None:
+    async def serve(exchange: Exchange) -> None:
+        await exchange.answer("fine", set_cookie="track=me; Path=/")
+
+    async def ask() -> None:
+        assert [(await bounded(adapter)).text for _ in range(2)] == ["fine", "fine"]
+
+    with served(way, serve) as (adapter, server):
+        asyncio.run(ask())
+    assert len(server.requests) == 2
+    assert all("cookie" not in request.headers for request in server.requests)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_sent_unasked_behind_a_reply_is_no_answer_to_the_next_request(way: str) -> None:
+    finished = threading.Event()
+    sent = threading.Event()
+
+    async def serve(exchange: Exchange) -> None:
+        await exchange.answer("mine")
+        if exchange.number == 1:
+            while not finished.is_set():  # noqa: ASYNC110 - set in another thread
+                await asyncio.sleep(0.002)
+            await exchange.answer("not mine")
+            sent.set()
+
+    async def ask() -> None:
+        assert (await bounded(adapter)).text == "mine"
+        finished.set()
+        await eventually(sent.is_set)
+        assert (await bounded(adapter)).text == "mine"
+
+    with served(way, serve) as (adapter, server):
+        asyncio.run(ask())
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("location", ["http://user:pass@127.0.0.1:1/", "http://a..b/", f"http://{'a' * 64}.test/"])
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_redirect_to_what_is_no_address_is_a_typed_error(provider: str, location: str) -> None:
+    async def serve(exchange: Exchange) -> None:
+        where = location.replace(":1/", f":{exchange.server.port}/")
+        await exchange.reply(b"", "307 Temporary Redirect", location=where)
+
+    failure = failed(provider, serve)
+    assert type(failure) is ProtocolError
+    assert "redirects to nowhere" in str(failure)
+    assert "pass" not in str(failure)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_list_of_models_by_the_byte_is_a_typed_error(way: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{")
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async def ask() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as running, asyncio.timeout(BOUND_S):
+            origin = f"http://127.0.0.1:{running.sockets[0].getsockname()[1]}"
+            if way.endswith("proxy"):
+                for name in ("HTTP_PROXY", "http_proxy"):
+                    patch.setenv(name, origin)
+                for name in ("NO_PROXY", "no_proxy"):
+                    patch.setenv(name, "elsewhere.invalid")
+                origin = "http://far-away.invalid"
+            with pytest.raises(ProviderTimeoutError):
+                await adapter_of(way.split()[0], origin, timeout_s=0.3).models()
+
+    with pytest.MonkeyPatch.context() as patch:
+        if way.endswith("headers"):
+            patch.setenv("OPENAI_CUSTOM_HEADERS", "X-Team: data")
+        asyncio.run(ask())

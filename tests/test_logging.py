@@ -10,7 +10,7 @@ import pytest
 from family import run_script
 
 from createagents_nb import LoggingConfig
-from createagents_nb.logging_config import redact
+from createagents_nb.logging_config import Secret, redact
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +142,12 @@ def test_arguments_that_do_not_fit_are_for_logging_to_report() -> None:
 )
 def test_what_looks_like_a_key_is_redacted_and_nothing_else(text: str, clean: str) -> None:
     assert redact(text) == clean
+
+
+@pytest.mark.parametrize("key", ["two words and 1 number", "line 1\nand line 2", "a pass phrase of words alone"])
+def test_a_key_in_use_may_have_blanks(key: str) -> None:
+    Secret(key).mask()
+    assert redact(f"it is {key}.") == "it is ***."
 
 
 def test_a_key_that_is_known_is_redacted_whatever_it_looks_like() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import traceback
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,6 +22,8 @@ from createagents_nb.errors import (
     RateLimitError,
     ServerError,
 )
+from createagents_nb.notebook.commands import Commands
+from createagents_nb.providers.http_errors import said, scrubbed
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
 
@@ -227,6 +231,101 @@ async def test_a_refused_ability_is_an_invalid_request(server: ScriptedServer, p
     error = await failing(provider, server, reply, think=True)
     assert type(error) is InvalidRequestError
     assert "does not support thinking" in str(error)
+
+
+JUPYTER = b"""
+
+<!DOCTYPE HTML>
+<html>
+<head><title>Jupyter Server</title>
+<style type="text/css">/* disable initial hide */ div#header { display: block; }</style>
+<script>var a = "<b>" + 1;</script><!-- a <remark> --></head>
+<body><h1>403 : Forbidden</h1><p>&#39;_xsrf&#39; argument missing from POST &amp; GET</p>
+<script src="x.js"></script><script>document.write("never closed")
+"""
+READ = "Jupyter Server 403 : Forbidden '_xsrf' argument missing from POST & GET"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        ("400 Bad Request", InvalidRequestError),
+        ("403 Forbidden", AuthenticationError),
+        ("404 Not Found", InvalidRequestError),
+        ("405 Method Not Allowed", InvalidRequestError),
+        ("501 Unsupported method", InvalidRequestError),
+    ],
+)
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.asyncio
+async def test_the_page_of_a_web_server_is_told_from_a_refusal(
+    server: ScriptedServer, provider: str, status: str, kind: type[ProviderError]
+) -> None:
+    error = await failing(provider, server, json_reply(JUPYTER, status, **{"content-type": "text/html"}))
+    assert type(error) is kind
+    assert f"({status[:3]}: {READ}). This looks like a web page and no model server. Check base_url" in str(error)
+    assert "API_KEY" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "way"),
+    [("401 Unauthorized", "API_KEY"), ("429 Too Many Requests", "Wait"), ("502 Bad Gateway", "Try again")],
+)
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.asyncio
+async def test_the_page_of_a_gateway_is_read_and_the_way_out_is_that_of_the_status(
+    server: ScriptedServer, provider: str, status: str, way: str
+) -> None:
+    error = await failing(provider, server, json_reply(JUPYTER, status, **{"content-type": "text/html"}))
+    assert READ in str(error)
+    assert way in str(error)
+    assert "web page" not in str(error)
+
+
+def test_a_body_of_nothing_but_brackets_is_read_at_once() -> None:
+    """Its length must not count squared: it was some minutes for a megabyte."""
+    for body in (b"<" * 2**20, b"<html>" + b"<!--" * 2**18, b"<html>" + b"<script>" * 2**17):
+        scrubbed(body, None)
+        said(body)
+
+
+HOSTILE = "first\x1b]52;c;cm0gLXJmIH4K\x07\x1b[2J \u202esecond\x00\x9b31m"
+CONTROLS = ("\x1b", "\x07", "\x00", "\x9b", "\u202e")
+
+
+@pytest.mark.parametrize("status", ["200 OK", "401 Unauthorized", "404 Not Found", "500 Internal Server Error"])
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.asyncio
+async def test_what_a_terminal_would_act_on_is_in_no_error(
+    server: ScriptedServer, provider: str, status: str
+) -> None:
+    error = await failing(provider, server, json_reply({"error": {"message": HOSTILE}}, status))
+    assert "first second" in str(error)
+    shown = "".join(traceback.format_exception(error))
+    assert not [sign for sign in CONTROLS if sign in shown]
+
+
+@pytest.mark.parametrize("between", ["\u200b", "\x1b[0m"])
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.asyncio
+async def test_a_key_between_whose_letters_nothing_is_seen_is_masked_before_a_message_is_cut(
+    server: ScriptedServer, provider: str, between: str
+) -> None:
+    body = {"error": f"{'x' * 280} {between.join(KEY)}"}
+    error = await failing(provider, server, json_reply(body, "400 Bad Request"))
+    assert "xx ***" in str(error)
+
+
+@pytest.mark.asyncio
+async def test_the_names_of_models_are_printed_on_a_line_each(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.on("*", json_reply({"data": [{"id": f"{HOSTILE}\nthird"}, {"id": "m"}]}))
+    monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    commands = Commands(None, None)  # type: ignore[arg-type]
+    await asyncio.to_thread(commands.run, "models openai")
+    assert capsys.readouterr().out == "first second third\nm\n"
 
 
 # ── errors inside a reply ────────────────────────────────────────────────────────────────────────────────

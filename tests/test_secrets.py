@@ -174,7 +174,8 @@ def printed(error: BaseException) -> Iterator[tuple[str, str]]:
     yield "traceback", "".join(traceback.format_exception(error))
     with_locals = traceback.TracebackException.from_exception(error, capture_locals=True)
     yield "traceback with locals", "".join(with_locals.format())
-    lines = VerboseTB().structured_traceback(type(error), error, error.__traceback__)
+    # Colours would cut what is searched for, and take half of the time.
+    lines = VerboseTB(theme_name="nocolor").structured_traceback(type(error), error, error.__traceback__)
     yield "IPython's verbose traceback", "\n".join(lines)
     pickling_support.install(error)  # as Dask does: with all that is below an error
     yield "pickle", pickle.dumps(error).decode("latin-1")

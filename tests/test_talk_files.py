@@ -8,6 +8,7 @@ import json
 import os
 import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,16 @@ import pytest
 from family import ScriptedServer, delta, sse
 
 from createagents_nb import CreateAgent, MetricsRecorder, tool
-from createagents_nb.agent.talk_file import MAX_BYTES
+from createagents_nb.agent.talk import Talk
+from createagents_nb.agent.talk_file import MAX_BYTES, write_talk
 from createagents_nb.builtin_tools import ReadLocalFileTool
-from createagents_nb.errors import ConfigurationError, InvalidToolError, MissingKeyError, TalkFileError
+from createagents_nb.errors import (
+    ConfigurationError,
+    InvalidToolError,
+    MissingKeyError,
+    TalkFileError,
+    UnknownConfigKeyError,
+)
 
 KEY = "sk-secret-0123456789abcdef"
 PLAIN_KEY = "a key that looks like none"
@@ -197,6 +205,29 @@ def test_what_an_argument_says_comes_before_the_file(file: Path) -> None:
     assert CreateAgent.load(file).get_configs()["config"] == {"seed": 1}
 
 
+def test_settings_without_a_key_are_loaded_as_they_were(file: Path) -> None:
+    agent = demo(config={"stop": ("a", "b"), "extra": {"list": (1, (2, "x")), "user": "me"}})
+    assert "masked" not in json.loads(saved(agent, file))
+    assert CreateAgent.load(file).get_configs() == agent.get_configs()
+
+
+def test_settings_as_deep_as_an_agent_takes_them_are_loaded_again(file: Path) -> None:
+    value: Any = "x"
+    with suppress(UnknownConfigKeyError):
+        for _ in range(100):
+            agent = demo(config={"extra": {"a": value}})
+            value = [value]
+    with pytest.raises(UnknownConfigKeyError, match="nested"):
+        demo(config={"extra": {"a": value}})
+    agent.save(file)
+    assert CreateAgent.load(file).get_configs() == agent.get_configs()
+
+
+def test_a_talk_of_an_agent_with_a_blank_name_is_loaded_again(file: Path) -> None:
+    demo(name="  ").save(file)
+    assert CreateAgent.load(file).name == "agent"
+
+
 # ── the file ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -217,9 +248,10 @@ def test_the_file_is_for_its_owner_and_stays_whole_until_the_new_one_is(file: Pa
 def test_a_talk_that_cannot_be_written_leaves_what_was_there(file: Path) -> None:
     demo(name="first").save(file)
     known = file.read_bytes()
-    for extra in ({"a": object()}, {"a": float("nan")}, {"a": {1, 2}}):
+    for extra in ({"a": object()}, {"a": float("nan")}, {"a": {1, 2}}):  # no agent takes these
+        talk = Talk(provider="openai", model="m", name="second", config={"extra": extra})
         with pytest.raises(TalkFileError, match="cannot be saved"):
-            CreateAgent("openai", "m", api_key=KEY, config={"extra": extra}).save(file)
+            write_talk(file, talk.without_keys(KEY))
     assert file.read_bytes() == known
     assert [path.name for path in file.parent.iterdir()] == ["talk.json"]
 
@@ -248,7 +280,7 @@ async def test_no_key_is_in_the_file_and_what_was_said_is(
     server: ScriptedServer, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OLLAMA_API_KEY", "another that looks like none")
-    secrets = [KEY, PLAIN_KEY, "another that looks like none", "hunter22", "4f9a8b7c6d5e"]
+    secrets = [KEY, PLAIN_KEY, "another that looks like none", "hunter22", "0e1d2c3b4a59"]
     agent = agent_at(
         server,
         api_key=PLAIN_KEY,
@@ -258,7 +290,7 @@ async def test_no_key_is_in_the_file_and_what_was_said_is(
             "extra": {
                 "headers": {"Authorization": f"Bearer {KEY}", "x-api-key": "hunter22"},
                 "note": [f"{PLAIN_KEY}!", "another that looks like none"],
-                "accessToken": ["4f9a8b7c6d5e"],
+                "accessToken": ["0e1d2c3b4a59"],
                 "top_k": 5,
             }
         },

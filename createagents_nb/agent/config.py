@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..errors import UnknownConfigKeyError, UnsupportedConfigError
+from ..logging_config import Secret, names_a_secret
 
 __all__ = ["CONFIG_KEYS", "validate_config"]
+
+_MAX_DEPTH = 40
+"""Of ``extra``; a little less than what a file of `CreateAgent.save` may have."""
 
 
 def _number(low: float, high: float = float("inf")) -> Any:
@@ -47,13 +51,15 @@ CONFIG_KEYS: Mapping[str, tuple[str, Any]] = {
 def validate_config(
     config: Mapping[str, Any] | None, *, provider: str, unsupported: Mapping[str, str]
 ) -> dict[str, Any]:
-    """A copy of ``config`` without the keys whose value is None.
+    """A copy of ``config``, of what JSON has and nothing else, without the keys whose value is None.
+
+    A string under a name that says it is a key or a password is a `Secret` in it.
 
     Args:
         unsupported: keys that this provider cannot take -> the way out.
 
     Raises:
-        UnknownConfigKeyError: an unknown key (the known ones are listed) or a value that cannot be.
+        UnknownConfigKeyError: an unknown key (the known ones are listed), or a value that cannot be, or be sent.
         UnsupportedConfigError: a key that ``provider`` cannot take; it is never dropped silently.
     """
     if config is None:
@@ -74,8 +80,56 @@ def validate_config(
             raise UnknownConfigKeyError(f"config[{key!r}] must be {words}, not {value!r}")
         if key in unsupported:
             raise UnsupportedConfigError(f"{provider} cannot take config[{key!r}]: {unsupported[key]}")
-        checked[key] = copy.deepcopy(value)
+        try:
+            checked[key] = _sendable(value)
+        except ValueError as error:
+            raise UnknownConfigKeyError(f"config[{key!r}] cannot be sent as JSON: {error}") from None
     return checked
+
+
+def _sendable(value: Any, around: tuple[Any, ...] = (), *, is_secret: bool = False) -> Any:
+    """``value`` as its encoders take it: of the very types that JSON has, none made from them.
+
+    Args:
+        around: the dicts and lists in which it is.
+
+    Raises:
+        ValueError: there is something else in it, or too much.
+    """
+    if len(around) > _MAX_DEPTH or any(value is outer for outer in around):
+        raise ValueError(f"it is nested more than {_MAX_DEPTH} deep, or holds itself")
+    if isinstance(value, str):
+        text = str.__str__(value)  # of an enum, too: the value and not the name
+        text.encode()  # half a surrogate pair cannot be sent
+        return _masked(text) if text and (is_secret or isinstance(value, Secret)) else text
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError("each key of a dict in it must be a string")
+        return {
+            str.__str__(key): _sendable(part, (*around, value), is_secret=is_secret or _holds_a_secret(key, part))
+            for key, part in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_sendable(part, (*around, value), is_secret=is_secret) for part in value]
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, float):
+        raise ValueError(f"it has {value}, and JSON has not")
+    raise ValueError(f"it has a value of type {type(value).__name__}: use str, int, float, bool, list or dict")
+
+
+def _holds_a_secret(key: str, part: Any) -> bool:
+    is_schema = isinstance(part, Mapping) and "type" in part  # of an argument that is called so
+    return names_a_secret(key) and not is_schema
+
+
+def _masked(text: str) -> Secret:
+    Secret(text.rpartition(" ")[2]).mask()  # a server that repeats `Bearer KEY` may leave out the first word
+    return Secret(text).mask()
 
 
 def _did_you_mean(name: str, known: Collection[str]) -> str:

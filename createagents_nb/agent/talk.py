@@ -9,14 +9,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError
-from ..logging_config import mask_keys, redact
+from ..logging_config import mask_keys, names_a_secret, redact
 from .history import Message
 from .tools import BaseTool
 
 __all__ = ["Talk"]
-
-# How the name of a setting that holds a secret ends, its letters alone: `x-api-key`, `accessToken`.
-_SECRET_NAMES = ("key", "authorization", "token", "secret", "password", "passwd", "cookie", "credentials")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +55,7 @@ class Talk:
         changed = {"config": config != self.config, "base_url": base_url != self.base_url}
         return replace(
             self,
+            name=self.name if self.name.strip() else "agent",  # a file with a blank one is refused
             instructions=instructions,
             config=config,
             base_url=base_url,
@@ -124,16 +122,13 @@ def _masked(value: Any, secrets: tuple[str | None, ...], *, is_secret: bool = Fa
         return "***" if is_secret and value else redact(mask_keys(value), *secrets)
     if isinstance(value, Mapping):
         return {
-            _masked(key, secrets): _masked(part, secrets, is_secret=is_secret or _names_a_secret(key))
+            _masked(key, secrets): _masked(part, secrets, is_secret=is_secret or names_a_secret(key))
             for key, part in value.items()
         }
     if isinstance(value, list | tuple):
-        return [_masked(part, secrets, is_secret=is_secret) for part in value]
+        parts = [_masked(part, secrets, is_secret=is_secret) for part in value]
+        return parts if isinstance(value, list) else tuple(parts)  # a change of kind would count as a key
     return value
-
-
-def _names_a_secret(key: Any) -> bool:
-    return isinstance(key, str) and re.sub("[^a-z]", "", key.lower()).endswith(_SECRET_NAMES)
 
 
 def _is_here(url: str) -> bool:

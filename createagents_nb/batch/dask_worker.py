@@ -7,7 +7,7 @@ import pickle
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -169,10 +169,10 @@ async def _run(row_agent: RowAgent, chunk: Chunk) -> ChunkResult:
 
 def _sendable(error: BaseException) -> BaseException:
     """The error, or what can be said of one that cannot be pickled."""
-    try:
-        return error if type(pickle.loads(pickle.dumps(error))) is type(error) else WorkerError(error_in_words(error))
-    except Exception:
-        return WorkerError(error_in_words(error))
+    with suppress(Exception):
+        if type(pickle.loads(pickle.dumps(error))) is type(error):
+            return error
+    return WorkerError(error_in_words(error))
 
 
 def _address() -> str:

@@ -248,8 +248,10 @@ class RecorderSink:
         except Exception as error:
             if not self._redact_failed:
                 self._redact_failed = True
+                # It may quote the text, as the KeyError of a dict does.
+                reason = mask_keys(str(error).replace(text, "…") if text else str(error))
                 warnings.warn(
-                    f"redact= failed, so a text was not kept: {type(error).__name__}: {error}",
+                    f"redact= failed, so a text was not kept: {type(error).__name__}: {reason}",
                     RecorderWarning,
                     stacklevel=2,
                 )

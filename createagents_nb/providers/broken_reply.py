@@ -5,17 +5,34 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from ..agent.events import Event
+import msgspec
+
+from ..agent.events import Event, RoundEnded, ToolCallRequested, Usage
+from ..clean_text import one_line
 from ..errors import IncompleteReplyError, ProtocolError, ProviderError
+from ..logging_config import without_keys_in_use
+from .http_errors import MAX_ERROR_BYTES
 from .output_clock import OutputClock
 from .thinking import ThinkingSplitter
+from .transport import cleaned_json, what_failed
 
-__all__ = ["ReplyDecoder", "incomplete", "mended", "shown"]
+__all__ = [
+    "ReplyDecoder",
+    "check_arguments",
+    "finished_anyway",
+    "incomplete",
+    "mended",
+    "named",
+    "requested",
+    "shown",
+    "text_or_none",
+]
 
 T = TypeVar("T")
 
@@ -26,6 +43,9 @@ MAX_REPLY_BYTES = 512 * 2**20
 """An answer is kept for replay, so its size bounds what a turn holds; no model says as much as this."""
 MAX_SILENT_BYTES = 32 * 2**20
 """Of a reply to a stream in which no event has come yet."""
+MAX_CALLS = 1_000
+MAX_ARGUMENTS = 8 * 2**20
+"""Characters, of one call."""
 
 
 _TAIL_S = 0.25
@@ -48,6 +68,9 @@ class ReplyDecoder(ABC):
         self._size = 0
         self.is_complete = False
         """Nothing that follows belongs to the answer."""
+        self.is_finished = False
+        """It has been said that the answer ended; a usage may follow."""
+        self._call_count = 0
 
     def _weigh(self, block: bytes) -> None:
         self._size += len(block)
@@ -56,6 +79,23 @@ class ReplyDecoder(ABC):
                 f"The server sent more than {MAX_REPLY_BYTES // 2**20} MB in one answer; what arrived is kept. "
                 "Limit it with config={'max_tokens': …}"
             )
+
+    def _count_calls(self, more: int = 1) -> None:
+        self._call_count += more
+        if self._call_count > MAX_CALLS:
+            raise ProtocolError(f"The model asked for more than {MAX_CALLS:,} tools at once. Try again")
+
+    def _refused(self, body: msgspec.Raw) -> ProviderError | None:
+        """The error for the error object in a reply; None for one in which nothing is."""
+        raw = bytes(body)
+        error: Any = raw[:MAX_ERROR_BYTES]
+        if raw == error:
+            try:
+                error = msgspec.json.decode(raw)
+            except (ValueError, RecursionError) as reason:
+                error = mended(msgspec.json.decode, raw, reason)
+            error = cleaned_json(error, str)
+        return self._on_error(error) if error else None
 
     @abstractmethod
     def _read(self, payloads: list[bytes], events: list[Event]) -> None:
@@ -85,6 +125,53 @@ class ReplyDecoder(ABC):
         for event in self._thinking.finish():
             self._clock.heard([event])
             yield event
+
+    def _ended(
+        self, finish_reason: str | None, usage: Usage, model: str | None, generation_s: float | None
+    ) -> RoundEnded:
+        return RoundEnded(
+            finish_reason and named(finish_reason),
+            usage,
+            self._clock.first_output_at,
+            generation_s,
+            model and named(model),
+            self._retries,
+        )
+
+
+def named(name: str) -> str:
+    """A name that a server says, as it may be kept and shown: it may be the key."""
+    return without_keys_in_use(one_line(name))
+
+
+def text_or_none(said: object) -> str | None:
+    """A name or an id, a number too; None for what cannot be one."""
+    return str(said) if isinstance(said, str | int) else None
+
+
+def requested(call_id: str | None, name: str, arguments: str) -> ToolCallRequested:
+    """A tool call under its own id, if that can be kept, else under one that is made up."""
+    if not (call_id and call_id.strip()) or without_keys_in_use(call_id) != call_id:
+        call_id = f"call_{uuid.uuid4().hex[:12]}"
+    return ToolCallRequested(call_id, without_keys_in_use(name), arguments)
+
+
+def check_arguments(size: int) -> None:
+    """Raises ProtocolError where one call has more arguments, in characters, than any tool takes."""
+    if size > MAX_ARGUMENTS:
+        raise ProtocolError(
+            f"The model sent more than {MAX_ARGUMENTS // 2**20} MB of arguments for one tool. Try again"
+        )
+
+
+@contextmanager
+def finished_anyway(decoder: ReplyDecoder) -> Iterator[None]:
+    """A connection that breaks, or falls silent, behind the end of an answer takes nothing from it."""
+    try:
+        yield
+    except Exception as error:
+        if not decoder.is_finished or what_failed(error) is None:
+            raise
 
 
 async def read_to_the_end(blocks: AsyncIterator[bytes]) -> None:
@@ -140,4 +227,4 @@ def mended(decode: Callable[[bytes], T], payload: bytes, error: Exception) -> T:
 
 def is_cut(payload: bytes) -> bool:
     """Whether a last payload that cannot be decoded is the beginning of one that could be."""
-    return payload.lstrip()[:1] == b"{"
+    return payload.lstrip()[:1] == b"{" or b"[DONE]".startswith(payload.strip())

@@ -7,6 +7,7 @@ import atexit
 import hashlib
 import importlib
 import os
+import re
 import ssl
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
@@ -36,7 +37,9 @@ __all__ = [
     "loaded",
     "shared",
     "straight",
+    "through_proxy",
     "tls_context",
+    "without_password",
 ]
 
 CONNECT_TIMEOUT_S = 10.0
@@ -56,6 +59,13 @@ def checked_address(base_url: str, example: str) -> str:
     Raises:
         ConfigurationError: it is none, or it carries a user name or password.
     """
+    flaw = _flaw(base_url, example)  # found in a frame of its own: a traceback of this one shows no parts
+    if flaw is not None:
+        raise ConfigurationError(flaw)
+    return base_url.rstrip("/")
+
+
+def _flaw(base_url: str, example: str) -> str | None:
     try:
         parts = urlsplit(base_url)
         usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
@@ -63,12 +73,25 @@ def checked_address(base_url: str, example: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise ConfigurationError(f"base_url must be like {example}, not {base_url!r}")
+        return f"base_url must be like {example}, not {without_password(base_url)!r}"
     if parts.username or parts.password:
-        raise ConfigurationError("base_url must not carry a user name or password: give the key as api_key=…")
+        return "base_url must not carry a user name or password: give the key as api_key=…"
     if parts.query or parts.fragment:
-        raise ConfigurationError(f"base_url must end with its path, as in {example}: without ?… and #…")
-    return base_url.rstrip("/")
+        return f"base_url must end with its path, as in {example}: without ?… and #…"
+    return None
+
+
+def without_password(address: str) -> str:
+    """What an error may repeat of an address that is none: nothing before an ``@``, and no query.
+
+    >>> without_password("user:hunter2@host/v1?key=1")
+    '***@host/v1'
+    """
+    head = re.split("[?#]", address, maxsplit=1)[0]
+    if "@" in address[len(head) :]:
+        return "***"  # a password may have any sign
+    _, at, host = head.rpartition("@")
+    return f"***@{host}" if at else head
 
 
 def endpoint_of(base_url: str) -> str:
@@ -139,6 +162,25 @@ def has_proxy(base_url: str) -> bool:
 
     parts = urlsplit(base_url)
     return bool(getproxies().keys() & {parts.scheme, "all"}) and not proxy_bypass(parts.hostname or "")
+
+
+def through_proxy(build: Callable[[], T]) -> T:
+    """A client that goes by way of the environment's proxy.
+
+    Raises:
+        ConfigurationError: the proxy cannot be used.
+    """
+    try:
+        return build()
+    except ImportError:
+        reason = "for SOCKS: pip install 'httpx[socks]'"
+    except Exception as error:
+        reason = type(error).__name__
+    # Not from the error, and not below it: a password is in the proxy's address, and that in its frames.
+    raise ConfigurationError(
+        f"The proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names cannot be used ({reason}). Give it as "
+        "http://proxy:3128, or name this server in NO_PROXY"
+    )
 
 
 async def shared(key: Hashable, build: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import html
 import json
 import math
 import re
@@ -24,8 +25,7 @@ from ..errors import (
     RateLimitError,
     ServerError,
 )
-from ..logging_config import redact
-from .transport import NO_TLS, cleaned_json, http_reason, tls_reason, what_broke
+from .transport import NO_TLS, cleaned_json, harmless, http_reason, tls_reason, what_broke
 
 __all__ = [
     "MAX_ERROR_BYTES",
@@ -55,7 +55,11 @@ _WAYS = {
     409: "Try again",
     413: "Shorten the prompt, or agent.clear_history()",
 }
-_HTML = re.compile(r"(?s)<[^>]*>")
+_PAGES = frozenset({400, 403, 404, 405, 406, 411, 415, 422, 501})
+"""How a server of web pages refuses a request of ours. With others a page comes from a gateway, as a rule."""
+_PAGE = re.compile(r"(?i)<(?:!doctype\s+html|html|head|body)\b")
+_UNREAD = re.compile(r"(?is)<(script|style)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)")
+_TAG = re.compile(r"<[^<>]*>")
 
 
 _Make = Callable[[Any, int | None, Mapping[str, str] | None], ProviderError]
@@ -82,7 +86,7 @@ class ErrorMaker:
         """``error`` with what every error carries; a key that a server repeated is taken out of it."""
         error.provider = error.provider or self._provider
         error.retries = self.retries
-        error.args = tuple(redact(str(argument), self.secret) for argument in error.args)
+        error.args = tuple(harmless(str(argument), self.secret) for argument in error.args)
         return error
 
 
@@ -97,10 +101,20 @@ async def beginning(blocks: AsyncIterator[bytes], limit: int = MAX_ERROR_BYTES) 
 
 
 def scrubbed(body: Any, secret: str | None) -> Any:
-    """An error body of any shape without the key, which some servers repeat."""
+    """An error body of any shape without the key, which some servers repeat; of a page what there is to read."""
     if isinstance(body, bytes):
         body = body.decode("utf-8", "replace")
-    return cleaned_json(body, lambda text: redact(text, secret))
+    return cleaned_json(body, lambda text: harmless(_read(text) if _is_page(text) else text, secret))
+
+
+def _is_page(body: Any) -> bool:
+    if isinstance(body, bytes):
+        body = body[:1000].decode("utf-8", "replace")
+    return isinstance(body, str) and _PAGE.search(body[:1000]) is not None
+
+
+def _read(page: str) -> str:
+    return html.unescape(_TAG.sub(" ", _UNREAD.sub(" ", page)))
 
 
 def said(body: Any) -> str:
@@ -116,7 +130,7 @@ def said(body: Any) -> str:
         if text.startswith(("{", "[")):
             with suppress(ValueError, RecursionError):
                 return said(json.loads(text))
-        return _short(_HTML.sub(" ", text))
+        return _short(_TAG.sub(" ", text))
     if isinstance(body, dict):
         if isinstance(body.get("loc"), list) and body.get("msg"):  # FastAPI's 422: where, and what
             return _short(f"{'.'.join(map(str, body['loc']))}: {body['msg']}")
@@ -148,11 +162,17 @@ def status_error(
         secret: the key in use; it is never repeated.
         headers: of the answer, in which it may say how long to wait.
     """
+    is_page = status in _PAGES and _is_page(body)
+    page = "This looks like a web page and no model server. " if is_page else ""
+    example = _address_hint(url, provider)
     body = scrubbed(body, secret)
     message = said(body) or "no explanation"
     raw = f"{message} {body if isinstance(body, str) else json.dumps(body, default=str)}"
     kind: type[ProviderError]
-    if status in (401, 403):
+    if is_page and status != 404:
+        kind = AuthenticationError if status == 403 else InvalidRequestError
+        text = f"{label} refused the request ({status}: {message}). {page}Check base_url{example}"
+    elif status in (401, 403):
         kind, text = AuthenticationError, f"{label} refused the key ({status}: {message}). {key_hint}"
     elif status == 429:
         kind, text = (
@@ -166,8 +186,8 @@ def status_error(
             "Shorten the prompt, or agent.clear_history()"
         )
     elif status == 404:
-        example = _address_hint(url, provider)
-        kind, text = InvalidRequestError, f"Nothing is served at {url} (404: {message}). Check base_url{example}"
+        text = f"Nothing is served at {url} (404: {message}). {page}Check base_url{example}"
+        kind = InvalidRequestError
     elif status is not None and 400 <= status < 500:
         way = _WAYS.get(status, "Look at the model, config=…, the tools and the message")
         kind, text = InvalidRequestError, f"{label} refused the request ({status}: {message}). {way}"
@@ -220,7 +240,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 def is_unknown_model(body: Any) -> bool:
     """Whether an error body says that the server has no such model: some do with 404, some with 400."""
     code = body.get("code") if isinstance(body, dict) else None
-    return bool(_UNKNOWN_MODEL.search(f"{code} {said(body)}"))
+    return not _is_page(body) and bool(_UNKNOWN_MODEL.search(f"{code} {said(body)}"))
 
 
 def model_not_found(
@@ -238,7 +258,7 @@ def model_not_found(
 
 
 def _short(text: str) -> str:
-    text = " ".join(text.split())
+    text = " ".join(harmless(text, None).split())  # JSON may have hidden in escapes what is looked for
     return text if len(text) <= 300 else text[:299] + "…"
 
 

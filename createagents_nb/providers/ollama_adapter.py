@@ -54,9 +54,9 @@ class OllamaChatAdapter(ChatRepository):
         max_retries: int = 2,
         client: Any = None,
     ) -> None:
-        api_key = hidden(api_key)
+        api_key, base_url = hidden(api_key), hidden(base_url)
         # Apart from the checks: a verbose traceback shows what stands in a line that fails, all of os.environ too.
-        address = base_url or os.environ.get("OLLAMA_HOST") or "http://127.0.0.1:11434"
+        address = base_url or hidden(os.environ.get("OLLAMA_HOST")) or "http://127.0.0.1:11434"
         api_key = api_key or hidden(os.environ.get("OLLAMA_API_KEY"))
         self._base_url = _checked(address)
         self.server = urlsplit(clients.endpoint_of(self._base_url)).hostname
@@ -97,18 +97,21 @@ class OllamaChatAdapter(ChatRepository):
         import httpx
         import ollama
 
+        tls, connect_s = clients.tls_context(), min(self._timeout_s, clients.CONNECT_TIMEOUT_S)
         client = await clients.shared(
             ("ollama", self._base_url, clients.fingerprint(self._api_key), self._timeout_s),
-            lambda: ollama.AsyncClient(
-                host=self._base_url,
-                headers={"Authorization": f"Bearer {self._api_key}"} if self._api_key else None,
-                timeout=httpx.Timeout(self._timeout_s, connect=min(self._timeout_s, clients.CONNECT_TIMEOUT_S)),
-                limits=httpx.Limits(max_connections=None, keepalive_expiry=clients.KEEPALIVE_S),
-                verify=clients.tls_context(),
+            lambda: clients.through_proxy(
+                lambda: ollama.AsyncClient(
+                    host=self._base_url,
+                    headers={"Authorization": f"Bearer {self._api_key}"} if self._api_key else None,
+                    timeout=httpx.Timeout(self._timeout_s, connect=connect_s),
+                    limits=httpx.Limits(max_connections=None, keepalive_expiry=clients.KEEPALIVE_S),
+                    verify=tls,
+                )
             ),
             _closed,
         )
-        return SdkEndpoint(client)
+        return SdkEndpoint(client, is_ours=True)
 
     def __repr__(self) -> str:
         address = getattr(self, "_base_url", None)  # a traceback of `__init__` shows its locals
@@ -121,6 +124,13 @@ async def _closed(client: Any) -> None:
 
 def _checked(host: str) -> str:
     """A host as Ollama takes it: ``box``, ``box:11434``, ``:11434``, ``https://box/path``."""
+    flaw = _flaw(host)  # found in a frame of its own: a traceback of this one shows no parts
+    if flaw is not None:
+        raise ConfigurationError(flaw)
+    return str(host)
+
+
+def _flaw(host: str) -> str | None:
     try:
         parts = urlsplit(host if "://" in host else f"http://{host}")
         parts.port  # noqa: B018 - reading it is the check
@@ -129,11 +139,12 @@ def _checked(host: str) -> str:
     except (TypeError, ValueError):
         fine = False
     if not fine:
-        raise ConfigurationError(
-            f"Ollama's address (base_url, or OLLAMA_HOST) must be like http://127.0.0.1:11434, not {host!r}"
+        return (
+            "Ollama's address (base_url, or OLLAMA_HOST) must be like http://127.0.0.1:11434, not "
+            f"{clients.without_password(host)!r}"
         )
     if parts.username or parts.password:
-        raise ConfigurationError("Ollama's address must not carry a password: give the key as api_key=…")
+        return "Ollama's address must not carry a password: give the key as api_key=…"
     if parts.query or parts.fragment:
-        raise ConfigurationError("Ollama's address must end with its path: without ?… and #…")
-    return host
+        return "Ollama's address must end with its path: without ?… and #…"
+    return None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..logging_config import Secret, hidden
+from . import clients
+from .transport import head_timeout_s, no_more_than
 
 if TYPE_CHECKING:
     from .straight import Straight
@@ -45,18 +49,48 @@ class SdkEndpoint(Endpoint):
 
     Args:
         client: an ``ollama.AsyncClient``.
+        is_ours: it was made for this endpoint: it keeps no cookies, and what is no answer is bounded.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, *, is_ours: bool = False) -> None:
         # The SDK has no public way to the bytes of a reply.
         self._http = client._client
         self.url = str(self._http.base_url).rstrip("/")
         self.secret = hidden(self._http.headers.get("authorization", "").removeprefix("Bearer ")) or None
+        self._head_timeout_s = None
+        if is_ours:
+            self._http.cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+            self._http.event_hooks = {"response": [_bound]}
+            self._http.headers["accept-encoding"] = "identity"
+            self._head_timeout_s = head_timeout_s(self._http.timeout.connect, self._http.timeout.read)
 
     @asynccontextmanager
     async def request(self, method: str, path: str, body: bytes | None = None) -> AsyncGenerator[Reply, None]:
-        async with self._http.stream(method, path, content=body) as reply:
-            yield Reply(reply.status_code, reply.headers, reply.aiter_bytes())
+        async with AsyncExitStack() as stack:
+            async with asyncio.timeout(self._head_timeout_s):
+                reply = await stack.enter_async_context(self._http.stream(method, path, content=body))
+            blocks = _bounded(method, reply.status_code, reply.aiter_bytes(), self._http.timeout.read)
+            yield Reply(reply.status_code, reply.headers, blocks)
+
+
+async def _bound(reply: Any) -> None:
+    if reply.status_code != 200:
+        reply.headers.pop("content-encoding", None)  # a megabyte may unpack to a gigabyte
+    if reply.has_redirect_location:
+        import httpx
+
+        # Its body would be read whole, however long it is.
+        await reply.stream.aclose()
+        reply.stream = httpx.ByteStream(b"")
+
+
+def _bounded(
+    method: str, status: int, blocks: AsyncIterator[bytes], timeout_s: float | None
+) -> AsyncIterator[bytes]:
+    """An answer as it is; anything else for as long as nothing may come."""
+    if method == "POST" and status == 200:
+        return blocks
+    return no_more_than(blocks, clients.MAX_LIST_BYTES, timeout_s, cut=status != 200)
 
 
 class StraightEndpoint(Endpoint):
@@ -79,7 +113,8 @@ class StraightEndpoint(Endpoint):
             method, path, body, self._headers, self._timeout_s, follow_redirects=True
         )
         try:
-            yield Reply(reply.status, reply.headers, reply.content.iter_any())
+            blocks = _bounded(method, reply.status, reply.content.iter_any(), self._timeout_s)
+            yield Reply(reply.status, reply.headers, blocks)
         finally:
             reply.release()  # to the pool when it was read to its end; else the connection is closed
 

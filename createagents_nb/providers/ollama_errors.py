@@ -17,7 +17,7 @@ from ..errors import (
     ProviderError,
     ProviderTimeoutError,
 )
-from ..logging_config import redact
+from ..logging_config import without_keys_in_use
 from . import clients
 from .http_errors import ErrorMaker, beginning, is_unknown_model, model_not_found, status_error, way_error
 from .ollama_endpoint import Endpoint, Reply
@@ -93,7 +93,7 @@ def _ours(error: Exception, kind: str, url: str, maker: ErrorMaker) -> ProviderE
     if ours is None:
         made, text = _CONNECTION[what_broke(error)]
         ours = made(text.format(url=url))
-    scrub(error, lambda text: redact(text, maker.secret), holds_reply=False)
+    scrub(error, maker.secret)
     return maker.complete(ours)
 
 
@@ -114,7 +114,7 @@ async def list_models(endpoint: Endpoint) -> list[str]:
             raise await refusal(reply, on_error)
         body = await beginning(reply.blocks, clients.MAX_LIST_BYTES)
         try:
-            return sorted(tag.name for tag in msgspec.json.decode(body, type=_Tags).models)
+            return sorted(without_keys_in_use(tag.name) for tag in msgspec.json.decode(body, type=_Tags).models)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ProtocolError(f"This does not look like Ollama: {error}", provider="ollama") from error
 

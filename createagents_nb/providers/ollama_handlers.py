@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-import msgspec
-
 from ..agent.events import Event
 from ..errors import ProviderError
-from .broken_reply import read_to_the_end
+from .broken_reply import finished_anyway, read_to_the_end
 from .handlers import BufferedHandler, Handler, StreamHandler
 from .ollama_endpoint import Endpoint, SdkEndpoint
 from .ollama_errors import refusal, translated
 from .ollama_reply import OllamaReplyDecoder
 from .ollama_retries import answered
+from .openai_request import encoded
 
 __all__ = ["OllamaHandler", "OllamaStreamHandler"]
 
@@ -34,7 +32,7 @@ class _Requests(Handler):
         Raises:
             ProviderError: translated from what the network or the server raised.
         """
-        content = _encoded({**request, "stream": self.streamed})
+        content = encoded({**request, "stream": self.streamed})
         endpoint = client if isinstance(client, Endpoint) else SdkEndpoint(client)
         async with (
             translated(endpoint, str(request.get("model"))) as on_error,
@@ -45,12 +43,13 @@ class _Requests(Handler):
             decoder = OllamaReplyDecoder(on_error=on_error, retries=on_error.retries)
             block = b""
             try:
-                async for block in reply.blocks:
-                    for event in decoder.feed(block):
-                        yield event
-                    if decoder.is_complete:
-                        await read_to_the_end(reply.blocks)
-                        break
+                with finished_anyway(decoder):
+                    async for block in reply.blocks:
+                        for event in decoder.feed(block):
+                            yield event
+                        if decoder.is_complete:
+                            await read_to_the_end(reply.blocks)
+                            break
                 for event in decoder.finish():
                     yield event
             except ProviderError as error:
@@ -58,13 +57,6 @@ class _Requests(Handler):
                 raise
             finally:
                 del block  # nor any other frame that a traceback shows: a server may repeat the key
-
-
-def _encoded(body: dict[str, Any]) -> bytes:
-    try:
-        return msgspec.json.encode(body)
-    except UnicodeEncodeError:  # half a surrogate pair, as in a file's name that is not UTF-8: sent as an escape
-        return json.dumps(body).encode()
 
 
 class OllamaStreamHandler(_Requests, StreamHandler):

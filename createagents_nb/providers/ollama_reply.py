@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
-from ..agent.events import Event, Reasoning, RoundEnded, ToolCallRequested, Usage
+from ..agent.events import Event, Reasoning, ToolCallRequested, Usage, count_or_none, number_or_none
 from ..errors import EmptyReplyError, ProviderError
-from .broken_reply import ReplyDecoder, incomplete, mended
+from .broken_reply import ReplyDecoder, check_arguments, incomplete, mended, requested, text_or_none
 from .wire import LineSplitter
 
 __all__ = ["OllamaReplyDecoder"]
@@ -24,7 +23,7 @@ class _Function(msgspec.Struct):
 
 class _ToolCall(msgspec.Struct):
     function: _Function
-    id: str | None = None
+    id: Any = None
 
 
 class _Message(msgspec.Struct):
@@ -37,13 +36,14 @@ class _Chunk(msgspec.Struct):
     message: _Message | None = None
     done: bool = False
     done_reason: str | None = None
-    model: str | None = None
-    error: Any = None
-    prompt_eval_count: int | None = None
-    eval_count: int | None = None
-    load_duration: int | None = None
-    prompt_eval_duration: int | None = None
-    eval_duration: int | None = None
+    error: msgspec.Raw = msgspec.Raw()
+    # What has no weight is taken as it comes: it fails no answer.
+    model: Any = None
+    prompt_eval_count: Any = None
+    eval_count: Any = None
+    load_duration: Any = None
+    prompt_eval_duration: Any = None
+    eval_duration: Any = None
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
@@ -68,12 +68,14 @@ class OllamaReplyDecoder(ReplyDecoder):
 
     def feed(self, block: bytes) -> Iterable[Event]:
         """The events in a block. An error in it is raised when the events before it have been taken."""
+        if self.is_complete:
+            return ()
         self._weigh(block)
         return self._events(self._splitter.feed(block))
 
     def finish(self) -> Iterator[Event]:
         """The end of the body: what was held back, and `RoundEnded`."""
-        for payload in self._splitter.finish():
+        for payload in self._splitter.finish() if not self.is_complete else ():
             yield from self._last(payload)
         if not self._seen:
             raise EmptyReplyError("Ollama answered without a single word. Look at `ollama ps` and its log")
@@ -82,15 +84,14 @@ class OllamaReplyDecoder(ReplyDecoder):
         if end is None:
             raise incomplete()
         usage = Usage(
-            input_tokens=end.prompt_eval_count,
-            output_tokens=end.eval_count,
+            input_tokens=count_or_none(end.prompt_eval_count),
+            output_tokens=count_or_none(end.eval_count),
             load_s=_seconds(end.load_duration),
             prompt_eval_s=_seconds(end.prompt_eval_duration),
             eval_s=_seconds(end.eval_duration),
         )
-        clock = self._clock
-        generation_s = usage.eval_s or clock.generation_s
-        yield RoundEnded(end.done_reason, usage, clock.first_output_at, generation_s, end.model, self._retries)
+        generation_s = usage.eval_s or self._clock.generation_s
+        yield self._ended(end.done_reason, usage, text_or_none(end.model), generation_s)
 
     def _read(self, payloads: list[bytes], events: list[Event]) -> None:
         transparent = self._thinking.transparent
@@ -100,8 +101,8 @@ class OllamaReplyDecoder(ReplyDecoder):
             except (ValueError, RecursionError) as error:
                 chunk = mended(_decode, payload, error)
             self._seen = True
-            if chunk.error:
-                raise self._on_error(chunk.error)
+            if chunk.error and (failure := self._refused(chunk.error)):
+                raise failure
             message = chunk.message
             if message is not None:
                 if message.thinking:
@@ -113,17 +114,21 @@ class OllamaReplyDecoder(ReplyDecoder):
                         events += self._thinking.feed(message.content)
                         transparent = self._thinking.transparent
                 if message.tool_calls:
+                    self._count_calls(len(message.tool_calls))
                     events += [_requested(call) for call in message.tool_calls]
             if chunk.done:
                 self._end = chunk
-                self.is_complete = True
+                self.is_complete = self.is_finished = True
+                return
 
 
 def _requested(call: _ToolCall) -> ToolCallRequested:
     arguments = call.function.arguments
     text = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
-    return ToolCallRequested(call.id or f"call_{uuid.uuid4().hex[:12]}", call.function.name, text)
+    check_arguments(len(text))
+    return requested(text_or_none(call.id), call.function.name, text)
 
 
-def _seconds(nanoseconds: int | None) -> float | None:
-    return None if nanoseconds is None else nanoseconds / 1e9
+def _seconds(nanoseconds: object) -> float | None:
+    number = number_or_none(nanoseconds)
+    return None if number is None else number / 1e9

@@ -56,12 +56,12 @@ class OpenAIChatAdapter(ChatRepository):
         max_retries: int = 2,
         client: Any = None,
     ) -> None:
-        api_key = hidden(api_key)
+        api_key, base_url = hidden(api_key), hidden(base_url)
         self._timeout_s, self._max_retries = timeout_s, max_retries
         self._own_client = client
-        own_url = None if client is None else str(client.base_url)
+        own_url = None if client is None else hidden(str(client.base_url))
         # Apart from the checks: a verbose traceback shows what stands in a line that fails, all of os.environ too.
-        address = own_url or base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI
+        address = own_url or base_url or hidden(os.environ.get("OPENAI_BASE_URL")) or _OPENAI
         api_key = api_key or hidden(os.environ.get("OPENAI_API_KEY"))
         self._base_url = clients.checked_address(address, "http://127.0.0.1:8080/v1")
         self.server = urlsplit(self._base_url).hostname
@@ -114,12 +114,17 @@ class OpenAIChatAdapter(ChatRepository):
         import httpx2
         import openai
 
+        from .openai_transport import BoundedClient
+
+        tls = clients.tls_context()
         http = await clients.shared(
             ("openai", base_url),
-            lambda: openai.DefaultAioHttpClient(
-                verify=clients.tls_context(),
-                # 0 is aiohttp's word for "as many as there are turns".
-                limits=httpx2.Limits(max_connections=0, keepalive_expiry=clients.KEEPALIVE_S),
+            lambda: clients.through_proxy(
+                lambda: BoundedClient(
+                    verify=tls,
+                    # 0 is aiohttp's word for "as many as there are turns".
+                    limits=httpx2.Limits(max_connections=0, keepalive_expiry=clients.KEEPALIVE_S),
+                )
             ),
             lambda opened: opened.aclose(),
         )

@@ -9,10 +9,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from ..logging_config import Secret, hidden
 from . import clients
+from .openai_request import encoded
 
 if TYPE_CHECKING:
     from .straight import Straight
@@ -120,7 +119,7 @@ class StraightEndpoint(Endpoint):
         first: Any
         try:
             first = await self._straight.request(
-                "POST", "/chat/completions", msgspec.json.encode(body), self._headers, self._timeout_s
+                "POST", "/chat/completions", encoded(body), self._headers, self._timeout_s
             )
         except (aiohttp.ClientError, TimeoutError) as error:
             first = error

@@ -10,18 +10,17 @@ from typing import Any, Literal
 import msgspec
 
 from ..errors import CreateAgentsError, ProtocolError, ProviderConnectionError, ProviderError, ProviderTimeoutError
-from ..logging_config import redact
+from ..logging_config import without_keys_in_use
 from .clients import loaded
 from .http_errors import (
     ErrorMaker,
     is_unknown_model,
     model_not_found,
-    scrubbed,
     status_error,
     way_error,
 )
 from .openai_endpoint import Endpoint
-from .transport import scrub, what_broke, what_failed
+from .transport import cleaned_json, scrub, what_broke, what_failed
 
 __all__ = ["list_models", "translated"]
 
@@ -76,7 +75,7 @@ async def _ours(
     maker.retries = maker.retries or _retries(error)
     ours: ProviderError | None
     if kind == "status":
-        body, status = scrubbed(_body(error), endpoint.secret), error.status_code
+        body, status = cleaned_json(_body(error), str), error.status_code  # no deeper than can be read
         ours = maker(body, status, error.response.headers)
         if model is not None and status in (400, 404) and is_unknown_model(body):
             ours = model_not_found(
@@ -94,7 +93,7 @@ async def _ours(
             ours = _connection_error(error, name)
         if ours is None:
             ours = (ProtocolError if kind == "protocol" else ProviderError)(f"{name}: {error}")
-    scrub(error, lambda text: redact(text, endpoint.secret), holds_reply=kind == "status")
+    scrub(error, endpoint.secret)
     return maker.complete(ours)
 
 
@@ -122,7 +121,7 @@ async def list_models(endpoint: Endpoint) -> list[str]:
     async with translated(endpoint, None):
         reply = await endpoint.models()
         try:
-            return sorted(model.id for model in msgspec.json.decode(reply, type=_Models).data)
+            return sorted(without_keys_in_use(model.id) for model in msgspec.json.decode(reply, type=_Models).data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ProtocolError(f"{endpoint.url}/models lists no models: {error}. Check base_url") from error
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..agent.events import Event
 from ..errors import ProviderError
-from .broken_reply import read_to_the_end
+from .broken_reply import finished_anyway, read_to_the_end
 from .handlers import BufferedHandler, Handler, StreamHandler
 from .openai_endpoint import Endpoint, SdkEndpoint
 from .openai_errors import translated
@@ -42,12 +42,13 @@ class _Requests(Handler):
             decoder = OpenAIReplyDecoder(streamed=self.streamed, on_error=on_error, retries=reply.retries)
             block = b""
             try:
-                async for block in reply.blocks:
-                    for event in decoder.feed(block):
-                        yield event
-                    if decoder.is_complete:
-                        await read_to_the_end(reply.blocks)
-                        break
+                with finished_anyway(decoder):
+                    async for block in reply.blocks:
+                        for event in decoder.feed(block):
+                            yield event
+                        if decoder.is_complete:
+                            await read_to_the_end(reply.blocks)
+                            break
                 for event in decoder.finish():
                     yield event
             except ProviderError as error:

@@ -7,14 +7,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+import msgspec
+
 from ..agent.history import Message
 from ..agent.repository import ChatRequest
 from ..agent.tools import BaseTool
+from ..logging_config import SecretBytes
 
 __all__ = [
     "UNSUPPORTED",
     "argument_object",
     "build_arguments",
+    "encoded",
     "well_formed",
     "wire_messages",
     "wire_name",
@@ -51,6 +55,20 @@ def build_arguments(request: ChatRequest, *, is_openai_itself: bool) -> dict[str
     if "extra" in config:
         arguments["extra_body"] = dict(config["extra"])
     return arguments
+
+
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """The JSON to send, for both providers."""
+    try:
+        return SecretBytes(msgspec.json.encode(body, enc_hook=_as_text))
+    except UnicodeEncodeError:  # half a surrogate pair, as in a file's name that is not UTF-8: sent as an escape
+        return SecretBytes(json.dumps(body).encode())
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):  # a `Secret`
+        return str.__str__(value)
+    raise TypeError(f"{type(value).__name__} cannot be sent as JSON")
 
 
 def _effort(think: bool | str) -> str:

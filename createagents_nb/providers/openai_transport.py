@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
 
 import aiohttp
 import httpx2
+import openai
 
 from ..logging_config import Secret
 from . import clients
 from .http_errors import MAX_ERROR_BYTES
-from .straight import Straight
+from .straight import Straight, session
+from .transport import head_timeout_s, no_more_than
 
-__all__ = ["StraightTransport"]
+__all__ = ["BoundedClient", "StraightTransport"]
 
 
 @contextmanager
@@ -38,20 +44,68 @@ class _Body(httpx2.AsyncByteStream):
         self._reply, self._request = reply, request
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = None
-        if self._request.method == "GET" or self._reply.status != 200:
-            # The SDK reads such a body whole, however long it is.
-            left = clients.MAX_LIST_BYTES if self._reply.status == 200 else MAX_ERROR_BYTES
         with _as_httpx2(self._request):
             async for block in self._reply.content.iter_any():
-                yield block if left is None else block[:left]
-                if left is not None:
-                    left -= len(block)
-                    if left <= 0:
-                        return
+                yield block
 
     async def aclose(self) -> None:
         self._reply.release()
+
+
+class _Beginning(httpx2.AsyncByteStream):
+    """Of a body that the SDK reads whole, however long it is, and however slowly it comes."""
+
+    def __init__(self, whole: httpx2.AsyncByteStream, response: httpx2.Response) -> None:
+        self._whole, self._request = whole, response.request
+        self._is_list = response.status_code == 200
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        limit = clients.MAX_LIST_BYTES if self._is_list else MAX_ERROR_BYTES
+        read_s = self._request.extensions["timeout"]["read"]
+        try:
+            async for block in no_more_than(aiter(self._whole), limit, read_s, cut=not self._is_list):
+                yield block
+        except httpx2.TimeoutException:
+            if self._is_list:
+                raise
+        except TimeoutError as error:
+            raise httpx2.ReadTimeout("the list did not end", request=self._request) from error
+
+    async def aclose(self) -> None:
+        await self._whole.aclose()
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """All but the answer itself, of which each block is ours."""
+    if response.request.method == "GET" or response.status_code != 200:
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.stream = _Beginning(response.stream, response)
+    if response.status_code != 200:
+        response.headers.pop("content-encoding", None)  # a megabyte may unpack to a gigabyte
+
+
+class BoundedClient(openai.DefaultAioHttpClient):
+    """What the SDK sends with where it has its own way to a server: a proxy, or headers of the environment."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            event_hooks={"response": [_bound]},
+            headers={"Accept-Encoding": "identity"},
+            **options,
+        )
+        # aiohttp would keep cookies, too. There is no public way to its session; without it all works as before.
+        for transport in (self._transport, *self._mounts.values()):
+            if transport is not None and hasattr(transport, "client"):
+                transport.client = partial(session, tls=True)
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        limits = request.extensions["timeout"]
+        try:
+            async with asyncio.timeout(head_timeout_s(limits["connect"], limits["read"])):
+                return await super().send(request, **options)
+        except TimeoutError as error:
+            raise httpx2.ReadTimeout("the head of the reply did not end", request=request) from error
 
 
 class StraightTransport(httpx2.AsyncBaseTransport):
@@ -83,4 +137,6 @@ class StraightTransport(httpx2.AsyncBaseTransport):
             )
         # Unpacked already.
         headers = [(name, value) for name, value in reply.raw_headers if name.lower() != b"content-encoding"]
-        return httpx2.Response(reply.status, headers=headers, stream=_Body(reply, request), request=request)
+        response = httpx2.Response(reply.status, headers=headers, stream=_Body(reply, request), request=request)
+        await _bound(response)
+        return response

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache, partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
 
 from . import clients
+from .transport import head_timeout_s
 
-__all__ = ["Straight"]
-
-_HEAD_TIMEOUTS = 3
-"""How many times ``timeout_s`` a request, all redirects and the head of the reply may take together."""
+__all__ = ["Straight", "session"]
 
 
 @lru_cache(64)
@@ -23,6 +22,33 @@ def _timeout(timeout_s: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(
         total=None, sock_connect=min(timeout_s, clients.CONNECT_TIMEOUT_S), sock_read=timeout_s
     )
+
+
+def session(*, tls: bool) -> aiohttp.ClientSession:
+    """A connection pool without an end, without cookies, and without what was sent unasked."""
+    connector = aiohttp.TCPConnector(
+        limit=0,  # as many connections as there are turns
+        keepalive_timeout=clients.KEEPALIVE_S,
+        ssl=clients.tls_context() if tls else True,
+    )
+    made_by = getattr(connector, "_factory", None)  # there is no public way; without it all works as before
+    if isinstance(made_by, partial) and hasattr(made_by.func, "should_close"):
+        connector._factory = partial(_wary(made_by.func), **made_by.keywords)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+@cache
+def _wary(protocol: Any) -> Any:
+    """aiohttp looks for what waits on a connection when it is given back, and not when it is taken again.
+
+    What comes between would be taken for the answer to the next request.
+    """
+
+    class Wary(protocol):  # type: ignore[misc]
+        def is_connected(self) -> bool:
+            return super().is_connected() and not self.should_close
+
+    return Wary
 
 
 class Straight:
@@ -35,15 +61,8 @@ class Straight:
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
         self._urls: dict[str, URL] = {}
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0,  # as many connections as there are turns
-                keepalive_timeout=clients.KEEPALIVE_S,
-                ssl=clients.tls_context() if urlsplit(base_url).scheme == "https" else True,
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept-Encoding": "identity"},  # a packed stream comes late
-        )
+        self._session = session(tls=urlsplit(base_url).scheme == "https")
+        self._session.headers["Accept-Encoding"] = "identity"  # a packed stream comes late
 
     async def request(
         self,
@@ -81,15 +100,19 @@ class Straight:
         follow_redirects: bool = False,
     ) -> aiohttp.ClientResponse:
         """The same, to any address; ``timeout`` limits connecting and reading."""
-        # Each "100 Continue" and each byte of a header is a byte that arrived: without a limit for all of them a
-        # server could hold a turn with them for ever.
-        async with asyncio.timeout((timeout.sock_connect or 0) + _HEAD_TIMEOUTS * (timeout.sock_read or 0)):
+        async with asyncio.timeout(head_timeout_s(timeout.sock_connect, timeout.sock_read)):
             # Connections that the server closed while the loop was busy elsewhere are seen to be closed.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            return await self._session.request(
-                method, url, data=body, headers=headers, allow_redirects=follow_redirects, timeout=timeout
-            )
+            try:
+                return await self._session.request(
+                    method, url, data=body, headers=headers, allow_redirects=follow_redirects, timeout=timeout
+                )
+            except ValueError as error:
+                if isinstance(error, aiohttp.ClientError):
+                    raise
+                # The address in a redirect has a password, or a host that no name can be.
+                raise aiohttp.InvalidURL(url, "it redirects to what is no address") from error
 
     @property
     def is_closed(self) -> bool:

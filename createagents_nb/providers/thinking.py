@@ -9,12 +9,13 @@ from ..agent.events import Event, Reasoning
 __all__ = ["ThinkingSplitter"]
 
 _OPEN, _CLOSE = "<think>", "</think>"
+_MAX_BLANKS = 1_000  # each piece of text is looked at with all those that are held back
 
 
 class ThinkingSplitter:
     """Takes text as it comes; gives text and `Reasoning`. `transparent` once nothing can be reasoning any more.
 
-    Only a tag at the very beginning counts: later ones are text about tags.
+    Only a tag at the very beginning counts, behind a thousand blanks at most: later ones are text about tags.
     """
 
     def __init__(self) -> None:
@@ -28,6 +29,8 @@ class ThinkingSplitter:
         self._held += text
         if self._phase == "before":
             start = self._held.lstrip()
+            if len(self._held) - len(start) > _MAX_BLANKS:
+                return self._rest()
             if not start.startswith(_OPEN):
                 return [] if _OPEN.startswith(start) else self._rest()  # [] while not yet known
             self._phase, self._held = "inside", start[len(_OPEN) :]

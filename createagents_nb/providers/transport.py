@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, Final, Literal
 
+from ..clean_text import clean_text
+from ..logging_config import redact
 from .clients import loaded
 
-__all__ = ["NO_TLS", "cleaned_json", "http_reason", "scrub", "tls_reason", "what_broke", "what_failed"]
+__all__ = ["NO_TLS", "cleaned_json", "harmless", "http_reason", "scrub", "tls_reason", "what_broke", "what_failed"]
 
 Break = Literal["refused", "lost", "timeout", "tls", "redirects", "garbled"]
 
@@ -18,6 +22,10 @@ NO_TLS: Final = "it does not speak TLS"
 
 _REDIRECTS = {"TooManyRedirects", "UnsupportedProtocol", "InvalidUrlRedirectClientError"}
 _REDIRECTS |= {"NonHttpUrlRedirectClientError", "InvalidURL", "NonHttpUrlClientError"}
+
+_MAX_DEPTH = 50  # a few frames a level, and a turn may have been begun far down
+
+_HEAD_TIMEOUTS = 3
 
 _FOREIGN = {"aiohttp", "httpx", "httpx2", "httpcore", "httpcore2", "openai", "ollama"}
 
@@ -73,14 +81,20 @@ def http_reason(error: BaseException) -> str:
     return "broken"
 
 
-def scrub(error: BaseException, clean: Callable[[str], str], *, holds_reply: bool) -> None:
-    """Take out of an error, and of those below it, what a server sent: it may be a key that it repeats.
+def harmless(text: str, secret: str | None) -> str:
+    """What a server said, without the key, which it may repeat, and without what a terminal would act on."""
+    return redact(clean_text(text), secret)
 
-    Args:
-        clean: takes the key out of a text.
-        holds_reply: what was sent is in the frames of its traceback, which go too.
+
+def scrub(error: BaseException, secret: str | None) -> None:
+    """Take out of an error, and of those below it, what was sent and what a server answered: a key may be in it.
+
+    Types and messages stay. The frames of foreign code go: requests, replies and a proxy's password are in them.
     """
     garbled = what_broke(error) == "garbled"
+
+    def clean(text: str) -> str:
+        return harmless(text, secret)
 
     def cleaned(value: object) -> object:
         if garbled and isinstance(value, bytes | bytearray):
@@ -91,32 +105,41 @@ def scrub(error: BaseException, clean: Callable[[str], str], *, holds_reply: boo
         return clean(re.split(r"\n| when reading", value)[0] if garbled else value)
 
     for cause in _causes(error):
-        if type(cause).__module__.partition(".")[0] not in _FOREIGN:
-            continue  # it may be the user's own, which was being handled when the request was made
+        if not _is_foreign(type(cause).__module__):
+            # It may be the user's own, which was being handled when the request was made.
+            frames = (frame for frame, _ in traceback.walk_tb(cause.__traceback__))
+            if any(_is_foreign(frame.f_globals.get("__name__", "")) for frame in frames):
+                cause.__traceback__ = None
+            continue
         _forget_request(cause, clean)
         cause.args = tuple(map(cleaned, cause.args))
         if isinstance(getattr(cause, "message", None), str):
             cause.message = cleaned(cause.message)  # type: ignore[attr-defined]
-        if garbled or holds_reply:
-            cause.__traceback__ = None
+        cause.__traceback__ = None
+
+
+def _is_foreign(module: str) -> bool:
+    return module.partition(".")[0] in _FOREIGN
 
 
 def _forget_request(error: BaseException, clean: Callable[[str], str]) -> None:
-    """Take the key out of the request that an error remembers, and that Dask pickles with it."""
+    """Take key and content out of the request that an error remembers, and that Dask pickles with it."""
     info = getattr(error, "request_info", None)
     if info is not None:  # aiohttp's
         error.request_info = SimpleNamespace(url=info.url, method=info.method, headers={}, real_url=info.real_url)  # type: ignore[attr-defined]
         error.args = tuple(error.request_info if part is info else part for part in error.args)  # type: ignore[attr-defined]
         error.headers = None  # type: ignore[attr-defined]
+    known_key = getattr(error, "_conn_key", None)
+    if known_key is not None:  # aiohttp's, too: it says where the connection was to lead
+        error._conn_key = known_key._replace(proxy=None, proxy_auth=None)  # type: ignore[attr-defined]
+        error.args = tuple(error._conn_key if part is known_key else part for part in error.args)  # type: ignore[attr-defined]
     response = getattr(error, "response", None)
     for holder in (error, response):
         try:
-            headers = getattr(holder, "request", None).headers  # type: ignore[union-attr]
+            request = holder.request  # type: ignore[union-attr]
         except (AttributeError, RuntimeError):  # httpx: the request was not set
             continue
-        for name in ("authorization", "proxy-authorization"):
-            if name in headers:
-                headers[name] = "***"
+        holder.request = type(request)(request.method, request.url.copy_with(query=None))  # type: ignore[union-attr]
     if response is not None:
         error.response = _without_key(response, clean)  # type: ignore[attr-defined]
     for name, known in vars(error).items():  # openai's have a body, a code…
@@ -135,13 +158,47 @@ def _without_key(response: Any, clean: Callable[[str], str]) -> Any:
     )
 
 
-def cleaned_json(body: Any, clean: Callable[[str], str]) -> Any:
-    """A JSON value with each text in it cleaned, keys of objects too."""
+def cleaned_json(body: Any, clean: Callable[[str], str], depth: int = 0) -> Any:
+    """A JSON value with each text in it cleaned, keys of objects too, and without what is nested too deep."""
     if isinstance(body, str):
         return clean(body)
+    if isinstance(body, dict | list) and depth == _MAX_DEPTH:
+        return "…"
     if isinstance(body, dict):
-        return {cleaned_json(key, clean): cleaned_json(value, clean) for key, value in body.items()}
-    return [cleaned_json(item, clean) for item in body] if isinstance(body, list) else body
+        return {clean(str(key)): cleaned_json(value, clean, depth + 1) for key, value in body.items()}
+    return [cleaned_json(item, clean, depth + 1) for item in body] if isinstance(body, list) else body
+
+
+def head_timeout_s(connect_s: float | None, read_s: float | None) -> float | None:
+    """How long a request, all redirects and the head of the reply may take together; None: for ever.
+
+    Each "100 Continue" and each byte of a header is a byte that arrived: without a limit for all of them a server
+    could hold a turn with them for ever.
+    """
+    return None if read_s is None else (connect_s or 0) + _HEAD_TIMEOUTS * read_s
+
+
+async def no_more_than(
+    blocks: AsyncIterator[bytes], limit: int, within_s: float | None, *, cut: bool = True
+) -> AsyncIterator[bytes]:
+    """The first ``limit`` bytes, and what comes ``within_s`` seconds.
+
+    Raises:
+        TimeoutError: there is more to come, and it is not to be ``cut``.
+    """
+    end_s = None if within_s is None else asyncio.get_running_loop().time() + within_s
+    while limit > 0:
+        try:
+            async with asyncio.timeout_at(end_s):
+                block = await anext(blocks, None)
+        except TimeoutError:
+            if cut:
+                return
+            raise
+        if block is None:
+            return
+        yield block[:limit]
+        limit -= len(block)
 
 
 def tls_reason(error: BaseException) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ..errors import ProtocolError
 
-__all__ = ["LineSplitter", "SSESplitter"]
+__all__ = ["BOM", "LineSplitter", "SSESplitter"]
 
-_MAX_PENDING = 32 * 1024 * 1024
-_BOM = b"\xef\xbb\xbf"
+_MAX_PENDING = 16 * 1024 * 1024  # decoded it may take 25 times as much
+BOM = b"\xef\xbb\xbf"
 
 
 class _Splitter:
@@ -42,21 +42,28 @@ class _Splitter:
 
 
 class LineSplitter(_Splitter):
-    """NDJSON: one payload a line; empty lines are skipped.
+    """NDJSON: one payload a line; empty lines, and a byte order mark before the first, are skipped.
 
     Raises:
-        ProtocolError: more than 32 MB without a line end.
+        ProtocolError: more than 16 MB without a line end.
     """
 
     def __init__(self) -> None:
         super().__init__(b"\n")
+        self._begun = False
 
     def feed(self, block: bytes) -> list[bytes]:
-        return [line for line in self._cut(block) if line and not line.isspace()]
+        lines = self._cut(block)
+        if lines and not self._begun:
+            self._begun = True
+            lines[0] = lines[0].removeprefix(BOM)
+        return [line for line in lines if line and not line.isspace()]
 
     def finish(self) -> list[bytes]:
         """A last line without a line end."""
         rest = self._end()
+        if not self._begun:
+            rest = rest.removeprefix(BOM)
         return [rest] if rest.strip() else []
 
 
@@ -66,7 +73,7 @@ class SSESplitter(_Splitter):
     One deviation, because servers close too early: a last event without its blank line counts.
 
     Raises:
-        ProtocolError: more than 32 MB in one event.
+        ProtocolError: more than 16 MB in one event.
     """
 
     def __init__(self) -> None:
@@ -77,11 +84,11 @@ class SSESplitter(_Splitter):
     def feed(self, block: bytes) -> list[bytes]:
         if not self._begun:
             block = self._end() + block
-            if len(block) < len(_BOM) and _BOM.startswith(block):
+            if len(block) < len(BOM) and BOM.startswith(block):
                 self._rest = block
                 return []
             self._begun = True
-            block = block.removeprefix(_BOM)
+            block = block.removeprefix(BOM)
         if self._after_cr and block:
             block = block.removeprefix(b"\n")
             self._after_cr = False

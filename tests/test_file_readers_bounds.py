@@ -21,6 +21,8 @@ import pytest
 
 from createagents_nb.builtin_tools import ReadLocalFileTool
 
+pytestmark = pytest.mark.once
+
 CHILD = textwrap.dedent(
     """
     import json, resource, sys

@@ -23,6 +23,8 @@ from createagents_nb.providers.openai_reply import OpenAIReplyDecoder
 from createagents_nb.providers.thinking import ThinkingSplitter
 from createagents_nb.providers.transport import cleaned_json
 
+pytestmark = pytest.mark.once
+
 HI = chunk(content="Hi", finish="stop")
 DONE = {"message": {"content": "Hi"}, "done": True, "done_reason": "stop"}
 

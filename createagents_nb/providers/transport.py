@@ -27,6 +27,9 @@ _MAX_DEPTH = 50  # a few frames a level, and a turn may have been begun far down
 
 _HEAD_TIMEOUTS = 3
 
+_MAX_CHARS = 32_768
+_MAX_KEY_CHARS = 1_000
+
 _FOREIGN = {"aiohttp", "httpx", "httpx2", "httpcore", "httpcore2", "openai", "ollama"}
 
 
@@ -82,8 +85,14 @@ def http_reason(error: BaseException) -> str:
 
 
 def harmless(text: str, secret: str | None) -> str:
-    """What a server said, without the key, which it may repeat, and without what a terminal would act on."""
-    return redact(clean_text(text), secret)
+    """What a server said, without the key, which it may repeat, and without what a terminal would act on.
+
+    Of a long text the beginning: cleaning a megabyte would hold the event loop for seconds.
+    """
+    if len(text) <= _MAX_CHARS:
+        return redact(clean_text(text), secret)
+    # A key that is cut in two is not known: so what is near the cut goes after it.
+    return redact(clean_text(text[:_MAX_CHARS]), secret)[:-_MAX_KEY_CHARS] + "…"
 
 
 def scrub(error: BaseException, secret: str | None) -> None:

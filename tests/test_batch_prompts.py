@@ -154,6 +154,7 @@ def test_two_columns_of_one_name_are_not_guessed_at() -> None:
 NAMES = st.text(st.characters(exclude_characters="{}\\", exclude_categories=["Cs"]), min_size=1).map(str.strip)
 
 
+@pytest.mark.once
 @given(
     st.lists(st.text(st.characters(exclude_characters="{}\\", exclude_categories=["Cs"]))),
     NAMES.filter(bool),
@@ -184,6 +185,7 @@ DTYPES = {
 }
 
 
+@pytest.mark.once
 @given(st.lists(st.one_of(st.integers(), st.text()), max_size=8), st.data())
 def test_rows_are_where_they_were_put(index: list[Any], data: st.DataObject) -> None:
     results = Results(pd.Index(index, dtype=object))

@@ -22,6 +22,8 @@ import pytest
 from createagents_nb import demo
 from createagents_nb.errors import ConfigurationError
 
+pytestmark = pytest.mark.once
+
 MODEL = "demo-instant"
 KEY = {"Authorization": "Bearer demo"}
 HELLO: Any = [{"role": "user", "content": "Hello"}]

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import subprocess
-import sys
-import textwrap
 import warnings
 import zipfile
 from pathlib import Path
@@ -18,45 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pypdf
 import pytest
+from bounded_reader import read_bounded
 
 from createagents_nb.builtin_tools import ReadLocalFileTool
 
 pytestmark = pytest.mark.once
 
-CHILD = textwrap.dedent(
-    """
-    import json, resource, sys
-    from pathlib import Path
-    import pandas, pyarrow.parquet, openpyxl, yaml
-    from createagents_nb.builtin_tools import ReadLocalFileTool
-
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + 1_000_000_000,) * 2)
-    seconds = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2])) + 20
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    try:
-        told = ReadLocalFileTool(root=sys.argv[1]).execute(**json.loads(sys.argv[2]))
-    except ValueError as error:
-        told = f"{type(error).__name__}: {error}"
-    print(told[:2000])
-    """
-)
-
 WORKSHEET = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-
-
-def read_bounded(folder: Path, name: str, **arguments: Any) -> str:
-    """What is told of a file, by a process that has 1 GB of memory and 20 s of a processor for it."""
-    if not Path("/proc/self/statm").exists():
-        pytest.skip("no /proc, and so no way to bound the memory")
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, folder, json.dumps({"path": name} | arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
-    return done.stdout
 
 
 def read(folder: Path, name: str, **arguments: Any) -> str:

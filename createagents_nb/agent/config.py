@@ -12,6 +12,8 @@ from ..logging_config import Secret, names_a_secret
 
 __all__ = ["CONFIG_KEYS", "validate_config"]
 
+_SCHEMES = ("basic", "bearer")
+"""What stands before a key in a header, and is no secret."""
 _MAX_DEPTH = 40
 """Of ``extra``; a little less than what a file of `CreateAgent.save` may have."""
 
@@ -128,8 +130,9 @@ def _holds_a_secret(key: str, part: Any) -> bool:
 
 
 def _masked(text: str) -> Secret:
-    Secret(text.rpartition(" ")[2]).mask()  # a server that repeats `Bearer KEY` may leave out the first word
-    return Secret(text).mask()
+    scheme, _, key = text.rpartition(" ")
+    Secret(key).mask()  # a server that repeats it may leave out the first word
+    return Secret(text) if scheme.lower() in _SCHEMES else Secret(text).mask()
 
 
 def _did_you_mean(name: str, known: Collection[str]) -> str:

@@ -14,16 +14,18 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary
 
 from .errors import BridgeError, TurnStopped
 
-__all__ = ["BridgeError", "blocks_the_loop", "cell_task", "interrupt_cancels", "run", "shown_as_stopped"]
+__all__ = ["BridgeError", "blocks_the_loop", "cell_task", "interrupt_cancels", "run", "shown_as_stopped", "stops"]
 
 _WATCH_S = 0.1
 _SETTLES_S = 0.5
 """So long after the first interrupt, others mean the same: raised, they would break into what settles."""
 
+_Handler: TypeAlias = "Callable[[int, FrameType | None], Any] | int | None"
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 
@@ -32,6 +34,14 @@ blocks_the_loop: ContextVar[bool] = ContextVar("createagents_nb_blocks_the_loop"
 
 cell_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("createagents_nb_cell_task", default=None)
 """In a notebook, the task of the cell: a KeyboardInterrupt that is raised in any other ends the kernel's loop."""
+
+
+_interrupted: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
+
+
+def stops(task: asyncio.Task[Any] | None) -> int:
+    """How often ``task`` was told to stop: cancelled, and not taken back, or interrupted while it was in `run`."""
+    return 0 if task is None else task.cancelling() + _interrupted.get(task, 0)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -63,8 +73,9 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         raise BridgeError(
             f"{type(loop).__module__} cannot wait inside a running loop: write `await …` instead"
         ) from error
-    cell = cell_task.get()
-    is_in_cell = cell is None or asyncio.current_task() is cell
+    caller, cell = asyncio.current_task(), cell_task.get()
+    # Without a notebook, whoever drives the loop, or blocks it further out, is told of an interrupt.
+    is_in_cell = caller is cell or (cell is None and not _is_ours(signal.getsignal(signal.SIGINT)))
     # In this order: raised between the two, an interrupt would leave a task that nobody waits for.
     with _step_goes_on(loop), _interrupts(passed_on=not is_in_cell) as interrupts:
         before = blocks_the_loop.set(True)
@@ -75,6 +86,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
             with _cancelled_with_caller(task):
                 return loop.run_until_complete(task)
         except (asyncio.CancelledError, KeyboardInterrupt) as error:
+            if interrupts.count and caller is not None:
+                _interrupted[caller] = _interrupted.get(caller, 0) + 1
             if not interrupts.count and isinstance(error, asyncio.CancelledError):
                 shown_as_stopped(error)
                 raise
@@ -101,7 +114,8 @@ def interrupt_cancels(task: asyncio.Task[Any]) -> Iterator[None]:
 class _Interrupts:
     def __init__(self) -> None:
         self.count, self._first_at = 0, 0.0
-        self.next_handler: Callable[[int, FrameType | None], Any] | None = None
+        self.before: _Handler = None
+        self.is_over = self.is_passed_on = False
         self._task: asyncio.Task[Any] | None = None
 
     def cancel(self, task: asyncio.Task[Any]) -> None:
@@ -111,6 +125,13 @@ class _Interrupts:
             task.cancel()
 
     def on_interrupt(self, signum: int, frame: FrameType | None) -> None:
+        if self.is_over:  # a cell that began inside and ended outside has put it back
+            signal.signal(signal.SIGINT, self.before)
+            if callable(self.before):
+                self.before(signum, frame)
+            elif self.before == signal.SIG_DFL:
+                signal.raise_signal(signum)
+            return
         self.count += 1
         task, now = self._task, time.monotonic()
         if self.count == 1:
@@ -120,8 +141,9 @@ class _Interrupts:
         if task is not None and self.count == 1:
             task.cancel()
             task.get_loop().call_soon_threadsafe(_nothing)  # wakes the loop
-        if self.next_handler is not None and self.count == 1:
-            self.next_handler(signum, frame)
+        tells = self.is_passed_on and self.count == 1 and self.before is not signal.default_int_handler
+        if tells and callable(self.before):
+            self.before(signum, frame)
 
 
 @contextmanager
@@ -129,16 +151,23 @@ def _interrupts(*, passed_on: bool = False) -> Iterator[_Interrupts]:
     """Inside, interrupts are counted; the first is passed on to who heard it before, if that raises nothing."""
     before = signal.getsignal(signal.SIGINT)
     interrupts = _Interrupts()
-    if passed_on and callable(before) and before is not signal.default_int_handler:
-        interrupts.next_handler = before
+    interrupts.before, interrupts.is_passed_on = before, passed_on
     if threading.current_thread() is not threading.main_thread() or before is None:
         yield interrupts
         return
-    signal.signal(signal.SIGINT, interrupts.on_interrupt)
+    installed = interrupts.on_interrupt
+    signal.signal(signal.SIGINT, installed)
     try:
         yield interrupts
     finally:
-        signal.signal(signal.SIGINT, before)
+        interrupts.is_over = True
+        # A cell may have begun inside and go on: it keeps its own.
+        if signal.getsignal(signal.SIGINT) == installed:
+            signal.signal(signal.SIGINT, before)
+
+
+def _is_ours(handler: _Handler) -> bool:
+    return isinstance(getattr(handler, "__self__", None), _Interrupts)
 
 
 @contextmanager

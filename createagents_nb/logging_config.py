@@ -34,6 +34,11 @@ _IS_KEY = re.compile(r"(?s)(?=.*\d).{12,}|.{20,}")
 
 # How the name of a setting that holds a secret ends, its letters alone: `x-api-key`, `accessToken`.
 _SECRET_NAMES = ("key", "authorization", "token", "secret", "password", "passwd", "cookie", "credentials")
+# And what is called so in requests and is none: `prompt_cache_key`, `eos_token`.
+_NO_SECRET_NAMES = (
+    *(f"{word}key" for word in ("cache", "sort", "primary", "partition", "group")),
+    *(f"{word}token" for word in ("eos", "bos", "pad", "sep", "unk", "mask", "stop", "start", "end")),
+)
 
 
 class Secret(str):
@@ -94,7 +99,8 @@ def names_a_secret(name: object) -> bool:
     >>> names_a_secret("X-Api-Key"), names_a_secret("max_tokens")
     (True, False)
     """
-    return isinstance(name, str) and re.sub("[^a-z]", "", name.lower()).endswith(_SECRET_NAMES)
+    letters = re.sub("[^a-z]", "", name.lower()) if isinstance(name, str) else ""
+    return letters.endswith(_SECRET_NAMES) and not letters.endswith(_NO_SECRET_NAMES)
 
 
 def redact(text: str, *secrets: str | None) -> str:

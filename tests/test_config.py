@@ -109,7 +109,7 @@ def cyclic() -> dict[str, Any]:
         ({"a": b"x"}, "a value of type bytes"),
         ({"a": math.nan}, "it has nan"),
         ({"a": [-math.inf]}, "it has -inf"),
-        ({1: "a"}, "each key of a dict in it must be a string"),
+        ({1.5: "a"}, "each key of a dict in it must be a string"),
         ({"a": {None: 1}}, "each key of a dict in it must be a string"),
         (cyclic(), "or holds itself"),
         ({"a": "half of \ud83d"}, "surrogates"),
@@ -128,7 +128,7 @@ def test_what_comes_out_is_of_the_types_that_json_has() -> None:
         "think": Level.LOW,
         "seed": Priority.HIGH,
         "stream": True,
-        "extra": {np.str_("a"): [np.float64(0.5), Level.LOW, None, (True, Priority.HIGH)]},
+        "extra": {np.str_("a"): [np.float64(0.5), Level.LOW, None, (True, Priority.HIGH)], "bias": {7: -100}},
     }
     taken = checked(given)
     assert taken == {
@@ -136,7 +136,7 @@ def test_what_comes_out_is_of_the_types_that_json_has() -> None:
         "think": "low",
         "seed": 3,
         "stream": True,
-        "extra": {"a": [0.5, "low", None, [True, 3]]},
+        "extra": {"a": [0.5, "low", None, [True, 3]], "bias": {"7": -100}},
     }
 
     def types(value: Any) -> set[type]:

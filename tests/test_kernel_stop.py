@@ -245,6 +245,60 @@ def test_interrupt_while_another_task_of_the_cell_prints_an_answer(
     assert_healthy(kernel, server)
 
 
+@pytest.fixture
+def printing(kernel: Kernel, server: ScriptedServer, hold: threading.Event) -> Kernel:
+    """The kernel, while a task that an earlier cell has left behind prints an answer that is held back."""
+    server.enqueue(answer("Hello ", hold, "there"))
+    kernel.ok(
+        "import asyncio\nasync def ask():\n    print(await a.chat('hi'))\nbehind = asyncio.create_task(ask())"
+    )
+    wait_until(lambda: server.requests, "the request")
+    return kernel
+
+
+def test_interrupt_of_an_idle_kernel_is_harmless_after_a_cell_that_began_in_the_bridge(
+    printing: Kernel, server: ScriptedServer, hold: threading.Event
+) -> None:
+    """At its end a cell puts back the handler that it has found, when the bridge has gone."""
+    cell = printing.send("print('begun')\nawait behind")
+    cell.until(lambda: "begun" in cell.stdout, "the cell's begin")
+    hold.set()
+    assert cell.end().status == "ok"
+    printing.interrupt()
+    assert_healthy(printing, server)
+    printing.interrupt()
+    assert_healthy(printing, server)
+
+
+def test_interrupt_reaches_a_cell_that_began_in_the_bridge_and_goes_on(
+    printing: Kernel, server: ScriptedServer, hold: threading.Event
+) -> None:
+    cell = printing.send("print('begun')\nawait behind\nprint('over')\nawait asyncio.Event().wait()")
+    cell.until(lambda: "begun" in cell.stdout, "the cell's begin")
+    hold.set()
+    cell.until(lambda: "over" in cell.stdout, "the end of the bridge")
+    printing.interrupt()
+    assert cell.end().status == "error"
+    assert_healthy(printing, server)
+
+
+@pytest.mark.parametrize("body", ["print(await a.chat('and?'))", "print(response)"])
+def test_interrupt_in_the_bridge_in_the_body_of_a_loop_stops_the_loops_turn_too(
+    kernel: Kernel, server: ScriptedServer, hold: threading.Event, body: str
+) -> None:
+    rows, asked = kernel.value("len(recorder)"), 1 + body.count("chat")
+    for _ in range(asked):
+        server.enqueue(answer("Hello ", hold, "never"))
+    cell = kernel.send(f"response = await a.chat('hi')\nasync for token in response:\n    {body}")
+    wait_until(lambda: len(server.requests) == asked, "the requests")
+    kernel.interrupt()
+    assert cell.end().status == "error"
+    wait_until(lambda: server.open_connections == 0, "the connections are closed")
+    statuses = kernel.value("[record.status for record in recorder.call_records]")[rows:]
+    assert statuses == ["cancelled"] * asked
+    assert_healthy(kernel, server)
+
+
 def test_interrupt_while_an_asynchronous_tool_prints_another_agents_answer(
     kernel: Kernel, server: ScriptedServer, hold: threading.Event
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import ollama
 import openai
 import pytest
-from family import ScriptedServer, delta, json_reply, ndjson, round_trip, sse
+from family import ScriptedServer, delta, json_reply, ndjson, round_trip, run_script, sse
 from fault_server import Exchange, FaultServer, Serve, said
 from IPython.lib.pretty import pretty
 from tblib import pickling_support
@@ -237,6 +237,27 @@ def test_a_proxy_that_cannot_be_used_is_a_setting_to_mend(
     assert ("httpx[socks]" in message) == proxy.startswith("socks5")
 
 
+def test_a_proxy_that_the_sdk_cannot_use_when_it_is_imported_is_a_setting_to_mend() -> None:
+    done = run_script(
+        """
+        import asyncio, traceback
+        from createagents_nb import CreateAgent
+        agent = CreateAgent("ollama", "m", base_url="http://far-away.invalid", max_retries=0)
+        async def main():
+            await (await agent.chat("Hello"))
+        try:
+            asyncio.run(main())
+        except Exception as error:
+            shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+            print(type(error).__name__, "".join(shown.format()))
+        """,
+        HTTP_PROXY=f"http://user:{PASSWORD}@127.0.0.1:port",
+        NO_PROXY="",
+    )
+    assert done.stdout.startswith("ConfigurationError"), done.stderr
+    assert PASSWORD not in done.stdout + done.stderr
+
+
 # ── keys in config["extra"] ──────────────────────────────────────────────────────────────────────────────
 
 
@@ -329,9 +350,10 @@ def test_a_word_of_a_header_is_masked_without_its_scheme() -> None:
     assert mask_keys("it was q1w2e3r4t5y6") == "it was ***"
 
 
-def test_a_schema_of_something_called_a_key_is_no_key() -> None:
+@pytest.mark.parametrize("kind", [{"type": "string"}, {"anyOf": [{"type": "string"}, {"type": "null"}]}])
+def test_a_schema_of_something_called_a_key_is_no_key(kind: dict[str, Any]) -> None:
     words = "The key under which the row is found, 1 to 99"
-    schema = {"properties": {"key": {"type": "string", "description": words, "enum": ["abcdefgh1234567"]}}}
+    schema = {"properties": {"key": {**kind, "description": words, "enum": ["abcdefgh1234567"]}}}
     config = validate_config({"extra": {"response_format": schema}}, provider="x", unsupported={})
     assert "***" not in repr(config)
     assert mask_keys(words) == words
@@ -341,6 +363,7 @@ def test_a_schema_of_something_called_a_key_is_no_key() -> None:
 def test_a_name_says_that_it_is_a_secrets(name: str) -> None:
     assert names_a_secret(name)
     assert not any(map(names_a_secret, ("max_tokens", "user", "seed", "keyed", 3, None)))
+    assert not any(map(names_a_secret, ("prompt_cache_key", "eos_token", "stop-token")))
 
 
 @pytest.mark.parametrize("serve", [hang_up, be_silent, repeat_extra])

@@ -5,13 +5,16 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Collection, Mapping
+from enum import Enum
 from typing import Any
+from uuid import UUID
 
 from ..errors import UnknownConfigKeyError, UnsupportedConfigError
 from ..logging_config import Secret, names_a_secret
 
 __all__ = ["CONFIG_KEYS", "validate_config"]
 
+_SCHEMA = ("type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const")
 _SCHEMES = ("basic", "bearer")
 """What stands before a key in a header, and is no secret."""
 _MAX_DEPTH = 40
@@ -105,11 +108,9 @@ def _sendable(value: Any, around: tuple[Any, ...] = (), *, is_secret: bool = Fal
         text.encode()  # half a surrogate pair cannot be sent
         return _masked(text) if text and (is_secret or isinstance(value, Secret)) else text
     if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise ValueError("each key of a dict in it must be a string")
         return {
-            str.__str__(key): _sendable(part, (*around, value), is_secret=is_secret or _holds_a_secret(key, part))
-            for key, part in value.items()
+            name: _sendable(part, (*around, value), is_secret=is_secret or _holds_a_secret(name, part))
+            for name, part in zip(map(_name, value), value.values(), strict=True)
         }
     if isinstance(value, list | tuple):
         return [_sendable(part, (*around, value), is_secret=is_secret) for part in value]
@@ -121,11 +122,25 @@ def _sendable(value: Any, around: tuple[Any, ...] = (), *, is_secret: bool = Fal
         return float(value)
     if isinstance(value, float):
         raise ValueError(f"it has {value}, and JSON has not")
+    if isinstance(value, Enum):
+        return _sendable(value.value, (*around, value), is_secret=is_secret)
+    if isinstance(value, UUID):
+        return str(value)
     raise ValueError(f"it has a value of type {type(value).__name__}: use str, int, float, bool, list or dict")
 
 
+def _name(key: object) -> str:
+    if isinstance(key, str):
+        return str.__str__(key)
+    if isinstance(key, int) and not isinstance(key, bool):  # of a token, as in `logit_bias`
+        return str(int(key))
+    raise ValueError("each key of a dict in it must be a string")
+
+
 def _holds_a_secret(key: str, part: Any) -> bool:
-    is_schema = isinstance(part, Mapping) and "type" in part  # of an argument that is called so
+    is_schema = isinstance(part, Mapping) and not part.keys().isdisjoint(
+        _SCHEMA
+    )  # of an argument that is called so
     return names_a_secret(key) and not is_schema
 
 

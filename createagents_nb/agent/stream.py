@@ -290,13 +290,22 @@ class StreamingResponseDTO:
 
     def _drive(self) -> None:
         """Run the turn's loop, which stands still between the cells of a terminal, until the turn has ended."""
-        waiting = self._loop.create_task(self.wait())
+        waiting = self._loop.create_task(self._settled())
         try:
             with bridge.interrupt_cancels(waiting):
                 self._loop.run_until_complete(waiting)
         except asyncio.CancelledError:
-            self._loop.run_until_complete(self.aclose())
             raise bridge.shown_as_stopped(KeyboardInterrupt()) from None
+        finally:
+            self.cancel()  # a later interrupt breaks in: it settles when the loop runs again
+
+    async def _settled(self) -> None:
+        """Wait for the end; cancelled, stop the turn and wait all the same."""
+        try:
+            await self.wait()
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
 
     def __repr__(self) -> str:
         text = self.text
@@ -339,7 +348,7 @@ class StreamingResponseDTO:
         if counts:
             self._consumers.add(consumer)
         task = None if _running_loop() is None else asyncio.current_task()
-        known = task.cancelling() if task is not None else 0
+        known = bridge.stops(task)
         try:
             yield
         except asyncio.CancelledError as error:
@@ -349,7 +358,7 @@ class StreamingResponseDTO:
             raise
         except GeneratorExit:
             # Left early. Cancelled while it does something else with what it was given, as by ■, is no leaving.
-            if counts and task is not None and task.cancelling() > known and not self._consumers - {consumer}:
+            if counts and bridge.stops(task) > known and not self._consumers - {consumer}:
                 self.cancel()
             raise
         finally:

@@ -18,8 +18,8 @@ __all__ = ["read_excel", "read_parquet", "read_pdf"]
 _UNPACKED = 20
 """How many times its size an .xlsx may unpack to."""
 
-_SHEET_CELLS = 5_000_000
-"""openpyxl and pandas take some seconds for as many."""
+_SHEET_CELLS = 10_000_000
+"""openpyxl and pandas take some ten seconds for as many. Nine columns may have a cell in the last row."""
 
 _SHEET_ROWS = 1_048_576
 """Of a sheet of Excel's; the number of a row in a file may be any."""

@@ -172,6 +172,8 @@ def through_proxy(build: Callable[[], T]) -> T:
     """
     try:
         return build()
+    except ModuleNotFoundError:
+        raise
     except ImportError:
         reason = "for SOCKS: pip install 'httpx[socks]'"
     except Exception as error:

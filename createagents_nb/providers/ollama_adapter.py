@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -93,7 +94,9 @@ class OllamaChatAdapter(ChatRepository):
         return StraightEndpoint(straight, base_url, self._api_key, timeout_s=self._timeout_s)
 
     async def _sdk(self) -> Endpoint:
-        await clients.load("ollama", "httpx2")
+        if clients.loaded("ollama") is None:  # it makes a client when it is imported
+            await asyncio.to_thread(clients.through_proxy, lambda: importlib.import_module("ollama"))
+        await clients.load("httpx2")
         import httpx
         import ollama
 

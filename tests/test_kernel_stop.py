@@ -316,6 +316,21 @@ def test_interrupt_while_an_asynchronous_tool_prints_another_agents_answer(
     assert_healthy(kernel, server)
 
 
+def test_a_second_interrupt_while_a_kernel_drops_cells_does_not_let_it_drop_them_for_ever(
+    kernel: Kernel, server: ScriptedServer
+) -> None:
+    kernel.ok(
+        "import os, signal\n"
+        "def again(change):\n"
+        "    if change.new: os.kill(os.getpid(), signal.SIGINT)\n"
+        "get_ipython().kernel.observe(again, '_aborting')"
+    )
+    assert kernel.run("1 / 0").status == "error"
+    wait_until(lambda: kernel.run("print('two')").status == "ok", "a cell that is not dropped", timeout_s=10)
+    kernel.ok("get_ipython().kernel.unobserve(again, '_aborting')")
+    assert_healthy(kernel, server)
+
+
 def test_interrupt_reaches_a_tool_that_runs(kernel: Kernel, server: ScriptedServer) -> None:
     call = {"index": 0, "id": "c1", "function": {"name": "slow", "arguments": "{}"}}
     server.enqueue(sse(delta("Let me see. ", tool_calls=[call]), delta(finish="tool_calls")))

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import ast
 import asyncio
-from contextlib import suppress
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import wraps
 from types import CodeType
 from typing import Any, ClassVar
@@ -74,12 +77,47 @@ class _CellHooks:
         code: CodeType = run_cell_and_settle.__code__  # type: ignore[attr-defined]
         self.shell.run_cell_async = run_cell_and_settle  # type: ignore[method-assign]
 
+    def drop_unbroken(self) -> None:
+        """Behind a cell that fails a kernel drops what waits, until it is told to go on.
+
+        A second ■ that breaks in between would leave it dropping every cell from then on.
+        """
+        kernel = getattr(self.shell, "kernel", None)
+        abort_queues = getattr(kernel, "_abort_queues", None)
+        if abort_queues is None:
+            return
+
+        @wraps(abort_queues)
+        def abort_unbroken(*args: Any, **options: Any) -> Any:
+            with _deaf():
+                return abort_queues(*args, **options)
+
+        kernel._abort_queues = abort_unbroken  # type: ignore[union-attr]
+
+    def undo(self) -> None:
+        del self.shell.run_cell_async
+        with suppress(AttributeError):  # a terminal has no kernel
+            del self.shell.kernel._abort_queues  # type: ignore[attr-defined]
+
     def await_magic(self, lines: list[str]) -> list[str]:
         """``%%agent`` at the top of a cell, and not inside another cell's code."""
         text = "".join(lines)
         if self.running_cells or not self.shell.autoawait or not text.startswith(_MAGIC):
             return lines
         return (_AWAITED + text.removeprefix(_MAGIC)).splitlines(keepends=True)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Inside, an interrupt is not heard."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _task_of(code: CodeType) -> asyncio.Task[Any] | None:
@@ -119,6 +157,7 @@ def install(shell: InteractiveShell) -> None:
     shell.events.register("pre_run_cell", hooks.pre_run_cell)
     shell.events.register("post_run_cell", hooks.post_run_cell)
     hooks.settle_cells()
+    hooks.drop_unbroken()
     shell.input_transformers_post.append(hooks.await_magic)
     shell.ast_transformers.append(_ShowLastAwait())
 
@@ -129,7 +168,7 @@ def remove(shell: InteractiveShell) -> None:
         return
     shell.events.unregister("pre_run_cell", hooks.pre_run_cell)
     shell.events.unregister("post_run_cell", hooks.post_run_cell)
-    del shell.run_cell_async
+    hooks.undo()
     shell.input_transformers_post.remove(hooks.await_magic)
     shell.ast_transformers[:] = [
         known for known in shell.ast_transformers if not isinstance(known, _ShowLastAwait)

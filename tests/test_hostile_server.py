@@ -261,17 +261,24 @@ def test_a_page_that_explains_an_error_is_read_up_to_a_megabyte(
     assert sent < 32 * MB  # what the sockets hold, and no gigabyte
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
-def test_the_body_of_a_redirect_is_not_read_without_end(provider: str) -> None:
+def moves(block: bytes, pause_s: float = 0.0) -> Serve:
+    """Redirects, with a body of such blocks that has no end, and answers there."""
+
     async def serve(exchange: Exchange) -> None:
         if exchange.number > 1:
             await exchange.answer("fine")
             return
         await exchange.head("307 Temporary Redirect", location="/moved")
         while True:
-            await exchange.send(b"x" * 65_536)
+            await exchange.send(block)
+            await asyncio.sleep(pause_s)
 
-    assert asked(provider, serve)[0].text == "fine"
+    return serve
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_the_body_of_a_redirect_is_not_read_without_end(provider: str) -> None:
+    assert asked(provider, moves(b"x" * 65_536))[0].text == "fine"
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -424,16 +431,7 @@ def test_a_page_that_falls_silent_is_read_as_far_as_it_came(way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_body_of_a_redirect_by_the_byte_is_not_waited_for(way: str) -> None:
-    async def serve(exchange: Exchange) -> None:
-        if exchange.number > 1:
-            await exchange.answer("fine")
-            return
-        await exchange.head("307 Temporary Redirect", location="/moved")
-        while True:
-            await exchange.send(b"x")
-            await asyncio.sleep(0.01)
-
-    with served(way, serve, timeout_s=0.3) as (adapter, _):
+    with served(way, moves(b"x", 0.01), timeout_s=0.3) as (adapter, _):
         assert asyncio.run(bounded(adapter)).text == "fine"
 
 

@@ -14,7 +14,7 @@ from ..logging_config import Secret, names_a_secret
 
 __all__ = ["CONFIG_KEYS", "validate_config"]
 
-_SCHEMA = ("type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const")
+_SCHEMA = frozenset({"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"})
 _SCHEMES = ("basic", "bearer")
 """What stands before a key in a header, and is no secret."""
 _MAX_DEPTH = 40
@@ -138,9 +138,7 @@ def _name(key: object) -> str:
 
 
 def _holds_a_secret(key: str, part: Any) -> bool:
-    is_schema = isinstance(part, Mapping) and not part.keys().isdisjoint(
-        _SCHEMA
-    )  # of an argument that is called so
+    is_schema = isinstance(part, Mapping) and not _SCHEMA.isdisjoint(part)  # of an argument that is called so
     return names_a_secret(key) and not is_schema
 
 

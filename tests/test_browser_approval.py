@@ -95,6 +95,16 @@ def test_approve_runs_the_tool_and_the_focus_stays_at_the_card(cell: Cell) -> No
     assert cell.told() == ["deleted a.csv"]
 
 
+def test_focus_is_at_the_saved_card_where_the_turn_ended_before_the_page_had_time_for_a_frame(cell: Cell) -> None:
+    cell.ask("a.csv")
+    page = cell.tab.page
+    page.evaluate("() => { window.asked = window.requestAnimationFrame; window.requestAnimationFrame = () => 0; }")
+    cell.button("Approve").click()
+    card = cell.end()
+    page.evaluate("() => { window.requestAnimationFrame = window.asked; }")
+    expect(card.locator("summary").first).to_be_focused()
+
+
 def test_reject_one_and_approve_the_other(cell: Cell) -> None:
     cell.ask("a.csv", "b.csv")
     cell.button("Reject").first.click()

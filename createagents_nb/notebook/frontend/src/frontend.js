@@ -45,6 +45,7 @@ function warmUp() {
     turn.render();
   }
   turn.endBlock();
+  turn.focus.release();
 }
 
 export default {

@@ -104,11 +104,20 @@ export class FocusKeeper {
     if (this.last === target) this.last = null;
   }
 
-  /** What has the focus, unless it has gone elsewhere since; no longer kept. */
+  /** What has the focus, or had it until the page took it away; nothing if it has gone elsewhere since. */
+  get focused() {
+    const { activeElement, body } = this.page;
+    return activeElement === body || this.root.contains(activeElement) ? this.last : null;
+  }
+
+  /** Give the focus to an element, also to one in a root that is not in the page any more. @param {HTMLElement} heir */
+  moveTo(heir) {
+    heir.focus({ preventScroll: true });
+    this.last = heir;
+  }
+
   release() {
     this.page.removeEventListener("focusin", this);
     this.page.removeEventListener("focusout", this);
-    const { activeElement, body } = this.page;
-    return activeElement === body || this.root.contains(activeElement) ? this.last : null;
   }
 }

@@ -5,6 +5,7 @@ import { addCopyCodes } from "./buttons.js";
 import constants from "./constants.json";
 import { safeFragment } from "./safe_html.js";
 import { MarkdownStream } from "./stream.js";
+import { FocusKeeper } from "./swap.js";
 
 /**
  * @import { About, Decision } from "./approval.js"
@@ -20,6 +21,7 @@ export class Turn {
     this.root = element("div", "createagents-turn mathjax_ignore tex2jax_ignore", styles.TURN);
     this.status = element("div", "createagents-status", styles.STATUS);
     this.root.append("\n", this.status);
+    this.focus = new FocusKeeper(this.root);
     /** @type {Map<string, Element>} */
     this.tools = new Map();
     /** @type {Map<string, Question>} By the key of the card that they stand in. */
@@ -121,7 +123,7 @@ export class Turn {
       this.#append(card, "\n");
       return;
     }
-    replaceCard(known, card);
+    replaceCard(known, card, this.focus);
   }
 
   /** @param {(Node | string)[]} nodes */
@@ -132,21 +134,22 @@ export class Turn {
 
 /**
  * What the reader has folded out, scrolled and focused in a card stays so in the card that takes its place.
- * @param {Element} before @param {Element} after
+ * @param {Element} before @param {Element} after @param {FocusKeeper} focus
  */
-function replaceCard(before, after) {
+function replaceCard(before, after, focus) {
   /** @param {Element} card */
   const detailsOf = (card) => [card, ...card.querySelectorAll("details")];
   const opened = detailsOf(before).map((details) => details.hasAttribute("open"));
-  const { activeElement } = document;
-  const summary = [...before.querySelectorAll("summary")].indexOf(/** @type {any} */ (activeElement));
-  // Who has just decided is at a button that goes.
-  const focused = summary < 0 && before.contains(activeElement) ? 0 : summary;
+  const { focused } = focus;
   const scrolled = [...before.querySelectorAll("pre")].map((pre) => pre.scrollTop);
   detailsOf(after).forEach((details, at) => opened[at] && details.setAttribute("open", ""));
   before.replaceWith(after);
   after.querySelectorAll("pre").forEach((pre, at) => (pre.scrollTop = scrolled[at] ?? 0));
-  after.querySelectorAll("summary")[focused]?.focus({ preventScroll: true });
+  if (!focused || !before.contains(focused)) return;
+  const number = [...before.querySelectorAll("summary")].indexOf(/** @type {any} */ (focused));
+  const summaries = after.querySelectorAll("summary");
+  // Who has just decided is at a button that goes.
+  focus.moveTo(summaries[number] ?? summaries[0]);
 }
 
 function answerBlock() {

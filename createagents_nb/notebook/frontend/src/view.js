@@ -5,7 +5,7 @@ import { button, copyAnswerButton, keepLetters } from "./buttons.js";
 import { follow } from "./follow.js";
 import { interrupt } from "./interrupt.js";
 import { addStyle } from "./style.js";
-import { FocusKeeper, Possessions, handOver, placeOf } from "./swap.js";
+import { Possessions, handOver, placeOf } from "./swap.js";
 import { Turn } from "./turn.js";
 
 /**
@@ -76,7 +76,6 @@ class View {
     this.place = null;
     this.timer = setInterval(() => this.#tick(), 1000);
     this.unfollow = follow(this.root);
-    this.focus = new FocusKeeper(this.turn.root);
     this.#tick();
     model.on("comm_live_update", () => this.#lose());
     announce(`${this.about.agent} is answering`);
@@ -198,8 +197,8 @@ class View {
     clearInterval(this.timer);
     clearTimeout(this.notSaved);
     this.unfollow();
-    const { place } = this;
-    const focused = this.focus.release();
-    if (place && this.hasEnded) handOver(place, new Possessions(this.turn.root, focused, () => this.turn.text));
+    const { place, turn } = this;
+    turn.focus.release();
+    if (place && this.hasEnded) handOver(place, new Possessions(turn.root, turn.focus.focused, () => turn.text));
   }
 }

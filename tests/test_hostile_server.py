@@ -478,8 +478,9 @@ def test_cookies_are_kept_on_no_way(way: str) -> None:
     assert all("cookie" not in request.headers for request in server.requests)
 
 
+@pytest.mark.parametrize("is_busy", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_what_is_sent_unasked_behind_a_reply_is_no_answer_to_the_next_request(way: str) -> None:
+def test_what_is_sent_unasked_behind_a_reply_is_no_answer_to_the_next_request(way: str, is_busy: bool) -> None:
     finished = threading.Event()
     sent = threading.Event()
 
@@ -494,6 +495,8 @@ def test_what_is_sent_unasked_behind_a_reply_is_no_answer_to_the_next_request(wa
     async def ask() -> None:
         assert (await bounded(adapter)).text == "mine"
         finished.set()
+        if is_busy:
+            assert sent.wait(BOUND_S)  # the loop has not come to what was sent
         await eventually(sent.is_set)
         assert (await bounded(adapter)).text == "mine"
 

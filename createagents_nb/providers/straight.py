@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache, partial
 from typing import Any
@@ -46,9 +47,21 @@ def _wary(protocol: Any) -> Any:
 
     class Wary(protocol):  # type: ignore[misc]
         def is_connected(self) -> bool:
-            return super().is_connected() and not self.should_close
+            return super().is_connected() and not self.should_close and not _is_readable(self.transport)
 
     return Wary
+
+
+def _is_readable(transport: asyncio.BaseTransport) -> bool:
+    """Of a connection at rest: something came unasked, or its end; a loop that was busy elsewhere knows of neither."""
+    socket = transport.get_extra_info("socket")
+    if socket is None or socket.fileno() < 0:
+        return False
+    if not hasattr(select, "poll"):  # on Windows, where select takes any socket
+        return bool(select.select([socket.fileno()], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(socket.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class Straight:
@@ -101,9 +114,6 @@ class Straight:
     ) -> aiohttp.ClientResponse:
         """The same, to any address; ``timeout`` limits connecting and reading."""
         async with asyncio.timeout(head_timeout_s(timeout.sock_connect, timeout.sock_read)):
-            # Connections that the server closed while the loop was busy elsewhere are seen to be closed.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
             try:
                 return await self._session.request(
                     method, url, data=body, headers=headers, allow_redirects=follow_redirects, timeout=timeout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import builtins
 import re
 from collections.abc import Callable, Iterator
@@ -42,6 +43,8 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interacti
     createagents_nb.unload_ipython_extension(shell)
     shell.restore_sys_module_state()
     InteractiveShell.clear_instance()
+    # Else each is reset when the tests end, which takes a collection of all that they have loaded.
+    atexit.unregister(shell.atexit_operations)
     for name in ("get_ipython", "display"):
         vars(builtins).pop(name, None)
 

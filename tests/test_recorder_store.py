@@ -60,6 +60,7 @@ def _records(make: type[Any], columns: Any) -> Any:
     return st.builds(make, **known | dict.fromkeys(needed, st.sampled_from(["ok", "running", "", "x" * 50])))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("make", "columns", "statuses"),
     [(CallRecord, CALLS, "calls"), (RequestRecord, REQUESTS, "requests"), (ToolRecord, TOOLS, "tools")],

@@ -27,6 +27,8 @@ from createagents_nb.providers import clients
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
 
+pytestmark = pytest.mark.once
+
 PROVIDERS = ["openai", "ollama"]
 ADDRESSES = {"openai": "OPENAI_BASE_URL", "ollama": "OLLAMA_HOST"}
 PASSWORD = "Zq7c4nary0fTheCoalMine"

@@ -266,6 +266,7 @@ def test_where_no_file_can_be_is_an_error(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
+@pytest.mark.once
 def test_a_talk_that_would_be_too_large_to_read_is_not_written(file: Path) -> None:
     with pytest.raises(TalkFileError, match=r"bytes, and no more than 67,108,864 are read"):
         demo(instructions="x" * MAX_BYTES).save(file)

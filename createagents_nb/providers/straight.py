@@ -53,7 +53,7 @@ def _wary(protocol: Any) -> Any:
 
 
 def _is_readable(transport: asyncio.BaseTransport) -> bool:
-    """Of a connection at rest: something came unasked, or its end; a loop that was busy elsewhere knows of neither."""
+    """Of a connection at rest: something came unasked, or its end. A loop that was busy knows of neither."""
     socket = transport.get_extra_info("socket")
     if socket is None or socket.fileno() < 0:
         return False

@@ -483,6 +483,7 @@ async def test_a_turn_stopped_while_a_call_waits_is_settled_and_the_next_works(
     assert response.pending_approvals == ()
     assert shelf.deleted == []
     assert row(recorder)["status"] == "cancelled"
+    assert recorder.tools["latency_s"].isna().all()
     assert [message.role for message in agent.history] == ["user", "assistant"]
     assert await (await agent.chat("And now?")) == "Done."
     await eventually(lambda: asyncio.all_tasks() <= before)

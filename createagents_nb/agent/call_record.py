@@ -136,7 +136,7 @@ class ToolRecord:
     status: ToolStatus
     started_at: datetime
     latency_s: float | None = None
-    """Waiting for approval does not count; None for a call that was rejected."""
+    """Waiting for approval does not count; None for a call that nobody approved."""
     result: str | None = None
     """As the model was told it."""
     error: str | None = None

@@ -252,16 +252,17 @@ class _Turn:
         )
         if self.sink is not None:
             self.sink.tool_opened(record)
-        started = time.perf_counter()
+        started: float | None = time.perf_counter()
         outcome = ToolExecutionResult(success=False, error="stopped", status="cancelled")
         try:
             tool = self.tools.get(call.name)
             arguments: str | ToolExecutionResult = call.arguments
             if tool is not None and tool.requires_approval:
+                started = None
                 try:
                     arguments = await self.gate.decide(tool, call, number)
-                finally:
                     started = time.perf_counter()
+                finally:
                     record = replace(record, started_at=datetime.now(UTC))
             if tool is None:
                 outcome = self.executor.unknown(call.name, list(self.tools))
@@ -274,8 +275,10 @@ class _Turn:
                 outcome = with_note(await self._execute(tool, arguments), arguments)
             return outcome
         finally:
-            # Waiting for a place is no part of it.
-            latency_s = time.perf_counter() - started if outcome.latency_s is None else outcome.latency_s
+            # Waiting is no part of it, for a place or for approval.
+            latency_s = outcome.latency_s
+            if latency_s is None and started is not None and outcome.status != "rejected":
+                latency_s = time.perf_counter() - started
             self.response.feed(
                 ToolCallFinished(
                     call.tool_call_id,
@@ -290,7 +293,7 @@ class _Turn:
             record = replace(
                 record,
                 status=outcome.status,
-                latency_s=None if outcome.status == "rejected" else latency_s,
+                latency_s=latency_s,
                 result=outcome.text if outcome.success else None,
                 error=outcome.error,
             )

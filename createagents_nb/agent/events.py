@@ -84,7 +84,8 @@ class ToolCallFinished:
     name: str
     round: int
     status: ToolStatus
-    latency_s: float
+    latency_s: float | None
+    """None for a call that nobody approved."""
     result: str
     """As the model is told it: the result, or the error in words it can act on."""
     display: ToolDisplay | None = None

@@ -84,7 +84,7 @@ def tool_state(tool: ToolLine, show_round: bool = False) -> list[str]:
     state = [TOOL_WORDS.get(tool.status, "unknown state")]
     if tool.is_edited:
         state.append("edited by the user")
-    if tool.latency_s is not None and tool.status != "rejected":
+    if tool.latency_s is not None:
         state.append(seconds(tool.latency_s))
     if show_round:
         state.append(f"round {int(tool.round)}")

@@ -20,6 +20,8 @@ from family import eventually
 from createagents_nb import CreateAgent, MetricsRecorder, tool
 from createagents_nb.errors import BudgetExceededError, ConfigurationError, MissingKeyError, ServerError
 
+pytestmark = pytest.mark.once
+
 KEY = "sk-canary-0123456789abcdef"
 BROKEN = (500, {})
 

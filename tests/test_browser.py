@@ -64,7 +64,6 @@ def models(beacons: ScriptedServer) -> Iterator[dict[str, Halves]]:
             "right": Halves(server, "right", "The right begins. ", "The right is complete."),
             "reloaded": Halves(server, "reloaded", "As far as the reload. ", "And on to the end."),
             "hostile": Halves(server, "hostile", hostile_markdown(beacons.url), "The end."),
-            "classic": Halves(server, "classic", "As far as the button. ", "Never said."),
         }
 
 
@@ -235,25 +234,6 @@ def test_hostile_answer_does_nothing_live_or_ended_or_reopened(
     tab.wait_until_ready()
     expect(tab.turns(hostile).locator("mjx-container").first).to_be_visible()
     assert_harmless(tab, hostile, ".createagents-turn", beacons)
-
-
-def test_notebook_7_streams_stops_and_keeps(
-    window: BrowserContext, jupyter: JupyterServer, models: dict[str, Halves]
-) -> None:
-    model = models["classic"]
-    jupyter.write("classic.ipynb", [CELLS["setup"], f"await {model.agent}.chat('Begin')"])
-    with NotebookPage(window, jupyter, "classic.ipynb", app="notebook") as tab:
-        tab.run(0)
-        tab.run(1)
-        expect(tab.live(1)).to_contain_text(model.one)
-        tab.live(1).get_by_role("button", name="Stop").click()
-        tab.wait_until_ended(1)
-        expect(tab.live(1)).to_have_count(0)
-        expect(tab.turns(1)).to_contain_text(model.one)
-        expect(tab.turns(1).locator(".createagents-status")).to_contain_text("· stopped")
-        (output,) = tab.save().cells[1].outputs
-        assert WIDGET_MIME not in output.data
-        assert model.one.strip() in output.data["text/markdown"]
 
 
 def hostile_markdown(home: str) -> str:

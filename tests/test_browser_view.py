@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from family import Reply, ScriptedServer, delta, sse
 from kernel_client import IPYKERNEL, answer
-from lab import SCROLLER, VIEWPORT, JupyterServer, NotebookPage
+from lab import SCROLLER, VIEWPORT, WIDGET_MIME, JupyterServer, NotebookPage
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.kernel]
@@ -759,27 +759,48 @@ def test_buttons_and_cards_keep_their_borders_with_forced_colours(
 # Notebook 7
 
 
-def test_notebook_7_streams_markdown_and_swaps_unseen(
-    window: BrowserContext, jupyter: JupyterServer, server: ScriptedServer, hold: threading.Event
-) -> None:
+@pytest.fixture(scope="module")
+def classic_tab(window: BrowserContext, jupyter: JupyterServer) -> Iterator[NotebookPage]:
     jupyter.write("view-7.ipynb", [SETUP, ""])
     with NotebookPage(window, jupyter, "view-7.ipynb", app="notebook") as tab:
         tab.run(0)
         tab.wait_until_ended(0)
-        cell = Cell(tab, server, 1)
-        server.enqueue(calls(call(0, "frame")))
-        server.enqueue(answer(MARKDOWN, "The end.", hold))
-        cell.run("await ask(tools=tools)")
-        expect(cell.answer).to_contain_text("The end.")
-        cell.live.locator(".createagents-tool > summary").click()
-        cell.live.get_by_role("button", name="Stop").focus()
-        live = cell.live.locator(".createagents-turn")
-        streamed, height, left = live.evaluate(LINES), height_of(live), left_of(live.locator("table").last)
-        cell.release(hold)
-        assert cell.turn.evaluate(LINES)[:-1] == streamed[:-1]
-        assert abs(height_of(cell.turn) - height) <= 2
-        assert left_of(cell.turn.locator("table").last) == left
-        expect(cell.turn.locator(".createagents-copy-answer")).to_be_focused()
+        yield tab
+
+
+def test_notebook_7_streams_markdown_and_swaps_unseen(
+    classic_tab: NotebookPage, server: ScriptedServer, hold: threading.Event
+) -> None:
+    cell = Cell(classic_tab, server, 1)
+    server.enqueue(calls(call(0, "frame")))
+    server.enqueue(answer(MARKDOWN, "The end.", hold))
+    cell.run("await ask(tools=tools)")
+    expect(cell.answer).to_contain_text("The end.")
+    cell.live.locator(".createagents-tool > summary").click()
+    cell.live.get_by_role("button", name="Stop").focus()
+    live = cell.live.locator(".createagents-turn")
+    streamed, height, left = live.evaluate(LINES), height_of(live), left_of(live.locator("table").last)
+    cell.release(hold)
+    assert cell.turn.evaluate(LINES)[:-1] == streamed[:-1]
+    assert abs(height_of(cell.turn) - height) <= 2
+    assert left_of(cell.turn.locator("table").last) == left
+    expect(cell.turn.locator(".createagents-copy-answer")).to_be_focused()
+
+
+def test_notebook_7_stops_and_keeps(
+    classic_tab: NotebookPage, server: ScriptedServer, hold: threading.Event
+) -> None:
+    cell = Cell(classic_tab, server, 1)
+    cell.ask("As far as the button. ", hold)
+    expect(cell.live).to_contain_text("As far as the button.")
+    cell.live.get_by_role("button", name="Stop").click()
+    classic_tab.wait_until_ended(1)
+    expect(cell.live).to_have_count(0)
+    expect(cell.turn).to_contain_text("As far as the button.")
+    expect(cell.turn.locator(".createagents-status")).to_contain_text("· stopped")
+    (output,) = classic_tab.save().cells[1].outputs
+    assert WIDGET_MIME not in output.data
+    assert "As far as the button." in output.data["text/markdown"]
 
 
 def height_of(element: Locator) -> float:

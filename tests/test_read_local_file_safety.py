@@ -17,6 +17,8 @@ from tool_turns import Talk
 
 from createagents_nb.builtin_tools import ReadLocalFileTool
 
+pytestmark = pytest.mark.once
+
 SECRET = "the secret"
 
 

@@ -23,6 +23,8 @@ from createagents_nb.errors import (
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
 
+pytestmark = pytest.mark.once
+
 HELLO = "Hello, this is a scripted reply.\nSecond line."
 CODE = 'Try:\n\n```python\nprint("hi")\n```\n'
 PARIS = ("get_weather", {"city": "Paris", "days": 3})

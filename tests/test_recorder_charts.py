@@ -415,6 +415,7 @@ def settings() -> dict[str, Any]:
     return {name: matplotlib.rcParams[name] for name in matplotlib.rcParams if name != "backend"}
 
 
+@pytest.mark.once
 def test_a_chart_looks_the_same_under_any_style_and_does_without_pyplot(
     frames: Frames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -455,6 +456,7 @@ EVIL = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("payloads", [EVIL[:5], EVIL[5:9]], ids=["typeset", "long"])
 def test_hostile_names_are_drawn_as_text(frames: Frames, payloads: list[str]) -> None:
     for number, payload in enumerate(payloads):

@@ -112,14 +112,6 @@ class Stage:
         assert roles == ["user", *done, "assistant", "user"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def light_collections() -> Iterator[None]:
-    """What has been loaded before is not looked at by each of some hundred collections."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture
 def stage(server: ScriptedServer, moment: str) -> Iterator[Stage]:
     stage = Stage(server, moment)

@@ -28,6 +28,8 @@ from createagents_nb.providers.openai_reply import OpenAIReplyDecoder
 from createagents_nb.providers.thinking import ThinkingSplitter
 from createagents_nb.providers.wire import LineSplitter, SSESplitter
 
+pytestmark = pytest.mark.once
+
 few = settings(max_examples=25)
 cuts = st.lists(st.integers(0, 4000), max_size=12)
 

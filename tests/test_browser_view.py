@@ -405,6 +405,23 @@ def test_what_was_opened_in_a_card_stays_so_when_the_card_changes(
     cell.release(end)
 
 
+def test_a_turn_that_ends_before_the_page_has_time_for_it_is_handed_over(cell: Cell) -> None:
+    page = cell.tab.page
+    page.evaluate(
+        """() => {
+            window.kept = [window.requestAnimationFrame, window.setInterval];
+            window.requestAnimationFrame = window.setInterval = () => 0;
+        }"""
+    )
+    try:
+        cell.run("%%agent -p demo\nTell me a story")
+        cell.live.get_by_role("button", name="Stop").click()
+        cell.wait_for_swap()
+    finally:
+        page.evaluate("() => { [window.requestAnimationFrame, window.setInterval] = window.kept; }")
+    expect(cell.turn.locator(".createagents-status")).to_contain_text("· stopped ·")
+
+
 def test_focus_elsewhere_is_not_taken(cell: Cell, other_cell: Cell, hold: threading.Event) -> None:
     cell.ask("Begin", hold)
     cell.live.get_by_role("button", name="Stop").focus()

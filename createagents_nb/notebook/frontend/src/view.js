@@ -86,11 +86,12 @@ class View {
     const elapsed = Math.floor((performance.now() - this.opened) / 1000);
     const time = elapsed < 60 ? `${elapsed} s` : `${Math.floor(elapsed / 60)} min ${elapsed % 60} s`;
     this.line.textContent = this.status.map((part) => part ?? time).join(" · ");
-    this.place = placeOf(this.root) ?? this.place;
   }
 
   /** There is something new in the log. */
   handleEvent() {
+    // Also when the page has no time for a frame: the end is heard before its successor takes the view's place.
+    this.place = placeOf(this.root) ?? this.place;
     if (this.isScheduled || this.hasEnded) return;
     this.isScheduled = true;
     const wait = this.nextAt - performance.now();

@@ -104,10 +104,11 @@ export class FocusKeeper {
     if (this.last === target) this.last = null;
   }
 
-  /** What has the focus, or had it until the page took it away; nothing if it has gone elsewhere since. */
+  /** What has the focus, or had it until the page took the element away and nothing else has it since. */
   get focused() {
     const { activeElement, body } = this.page;
-    return activeElement === body || this.root.contains(activeElement) ? this.last : null;
+    if (this.root.isConnected) return this.root.contains(activeElement) ? activeElement : null;
+    return activeElement === body ? this.last : null;
   }
 
   /** Give the focus to an element, also to one in a root that is not in the page any more. @param {HTMLElement} heir */

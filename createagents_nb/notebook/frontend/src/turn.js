@@ -149,7 +149,8 @@ function replaceCard(before, after, focus) {
   const number = [...before.querySelectorAll("summary")].indexOf(/** @type {any} */ (focused));
   const summaries = after.querySelectorAll("summary");
   // Who has just decided is at a button that goes.
-  focus.moveTo(summaries[number] ?? summaries[0]);
+  const heir = summaries[number] ?? summaries[0];
+  if (heir) focus.moveTo(heir);
 }
 
 function answerBlock() {

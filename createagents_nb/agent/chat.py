@@ -252,32 +252,33 @@ class _Turn:
         )
         if self.sink is not None:
             self.sink.tool_opened(record)
-        started: float | None = time.perf_counter()
+        started: float | None = None
         outcome = ToolExecutionResult(success=False, error="stopped", status="cancelled")
         try:
             tool = self.tools.get(call.name)
             arguments: str | ToolExecutionResult = call.arguments
             if tool is not None and tool.requires_approval:
-                started = None
                 try:
                     arguments = await self.gate.decide(tool, call, number)
-                    started = time.perf_counter()
                 finally:
                     record = replace(record, started_at=datetime.now(UTC))
             if tool is None:
                 outcome = self.executor.unknown(call.name, list(self.tools))
             elif isinstance(arguments, ToolExecutionResult):
                 outcome = arguments
-            elif arguments is call.arguments:
-                outcome = await self._execute(tool, arguments)
             else:
                 record = replace(record, arguments=arguments)
-                outcome = with_note(await self._execute(tool, arguments), arguments)
+                # 500 calls in one reply would be 500 threads.
+                async with self.places if needs_thread(tool) else nullcontext():
+                    started = time.perf_counter()
+                    outcome = await self.executor.execute(tool, arguments)
+                if arguments is not call.arguments:
+                    outcome = with_note(outcome, arguments)
             return outcome
         finally:
             # Waiting is no part of it, for a place or for approval.
             latency_s = outcome.latency_s
-            if latency_s is None and started is not None and outcome.status != "rejected":
+            if latency_s is None and started is not None and outcome.status == "cancelled":
                 latency_s = time.perf_counter() - started
             self.response.feed(
                 ToolCallFinished(
@@ -301,11 +302,6 @@ class _Turn:
             self.response.update(self.record, record)
             if self.sink is not None:
                 self.sink.tool_settled(record)
-
-    async def _execute(self, tool: BaseTool, arguments: str) -> ToolExecutionResult:
-        # 500 calls in one reply would be 500 threads.
-        async with self.places if needs_thread(tool) else nullcontext():
-            return await self.executor.execute(tool, arguments)
 
     def _settle_request(
         self,

@@ -69,7 +69,7 @@ async def measure(what: str, size: int, port: int) -> float:
         rounds = 3 if size > 10 else 15
         return await cpu_s(lambda: asyncio.gather(*map(turn, talkers)), rounds) / size / 200 * 1e6
     if what == "history":
-        from createagents_nb.agent.history import Message, Turn
+        from createagents_nb.core.messages import Message, Turn
 
         talker = agent(5, history_max_size=size)
         for number in range(-size // 2, 0):

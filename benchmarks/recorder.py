@@ -37,7 +37,7 @@ def calls(count: int) -> Iterator[list[tuple[Any, Any]]]:
 
     A record is made just before it is recorded, so that a batch is small enough to be at hand still.
     """
-    from createagents_nb.agent.call_record import CallRecord
+    from createagents_nb.core.records import CallRecord
 
     numbers = random.Random(7)
     started = datetime(2026, 1, 1, tzinfo=UTC)

@@ -19,12 +19,9 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from .agent.agent import Agent
-    from .agent.approval import Approval, ApprovalRequest
     from .agent.chat import ChatWithAgentUseCase
-    from .agent.repository import ChatRepository, ChatRequest
-    from .agent.stream import StreamingResponseDTO
-    from .agent.tool_executor import ToolExecutionResult, ToolExecutor
-    from .agent.tools import BaseTool, tool
+    from .agent.response import StreamingResponseDTO
+    from .core.provider import ChatRepository, ChatRequest
     from .create_agent import CreateAgent
     from .errors import CreateAgentsError
     from .logging_config import LoggingConfig
@@ -33,6 +30,9 @@ if TYPE_CHECKING:
     from .providers.ollama_handlers import OllamaHandler, OllamaStreamHandler
     from .providers.openai_adapter import OpenAIChatAdapter
     from .providers.openai_handlers import OpenAIHandler, OpenAIStreamHandler
+    from .tools.approval import Approval, ApprovalRequest
+    from .tools.executor import ToolExecutionResult, ToolExecutor
+    from .tools.tool import BaseTool, tool
 
 __version__ = "0.1.0"
 
@@ -65,11 +65,11 @@ __all__ = [
 
 _HOMES = {
     "Agent": "agent.agent",
-    "Approval": "agent.approval",
-    "ApprovalRequest": "agent.approval",
-    "BaseTool": "agent.tools",
-    "ChatRepository": "agent.repository",
-    "ChatRequest": "agent.repository",
+    "Approval": "tools.approval",
+    "ApprovalRequest": "tools.approval",
+    "BaseTool": "tools.tool",
+    "ChatRepository": "core.provider",
+    "ChatRequest": "core.provider",
     "ChatWithAgentUseCase": "agent.chat",
     "CreateAgent": "create_agent",
     "CreateAgentsError": "errors",
@@ -81,11 +81,11 @@ _HOMES = {
     "OpenAIChatAdapter": "providers.openai_adapter",
     "OpenAIHandler": "providers.openai_handlers",
     "OpenAIStreamHandler": "providers.openai_handlers",
-    "StreamingResponseDTO": "agent.stream",
-    "ToolExecutionResult": "agent.tool_executor",
-    "ToolExecutor": "agent.tool_executor",
+    "StreamingResponseDTO": "agent.response",
+    "ToolExecutionResult": "tools.executor",
+    "ToolExecutor": "tools.executor",
     "recorder": "metrics",
-    "tool": "agent.tools",
+    "tool": "tools.tool",
 }
 
 

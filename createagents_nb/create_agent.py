@@ -14,17 +14,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from .agent.agent import Agent
-from .agent.approval import Approver
-from .agent.call_record import CallRecord
 from .agent.chat import ChatWithAgentUseCase
 from .agent.config import validate_config
-from .agent.history import History, Message
-from .agent.repository import ChatRepository
-from .agent.stream import StreamingResponseDTO
-from .agent.tool_executor import ToolExecutor
-from .agent.tools import BaseTool, resolve_tools
-from .batch.row_agent import RowAgent
+from .agent.history import History
+from .agent.response import StreamingResponseDTO
+from .batch.pool import RowAgent
 from .builtin_tools import BUILTIN_TOOLS, is_builtin_as_it_comes
+from .core.messages import Message
+from .core.provider import ChatRepository
+from .core.records import CallRecord
 from .errors import (
     ConfigurationError,
     TalkFileError,
@@ -32,17 +30,20 @@ from .errors import (
     UnknownProviderError,
     UnsupportedConfigError,
 )
-from .logging_config import hidden
 from .metrics import MetricsRecorder
 from .metrics import recorder as notebook_recorder
 from .providers import KEY_VARIABLES, adapter_class
-from .providers.choice import choose, is_news, split_model
+from .providers.selection import choose, is_news, split_model
+from .redaction import hidden
+from .tools.approval import Approver
+from .tools.executor import ToolExecutor
+from .tools.tool import BaseTool, resolve_tools
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from .batch.batch import Batch
-    from .batch.options import OnError
+    from .batch.pool import OnError
 
 __all__ = ["CreateAgent", "ToolLike"]
 
@@ -274,7 +275,7 @@ class CreateAgent:
             >>> df.assign(answer=answers["answer"])
         """
         from .batch.batch import Batch
-        from .batch.options import Options
+        from .batch.pool import Options
 
         options = Options(concurrency, rpm, tpm, on_error, resume, progress)
         asked = self._call_ids.append
@@ -370,8 +371,8 @@ class CreateAgent:
             >>> agent.save("talk.json")
             >>> agent = CreateAgent.load("talk.json", tools=[rows])
         """
-        from .agent.talk import Talk
-        from .agent.talk_file import write_talk
+        from .agent.conversation import Talk
+        from .agent.conversation_file import write_talk
 
         agent = self._agent
         talk = Talk(
@@ -412,7 +413,7 @@ class CreateAgent:
             >>> agent = CreateAgent.load("talk.json", tools=[rows])
             >>> await agent.chat("Where were we?")
         """
-        from .agent.talk_file import read_talk
+        from .agent.conversation_file import read_talk
 
         talk = read_talk(path)
         settings = talk.settings(options, address=os.environ.get(_ADDRESSES.get(talk.provider, "")) or None)

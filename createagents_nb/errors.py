@@ -38,8 +38,8 @@ A message is one or two sentences and names the way out. Keys never appear in on
 
 from __future__ import annotations
 
-from .clean_text import clean_text
-from .logging_config import redact
+from .redaction import redact
+from .text import clean_text
 
 __all__ = [
     "AgentNotFoundError",

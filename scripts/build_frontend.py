@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from createagents_nb import clean_text
-from createagents_nb.notebook import code_color, links, markdown_safe, maths, styles, tex_commands
+from createagents_nb import text
+from createagents_nb.render import highlight, links, markdown, maths, styles, tex_commands
 
 FRONTEND = Path(__file__).resolve().parents[1] / "createagents_nb" / "notebook" / "frontend"
 LOCK, STAMP = FRONTEND / "package-lock.json", FRONTEND / "node_modules" / ".package-lock.stamp"
@@ -26,24 +26,24 @@ LOCK, STAMP = FRONTEND / "package-lock.json", FRONTEND / "node_modules" / ".pack
 def constants() -> dict[str, Any]:
     return {
         "styles": {name: getattr(styles, name) for name in styles.__all__},
-        "languages": code_color.LANGUAGES,
-        "codeColors": code_color.COLORS,
+        "languages": highlight.LANGUAGES,
+        "codeColors": highlight.COLORS,
         "texCommands": sorted(tex_commands.COMMANDS),
         "texEnvironments": sorted(tex_commands.ENVIRONMENTS),
-        "invisible": clean_text.INVISIBLE,
-        "rightToLeft": clean_text.RIGHT_TO_LEFT,
+        "invisible": text.INVISIBLE,
+        "rightToLeft": text.RIGHT_TO_LEFT,
         "limits": {
-            "chars": markdown_safe.MAX_MARKDOWN_CHARS,
-            "lines": markdown_safe.MAX_MARKDOWN_LINES,
-            "brackets": markdown_safe.MAX_BRACKETS,
-            "nesting": markdown_safe.MAX_NESTING,
+            "chars": markdown.MAX_MARKDOWN_CHARS,
+            "lines": markdown.MAX_MARKDOWN_LINES,
+            "brackets": markdown.MAX_BRACKETS,
+            "nesting": markdown.MAX_NESTING,
             "hrefChars": links.MAX_HREF_CHARS,
             "texChars": maths.MAX_TEX_CHARS,
             "inlineTexChars": maths.MAX_INLINE_CHARS,
             "texLines": maths.MAX_BLOCK_LINES,
             "texBraces": maths.MAX_BRACES,
             "formulas": maths.MAX_FORMULAS,
-            "coloredChars": code_color.MAX_COLORED_CHARS,
+            "coloredChars": highlight.MAX_COLORED_CHARS,
         },
     }
 

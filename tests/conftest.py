@@ -13,7 +13,7 @@ from family import Reply, ScriptedProvider, ScriptedServer
 from hypothesis import settings
 
 from createagents_nb.metrics import MetricsRecorder
-from createagents_nb.providers import choice
+from createagents_nb.providers import selection
 
 if TYPE_CHECKING:
     from lab import JupyterServer
@@ -41,7 +41,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "*")
     yield
-    choice.set_notebook_default(None)
+    selection.set_notebook_default(None)
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from createagents_nb.agent.call_record import CallRecord, Keep, RequestRecord, ToolRecord
-from createagents_nb.agent.events import Event, Reasoning, RoundEnded, ToolCallRequested
-from createagents_nb.agent.history import Message
-from createagents_nb.agent.repository import ChatRepository, ChatRequest
+from createagents_nb.core.events import Event, Reasoning, RoundEnded, ToolCallRequested
+from createagents_nb.core.messages import Message
+from createagents_nb.core.provider import ChatRepository, ChatRequest
+from createagents_nb.core.records import CallRecord, Keep, RequestRecord, ToolRecord
 
 
 class ScriptedProvider(ChatRepository):

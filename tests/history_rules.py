@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from createagents_nb.agent.history import Message
+from createagents_nb.core.messages import Message
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from createagents_nb.notebook.snapshot import Block, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
+from createagents_nb.render.snapshot import Block, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
 
 __all__ = ["HOSTILE", "NAMES", "NOWHERE", "WRECKING", "Case", "aimed", "read_h5sc", "spoken", "turn_of"]
 

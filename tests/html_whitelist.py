@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-from createagents_nb.notebook import styles
+from createagents_nb.render import styles
 
 _VOID = {"br", "hr", "img"}
 _TAGS = {

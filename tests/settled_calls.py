@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
-from createagents_nb.metrics.settled import SettledCall
+from createagents_nb.core.records import CallRecord, RequestRecord, ToolRecord
+from createagents_nb.metrics.observers import SettledCall
 
 __all__ = ["STARTED", "call", "request", "settled", "tool", "wait_for"]
 

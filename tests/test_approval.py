@@ -22,8 +22,8 @@ from createagents_nb import (
     StreamingResponseDTO,
     tool,
 )
-from createagents_nb.agent.events import ApprovalDecided, ApprovalRequested, ToolCallFinished, ToolCallStarted
 from createagents_nb.batch.dask_worker import AgentPlan
+from createagents_nb.core.events import ApprovalDecided, ApprovalRequested, ToolCallFinished, ToolCallStarted
 from createagents_nb.errors import ApprovalError, ConfigurationError, InvalidToolError
 
 pytestmark = pytest.mark.asyncio

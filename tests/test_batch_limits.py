@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from createagents_nb.batch.limits import Gate, Limiter
-from createagents_nb.providers.http_errors import retry_after_s
+from createagents_nb.batch.rate_limiter import Gate, Limiter
+from createagents_nb.providers.error_mapping import retry_after_s
 
 
 class Clock:

@@ -27,8 +27,8 @@ from markdown_it import MarkdownIt
 from nbconvert import HTMLExporter, MarkdownExporter
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
-from createagents_nb.notebook.snapshot import TextBlock
-from createagents_nb.notebook.static_bundle import MAX_MARKDOWN_CHARS, render_bundle
+from createagents_nb.render.bundle import MAX_MARKDOWN_CHARS, render_bundle
+from createagents_nb.render.snapshot import TextBlock
 
 pytestmark = [pytest.mark.browser, pytest.mark.kernel]
 

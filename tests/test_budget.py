@@ -9,11 +9,11 @@ from family import ScriptedProvider
 
 from createagents_nb.agent.agent import Agent
 from createagents_nb.agent.chat import ChatWithAgentUseCase
-from createagents_nb.agent.events import RoundEnded, ToolCallRequested, Usage
-from createagents_nb.agent.stream import StreamingResponseDTO
-from createagents_nb.agent.tools import resolve_tools
+from createagents_nb.agent.response import StreamingResponseDTO
+from createagents_nb.core.events import RoundEnded, ToolCallRequested, Usage
 from createagents_nb.errors import BudgetExceededError, ConfigurationError
 from createagents_nb.metrics import MetricsRecorder, RecorderWarning
+from createagents_nb.tools.tool import resolve_tools
 
 TEN_TOKENS = RoundEnded("stop", usage=Usage(input_tokens=6, output_tokens=4, cost_usd=0.25))
 

@@ -19,9 +19,9 @@ import pandas as pd
 import pypdf
 import pytest
 
-from createagents_nb.agent.tool_executor import ToolExecutor
-from createagents_nb.agent.tools import as_tool
 from createagents_nb.builtin_tools import BUILTIN_TOOLS, CurrentDateTool, ReadLocalFileTool
+from createagents_nb.tools.executor import ToolExecutor
+from createagents_nb.tools.tool import as_tool
 
 
 def test_the_built_ins_are_named_as_they_are_asked_for() -> None:

@@ -12,11 +12,10 @@ from html_whitelist import read_strictly
 from hypothesis import given
 from hypothesis import strategies as st
 
-from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
-from createagents_nb.clean_text import INVISIBLE
-from createagents_nb.in_words import STATUS_WORDS, dollars, seconds
+from createagents_nb.core.records import CallRecord, RequestRecord, ToolRecord
 from createagents_nb.metrics.call_details import MAX_TOOLS, CallDetails
 from createagents_nb.metrics.columns import STATUSES
+from createagents_nb.text import INVISIBLE, STATUS_WORDS, dollars, seconds
 
 STARTED = datetime(2026, 3, 1, 12, 30, 15, tzinfo=UTC)
 OPENING = '<div class="createagents-call mathjax_ignore tex2jax_ignore" '

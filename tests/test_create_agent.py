@@ -17,7 +17,7 @@ from family import Reply, ScriptedServer, delta, eventually, json_reply, sse
 
 import createagents_nb
 from createagents_nb import BaseTool, CreateAgent, MetricsRecorder, StreamingResponseDTO, tool
-from createagents_nb.agent.call_record import CallRecord
+from createagents_nb.core.records import CallRecord
 from createagents_nb.errors import (
     AuthenticationError,
     ConfigurationError,

@@ -28,7 +28,7 @@ from createagents_nb import (
     tool,
 )
 from createagents_nb.agent.agent import Agent
-from createagents_nb.agent.events import Reasoning, ToolCallFinished, ToolCallRequested
+from createagents_nb.core.events import Reasoning, ToolCallFinished, ToolCallRequested
 from createagents_nb.errors import ModelNotFoundError
 
 Make = Callable[..., CreateAgent]

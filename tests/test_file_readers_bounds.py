@@ -297,7 +297,7 @@ def test_a_long_pdf_can_be_read_to_its_end(tmp_path: Path) -> None:
 
 def test_a_pdf_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     from createagents_nb.builtin_tools.binary_readers import read_pdf
-    from createagents_nb.builtin_tools.window import Window
+    from createagents_nb.builtin_tools.excerpt import Window
 
     write_pdf(tmp_path / "a.pdf", pages=1, lines=10)
     with pytest.raises(ValueError, match="to read: save the pages that matter"):

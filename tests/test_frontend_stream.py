@@ -15,8 +15,8 @@ from playwright.sync_api import Page
 from test_markdown_safety import HOSTILE
 
 from createagents_nb import notebook
-from createagents_nb.clean_text import clean_text
-from createagents_nb.notebook.static_bundle import render_markdown_html
+from createagents_nb.render.bundle import render_markdown_html
+from createagents_nb.text import clean_text
 
 pytestmark = pytest.mark.browser
 

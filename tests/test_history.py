@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from createagents_nb.agent.events import ToolCallRequested
-from createagents_nb.agent.history import History, Message, Turn
+from createagents_nb.agent.history import History
+from createagents_nb.core.events import ToolCallRequested
+from createagents_nb.core.messages import Message, Turn
 
 
 def turn(number: int, rounds: int = 0, calls: int = 1) -> Turn:

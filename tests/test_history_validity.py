@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from createagents_nb import CreateAgent, MetricsRecorder, tool
-from createagents_nb.agent.events import ToolCallStarted
-from createagents_nb.agent.history import History, Message, Turn
+from createagents_nb.agent.history import History
+from createagents_nb.core.events import ToolCallStarted
+from createagents_nb.core.messages import Message, Turn
 from createagents_nb.errors import CreateAgentsError
 
 

@@ -26,7 +26,7 @@ from createagents_nb.errors import (
     ProviderTimeoutError,
     ServerError,
 )
-from createagents_nb.providers import broken_reply, clients
+from createagents_nb.providers import clients, reply_decoder
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
 
@@ -219,7 +219,7 @@ def packed_gigabyte() -> bytes:
 def test_a_body_without_an_end_is_bounded(
     provider: str, stream: bool, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broken_reply, "MAX_REPLY_BYTES", 48 * MB)  # the same in less time
+    monkeypatch.setattr(reply_decoder, "MAX_REPLY_BYTES", 48 * MB)  # the same in less time
 
     async def ask(origin: str) -> Trip:
         async with asyncio.timeout(BOUND_S):

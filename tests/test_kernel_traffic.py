@@ -10,7 +10,7 @@ import pytest
 from family import ScriptedServer, delta, sse
 from kernel_client import IPYKERNEL, PAGE, WIDGET_MIME, Kernel, answer, make_agent, shared_kernel, text_of
 
-from createagents_nb.notebook.static_bundle import MAX_MARKDOWN_CHARS
+from createagents_nb.render.bundle import MAX_MARKDOWN_CHARS
 
 pytestmark = pytest.mark.kernel
 

@@ -10,7 +10,7 @@ import pytest
 from family import run_script
 
 from createagents_nb import LoggingConfig
-from createagents_nb.logging_config import Secret, redact
+from createagents_nb.redaction import Secret, redact
 
 
 @pytest.fixture(autouse=True)

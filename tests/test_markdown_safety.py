@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jupyterlab_maths import without_maths
 
-from createagents_nb.clean_text import clean_text
-from createagents_nb.notebook import code_color
-from createagents_nb.notebook.code_color import LANGUAGES, color_code
-from createagents_nb.notebook.links import is_safe_href
-from createagents_nb.notebook.maths import is_safe_tex
-from createagents_nb.notebook.snapshot import TextBlock, TurnSnapshot
-from createagents_nb.notebook.static_bundle import MAX_MARKDOWN_CHARS, render_bundle, render_markdown_html
+from createagents_nb.render import highlight
+from createagents_nb.render.bundle import MAX_MARKDOWN_CHARS, render_bundle, render_markdown_html
+from createagents_nb.render.highlight import LANGUAGES, color_code
+from createagents_nb.render.links import is_safe_href
+from createagents_nb.render.maths import is_safe_tex
+from createagents_nb.render.snapshot import TextBlock, TurnSnapshot
+from createagents_nb.text import clean_text
 
 pytestmark = pytest.mark.once
 
@@ -263,13 +263,13 @@ def test_coloured_code_reads_as_it_was_written(language: str) -> None:
 
 def test_code_that_is_slow_to_colour_is_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "<span" not in color_code("\n" * 5_000 + "x", "c")
-    monkeypatch.setattr(code_color, "MAX_COLORING_S", -1.0)
+    monkeypatch.setattr(highlight, "MAX_COLORING_S", -1.0)
     assert color_code("def f():\n    pass\n", "python") == "def f():\n    pass\n"
 
 
 def test_the_renderer_needs_no_jupyter_and_parses_nothing_until_asked() -> None:
     program = (
-        "import sys, createagents_nb.notebook.static_bundle\n"
+        "import sys, createagents_nb.render.bundle\n"
         "heavy = {'IPython', 'ipywidgets', 'anywidget', 'markdown_it', 'pygments', 'pandas'}\n"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
+from createagents_nb.core.records import CallRecord, RequestRecord, ToolRecord
 from createagents_nb.errors import ConfigurationError
 from createagents_nb.metrics import MetricsRecorder
 from createagents_nb.metrics.export import to_json, to_prometheus

@@ -11,8 +11,8 @@ import pytest
 from family import Reply, ScriptedServer, Trip, json_reply, ndjson, round_trip
 
 from createagents_nb import tool
-from createagents_nb.agent.events import Reasoning, ToolCallRequested, Usage
-from createagents_nb.agent.history import Message
+from createagents_nb.core.events import Reasoning, ToolCallRequested, Usage
+from createagents_nb.core.messages import Message
 from createagents_nb.errors import ConfigurationError
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.ollama_handlers import OllamaHandler, OllamaStreamHandler

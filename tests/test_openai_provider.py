@@ -11,9 +11,9 @@ import pytest
 from family import Reply, ScriptedServer, Trip, delta, json_reply, round_trip, sse
 
 from createagents_nb import tool
-from createagents_nb.agent.events import Reasoning, RoundEnded, ToolCallRequested, Usage, cost_in_usd
-from createagents_nb.agent.history import Message
-from createagents_nb.agent.repository import ChatRequest
+from createagents_nb.core.events import Reasoning, RoundEnded, ToolCallRequested, Usage, cost_in_usd
+from createagents_nb.core.messages import Message
+from createagents_nb.core.provider import ChatRequest
 from createagents_nb.errors import ConfigurationError, MissingKeyError
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
 from createagents_nb.providers.openai_handlers import OpenAIHandler, OpenAIStreamHandler

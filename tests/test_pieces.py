@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from createagents_nb.agent.call_record import CallRecord
-from createagents_nb.agent.events import (
+from createagents_nb.agent.response import StreamingResponseDTO
+from createagents_nb.core.events import (
     Event,
     Reasoning,
     ToolCallFinished,
@@ -18,13 +18,13 @@ from createagents_nb.agent.events import (
     ToolCallStarted,
     TurnDone,
 )
-from createagents_nb.agent.stream import StreamingResponseDTO
-from createagents_nb.clean_text import TextCleaner, clean_text
-from createagents_nb.notebook import pieces as pieces_module
-from createagents_nb.notebook.pieces import Piece, PieceWriter
-from createagents_nb.notebook.snapshot import ToolLine
-from createagents_nb.notebook.static_bundle import tool_card_html
-from createagents_nb.notebook.words import pretty_arguments
+from createagents_nb.core.records import CallRecord
+from createagents_nb.notebook import view_messages as pieces_module
+from createagents_nb.notebook.view_messages import Piece, PieceWriter
+from createagents_nb.render.bundle import tool_card_html
+from createagents_nb.render.labels import pretty_arguments
+from createagents_nb.render.snapshot import ToolLine
+from createagents_nb.text import TextCleaner, clean_text
 
 RECORD = CallRecord(
     call_id="1", started_at=datetime.now(UTC), agent="a", provider="openai", model="m", status="running"

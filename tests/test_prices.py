@@ -13,9 +13,9 @@ from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
 
 from createagents_nb.agent.agent import Agent
-from createagents_nb.agent.call_record import RequestRecord
 from createagents_nb.agent.chat import ChatWithAgentUseCase
-from createagents_nb.agent.events import RoundEnded, Usage
+from createagents_nb.core.events import RoundEnded, Usage
+from createagents_nb.core.records import RequestRecord
 from createagents_nb.errors import ConfigurationError
 from createagents_nb.metrics import MetricsRecorder
 
@@ -141,7 +141,7 @@ def test_prices_are_read_only_where_somebody_may_have_published_them() -> None:
     script = """
 import sys
 from datetime import UTC, datetime
-from createagents_nb.agent.call_record import RequestRecord
+from createagents_nb.core.records import RequestRecord
 from createagents_nb.metrics import recorder
 local = RequestRecord(call_id="c", round=1, started_at=datetime.now(UTC), provider="openai", model="m",
     server="127.0.0.1", status="running", input_tokens=1, output_tokens=1)

@@ -11,15 +11,15 @@ from family import ScriptedProvider
 
 from createagents_nb.agent.agent import Agent
 from createagents_nb.agent.chat import ChatWithAgentUseCase
-from createagents_nb.agent.events import Reasoning, RoundEnded, ToolCallRequested
-from createagents_nb.agent.stream import StreamingResponseDTO
-from createagents_nb.agent.tools import resolve_tools
+from createagents_nb.agent.response import StreamingResponseDTO
+from createagents_nb.core.events import Reasoning, RoundEnded, ToolCallRequested
 from createagents_nb.errors import ProviderError
-from createagents_nb.logging_config import mask_keys
 from createagents_nb.metrics import MetricsRecorder, RecorderWarning
 from createagents_nb.metrics.export import to_json, to_prometheus
-from createagents_nb.notebook.static_bundle import NOT_KEPT, render_bundle
-from createagents_nb.notebook.tracker import TurnTracker
+from createagents_nb.redaction import mask_keys
+from createagents_nb.render.bundle import NOT_KEPT, render_bundle
+from createagents_nb.render.turn_state import TurnTracker
+from createagents_nb.tools.tool import resolve_tools
 
 CANARY = "canary"
 KEY = "sk-abcdefgh12345678"

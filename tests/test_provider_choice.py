@@ -10,7 +10,7 @@ from family import Reply, ScriptedServer, json_reply, run_script
 from createagents_nb import CreateAgent
 from createagents_nb.errors import ConfigurationError, MissingKeyError, UnknownProviderError
 from createagents_nb.providers import PROVIDERS, adapter_class
-from createagents_nb.providers.choice import Choice, choose, notebook_default, set_notebook_default
+from createagents_nb.providers.selection import Choice, choose, notebook_default, set_notebook_default
 
 HOW = "Another: %agent use openai:gpt-4.1-mini, or CreateAgent(provider=…, model=…)"
 

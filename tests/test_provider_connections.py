@@ -21,9 +21,9 @@ import pytest
 from family import Reply, ScriptedServer, delta, json_reply, ndjson, round_trip, sse
 
 from createagents_nb import CreateAgent, errors
-from createagents_nb.agent.events import Event
-from createagents_nb.agent.history import Message
-from createagents_nb.agent.repository import ChatRequest
+from createagents_nb.core.events import Event
+from createagents_nb.core.messages import Message
+from createagents_nb.core.provider import ChatRequest
 from createagents_nb.errors import ProviderConnectionError, ProviderError, ProviderTimeoutError, ServerError
 from createagents_nb.metrics import MetricsRecorder
 from createagents_nb.providers import clients

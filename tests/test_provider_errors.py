@@ -23,7 +23,7 @@ from createagents_nb.errors import (
     ServerError,
 )
 from createagents_nb.notebook.commands import Commands
-from createagents_nb.providers.http_errors import said, scrubbed
+from createagents_nb.providers.error_mapping import said, scrubbed
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
 

@@ -18,14 +18,7 @@ from ollama import ChatResponse
 from openai.types.chat import ChatCompletion
 
 import createagents_nb.metrics
-from createagents_nb.agent.call_record import (
-    CallRecord,
-    CellRef,
-    RecordSink,
-    RequestRecord,
-    ToolRecord,
-    current_cell,
-)
+from createagents_nb.core.records import CallRecord, CellRef, RecordSink, RequestRecord, ToolRecord, current_cell
 from createagents_nb.errors import ConfigurationError, RateLimitError, TurnStopped
 from createagents_nb.metrics import MetricsRecorder
 

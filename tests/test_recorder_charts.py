@@ -22,16 +22,16 @@ from hostile import HOSTILE, NAMES, aimed
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
 
-from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
-from createagents_nb.clean_text import INVISIBLE
+from createagents_nb.core.records import CallRecord, RequestRecord, ToolRecord
 from createagents_nb.errors import ConfigurationError
 from createagents_nb.metrics import charts
+from createagents_nb.metrics.chart_style import name as drawn_name
 from createagents_nb.metrics.charts import KINDS, MAX_MODELS, plot
 from createagents_nb.metrics.columns import CALLS, REQUESTS, STATUSES, TOOLS
-from createagents_nb.metrics.figure import name as drawn_name
 from createagents_nb.metrics.metrics_recorder import MetricsRecorder
 from createagents_nb.metrics.store import Table
 from createagents_nb.metrics.timeline import MAX_CALLS, timeline
+from createagents_nb.text import INVISIBLE
 
 STARTED = datetime(2026, 3, 1, 12, 30, 15, tzinfo=UTC)
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -430,7 +430,7 @@ def test_a_chart_looks_the_same_under_any_style_and_does_without_pyplot(
 
 
 def test_without_matplotlib_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("figure", "timeline", "charts"):
+    for name in ("chart_style", "timeline", "charts"):
         monkeypatch.delitem(sys.modules, f"createagents_nb.metrics.{name}")
         monkeypatch.delattr(f"createagents_nb.metrics.{name}")
     monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -26,10 +26,10 @@ from family import run_script
 from settled_calls import STARTED, call, request, settled, tool, wait_for
 
 from createagents_nb.errors import RecorderFileError
-from createagents_nb.metrics import database_file, database_worker
+from createagents_nb.metrics import sqlite_file, sqlite_writer
 from createagents_nb.metrics.columns import CALLS, REQUESTS, STATUSES, TOOLS
-from createagents_nb.metrics.database import DatabaseWriter, read_database
-from createagents_nb.metrics.settled import RecorderWarning, SettledCall
+from createagents_nb.metrics.observers import RecorderWarning, SettledCall
+from createagents_nb.metrics.sqlite import DatabaseWriter, read_database
 
 TOKENS = {
     "latency_s": 1.25,
@@ -85,7 +85,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who finds a file locked waits a twentieth of the usual time."""
-    monkeypatch.setattr(database_file, "BUSY_TIMEOUT_S", database_file.BUSY_TIMEOUT_S / 20)
+    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT_S", sqlite_file.BUSY_TIMEOUT_S / 20)
 
 
 # What is written is read again.
@@ -299,7 +299,7 @@ def test_a_closed_file_has_nothing_beside_it(path: Path) -> None:
 WRITE_UNTIL_KILLED = """
 import sys, time
 from settled_calls import settled
-from createagents_nb.metrics.database import DatabaseWriter
+from createagents_nb.metrics.sqlite import DatabaseWriter
 writer = DatabaseWriter(sys.argv[1])
 for number in range(1_000_000):
     writer.call_settled(settled(number))
@@ -308,7 +308,7 @@ for number in range(1_000_000):
 WRITE_AND_EXIT = """
 import sys
 from settled_calls import settled
-from createagents_nb.metrics.database import DatabaseWriter
+from createagents_nb.metrics.sqlite import DatabaseWriter
 writer = DatabaseWriter(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.read(1)
@@ -380,7 +380,7 @@ def test_a_forked_child_writes_nothing_and_harms_nothing(path: Path) -> None:
     script = f"""
     import gc, os, sys, warnings
     from settled_calls import settled
-    from createagents_nb.metrics.database import DatabaseWriter
+    from createagents_nb.metrics.sqlite import DatabaseWriter
     writer = DatabaseWriter({str(path)!r})
     writer.call_settled(settled(1))
     assert writer.flush(20)
@@ -551,7 +551,7 @@ def test_a_file_that_another_program_keeps_to_itself_is_told_to_readers(path: Pa
 READ_ONLY = """
 import os, sys, warnings
 from pathlib import Path
-from createagents_nb.metrics.database import read_database
+from createagents_nb.metrics.sqlite import read_database
 folder = Path(sys.argv[1])
 read_database(folder / "closed.db")  # what is imported late is imported now
 for file in folder.iterdir():
@@ -649,8 +649,8 @@ def test_what_could_not_be_written_before_the_end_is_told(path: Path) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_the_newest_hundred_thousand_calls_wait(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert database_worker.MOST_WAITING == 100_000
-    monkeypatch.setattr(database_worker, "MOST_WAITING", 1_000)
+    assert sqlite_writer.MOST_WAITING == 100_000
+    monkeypatch.setattr(sqlite_writer, "MOST_WAITING", 1_000)
     writer = DatabaseWriter(path)
     with told("locked by another program", "for so long that the oldest are not kept there") as caught:
         with locked(path):
@@ -669,7 +669,7 @@ def test_calls_wait_until_the_disk_has_room_again(path: Path) -> None:
     script = f"""
     import resource, warnings
     from settled_calls import settled, wait_for
-    from createagents_nb.metrics.database import DatabaseWriter
+    from createagents_nb.metrics.sqlite import DatabaseWriter
     writer = DatabaseWriter({str(path)!r})
     writer.call_settled(settled(0))
     assert writer.flush(20)

@@ -14,16 +14,16 @@ import pytest
 from family import ScriptedProvider
 
 from createagents_nb.agent.agent import Agent
-from createagents_nb.agent.call_record import CallRecord, ToolRecord
 from createagents_nb.agent.chat import ChatWithAgentUseCase
-from createagents_nb.agent.events import RoundEnded, ToolCallRequested, Usage
-from createagents_nb.agent.stream import StreamingResponseDTO
-from createagents_nb.agent.tools import resolve_tools
+from createagents_nb.agent.response import StreamingResponseDTO
+from createagents_nb.core.events import RoundEnded, ToolCallRequested, Usage
+from createagents_nb.core.records import CallRecord, ToolRecord
 from createagents_nb.errors import ConfigurationError, RecorderFileError
 from createagents_nb.metrics import MetricsRecorder
 from createagents_nb.metrics.notebook_file import BUNDLE_MIME
-from createagents_nb.notebook.static_bundle import render_bundle
-from createagents_nb.notebook.tracker import TurnTracker
+from createagents_nb.render.bundle import render_bundle
+from createagents_nb.render.turn_state import TurnTracker
+from createagents_nb.tools.tool import resolve_tools
 
 STARTED = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
-from createagents_nb.metrics import frames, packed, store
+from createagents_nb.core.records import CallRecord, RequestRecord, ToolRecord
+from createagents_nb.metrics import column_store, frames, store
+from createagents_nb.metrics.column_store import Rows
 from createagents_nb.metrics.columns import CALLS, REQUESTS, STATUSES, TOOLS
-from createagents_nb.metrics.packed import Rows
 from createagents_nb.metrics.store import Table
 
 STARTED = datetime(2026, 3, 1, 12, 30, 15, 250_001, tzinfo=UTC)
@@ -109,7 +109,7 @@ class _Interrupted(BaseException):
 
 
 def test_an_interrupt_at_any_line_of_packing_loses_and_doubles_nothing() -> None:
-    files = {packed.__file__, store.__file__}
+    files = {column_store.__file__, store.__file__}
     waits = Table.records.__code__  # Python lets no signal in between a `with` and its block
     lines = 0
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from createagents_nb.agent.call_record import CallRecord, ToolRecord
+from createagents_nb.core.records import CallRecord, ToolRecord
 from createagents_nb.errors import ConfigurationError
 from createagents_nb.metrics import MetricsRecorder
 

@@ -7,10 +7,10 @@ from hostile import HOSTILE, aimed
 from html_whitelist import read_strictly
 from test_markdown_safety import assert_inert
 
-from createagents_nb.notebook.links import is_remote_image
-from createagents_nb.notebook.markdown_safe import VettedText
-from createagents_nb.notebook.snapshot import ReasoningBlock, TextBlock, TurnSnapshot
-from createagents_nb.notebook.static_bundle import render_bundle
+from createagents_nb.render.bundle import render_bundle
+from createagents_nb.render.links import is_remote_image
+from createagents_nb.render.markdown import VettedText
+from createagents_nb.render.snapshot import ReasoningBlock, TextBlock, TurnSnapshot
 
 TEXT = 'See ![a "plot"](https://x.example/p.png?a=1&b=2 "t") [![in](http://y.example/q.png)](https://z.example)'
 

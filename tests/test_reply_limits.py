@@ -14,14 +14,14 @@ from hypothesis import given
 from test_wire import cuts, error_line, few, kinds, ollama, one_by_one, openai, pieces
 from test_wire_variants import called, chunk, piece
 
-from createagents_nb.agent.events import Event, Reasoning, RoundEnded, Usage
+from createagents_nb.core.events import Event, Reasoning, RoundEnded, Usage
 from createagents_nb.errors import EmptyReplyError, IncompleteReplyError, ProtocolError, ProviderError, ServerError
-from createagents_nb.providers import broken_reply, openai_reply
-from createagents_nb.providers.http_errors import status_error
+from createagents_nb.providers import openai_reply, reply_decoder
+from createagents_nb.providers.error_mapping import status_error
 from createagents_nb.providers.ollama_reply import OllamaReplyDecoder
 from createagents_nb.providers.openai_reply import OpenAIReplyDecoder
 from createagents_nb.providers.thinking import ThinkingSplitter
-from createagents_nb.providers.transport import cleaned_json
+from createagents_nb.providers.transport_errors import cleaned_json
 
 pytestmark = pytest.mark.once
 
@@ -97,7 +97,7 @@ def test_the_call_of_a_piece_is_looked_up_and_not_looked_for(monkeypatch: pytest
 
 
 def test_the_arguments_of_one_call_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broken_reply, "MAX_ARGUMENTS", 1_000)
+    monkeypatch.setattr(reply_decoder, "MAX_ARGUMENTS", 1_000)
     fine = piece("x" * 900, "f", id="x")
     assert called(fine, piece("y" * 900, "g", id="y")) == [("f", "x" * 900), ("g", "y" * 900)]
     long = openai(sse(*(chunk(tool_calls=[one]) for one in (fine, piece("x" * 101, id="x")))))

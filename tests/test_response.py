@@ -11,7 +11,7 @@ import pytest
 from family import Ledger, ScriptedProvider
 
 from createagents_nb import Agent, ChatWithAgentUseCase, CreateAgentsError, StreamingResponseDTO
-from createagents_nb.agent.events import Event, Reasoning, RoundEnded, TurnDone, Usage
+from createagents_nb.core.events import Event, Reasoning, RoundEnded, TurnDone, Usage
 from createagents_nb.errors import ServerError
 
 

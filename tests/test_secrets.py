@@ -22,13 +22,13 @@ from IPython.core.ultratb import VerboseTB
 from tblib import pickling_support
 
 from createagents_nb import CreateAgent, errors, tool
-from createagents_nb.agent.stream import StreamingResponseDTO
+from createagents_nb.agent.response import StreamingResponseDTO
 from createagents_nb.errors import ConfigurationError
-from createagents_nb.logging_config import Secret, mask_keys, redact
 from createagents_nb.metrics import MetricsRecorder
 from createagents_nb.metrics.export import to_json, to_prometheus
-from createagents_nb.notebook.static_bundle import render_bundle
-from createagents_nb.notebook.tracker import TurnTracker
+from createagents_nb.redaction import Secret, mask_keys, redact
+from createagents_nb.render.bundle import render_bundle
+from createagents_nb.render.turn_state import TurnTracker
 
 PROVIDERS = ["openai", "ollama"]
 VARIABLES = {"openai": "OPENAI_API_KEY", "ollama": "OLLAMA_API_KEY"}

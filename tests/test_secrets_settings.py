@@ -21,11 +21,11 @@ from test_secrets import CANARY, assert_clean, kept, printed
 from createagents_nb import CreateAgent, errors
 from createagents_nb.agent.config import validate_config
 from createagents_nb.errors import ConfigurationError, ProviderConnectionError, ProviderError
-from createagents_nb.logging_config import Secret, hidden, mask_keys, names_a_secret
 from createagents_nb.metrics import MetricsRecorder
 from createagents_nb.providers import clients
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
+from createagents_nb.redaction import Secret, hidden, mask_keys, names_a_secret
 
 pytestmark = pytest.mark.once
 

@@ -8,10 +8,9 @@ import pytest
 from family import png
 from html_whitelist import read_strictly
 
-from createagents_nb.agent.tool_display import ImageDisplay, TableDisplay
-from createagents_nb.in_words import dollars
-from createagents_nb.notebook import styles
-from createagents_nb.notebook.static_bundle import (
+from createagents_nb.core.tool_display import ImageDisplay, TableDisplay
+from createagents_nb.render import styles
+from createagents_nb.render.bundle import (
     BUNDLE_MIME,
     ReasoningBlock,
     TextBlock,
@@ -21,6 +20,7 @@ from createagents_nb.notebook.static_bundle import (
     render_markdown_html,
     tool_card_html,
 )
+from createagents_nb.text import dollars
 
 ROWS = ToolLine(
     tool_call_id="1",

@@ -16,8 +16,8 @@ import pytest
 from family import ScriptedServer, delta, sse
 
 from createagents_nb import CreateAgent, MetricsRecorder, tool
-from createagents_nb.agent.talk import Talk
-from createagents_nb.agent.talk_file import MAX_BYTES, write_talk
+from createagents_nb.agent.conversation import Talk
+from createagents_nb.agent.conversation_file import MAX_BYTES, write_talk
 from createagents_nb.builtin_tools import ReadLocalFileTool
 from createagents_nb.errors import (
     ConfigurationError,

@@ -20,9 +20,9 @@ from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
 
 import createagents_nb
 from createagents_nb import CreateAgent, MetricsRecorder, tool
-from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
+from createagents_nb.core.records import CallRecord, RequestRecord, ToolRecord
 from createagents_nb.metrics import telemetry as module
-from createagents_nb.metrics.settled import SettledCall
+from createagents_nb.metrics.observers import SettledCall
 from createagents_nb.metrics.telemetry import Telemetry
 
 START = datetime(2026, 3, 1, 12, 0, 0, 123456, UTC)
@@ -456,7 +456,7 @@ def test_a_provider_that_is_set_later_is_told_of_later_calls() -> None:
 SCRIPT = """
 import json, sys
 from datetime import UTC, datetime
-from createagents_nb.agent.call_record import CallRecord, RequestRecord
+from createagents_nb.core.records import CallRecord, RequestRecord
 from createagents_nb import MetricsRecorder
 
 both = dict(started_at=datetime.now(UTC), provider="p", model="m", status="ok", latency_s=1.0)
@@ -499,7 +499,7 @@ def test_recording_loads_no_opentelemetry_and_needs_none(missing: str) -> None:
         before = set(sys.modules)
         from datetime import UTC, datetime
         from createagents_nb import CreateAgent, MetricsRecorder
-        from createagents_nb.agent.call_record import CallRecord
+        from createagents_nb.core.records import CallRecord
         logging.getLogger("createagents_nb").addHandler(logging.StreamHandler())
         recorder = MetricsRecorder()
         recorder.call_settled(

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_markdown_safety import assert_harmless
 
-from createagents_nb.agent.tool_display import ImageDisplay, TableDisplay, ToolDisplay, display_of
-from createagents_nb.notebook.snapshot import Block, ToolLine
+from createagents_nb.core.tool_display import ImageDisplay, TableDisplay, ToolDisplay
+from createagents_nb.render.snapshot import Block, ToolLine
+from createagents_nb.tools.display import display_of
 
 pytestmark = pytest.mark.once
 

@@ -15,9 +15,10 @@ import pytest
 from family import png
 
 from createagents_nb import ToolExecutor, tool
-from createagents_nb.agent.tool_display import ImageDisplay, TableDisplay, display_of
-from createagents_nb.agent.tool_executor import ToolExecutionResult
-from createagents_nb.agent.tool_text import as_text
+from createagents_nb.core.tool_display import ImageDisplay, TableDisplay
+from createagents_nb.tools.display import display_of
+from createagents_nb.tools.executor import ToolExecutionResult
+from createagents_nb.tools.result_text import as_text
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x04ab\xff\xff\xc0\x00\x11\x08\x01\xe0\x02\x80\x03" + bytes(20)
 GIF = b"GIF89a\x40\x01\xf0\x00" + bytes(10)

@@ -23,9 +23,9 @@ import pydantic
 import pytest
 from aiohttp import web
 
-from createagents_nb.agent.tool_executor import ToolExecutionResult, ToolExecutor
-from createagents_nb.agent.tool_text import as_text
-from createagents_nb.agent.tools import BaseTool, tool
+from createagents_nb.tools.executor import ToolExecutionResult, ToolExecutor
+from createagents_nb.tools.result_text import as_text
+from createagents_nb.tools.tool import BaseTool, tool
 
 FOREVER = 3600.0
 
@@ -438,7 +438,7 @@ async def test_an_async_tool_is_cancelled_when_its_time_is_up() -> None:
 async def test_a_tool_that_swallows_its_cancellation_does_not_hold_the_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("createagents_nb.agent.tool_executor._GRACE_S", 0.01)
+    monkeypatch.setattr("createagents_nb.tools.executor._GRACE_S", 0.01)
     let_go = asyncio.Event()
 
     @tool(timeout_s=0.01)
@@ -526,8 +526,8 @@ def test_a_tool_that_never_returns_does_not_hold_the_process() -> None:
     script = textwrap.dedent(
         """
         import asyncio, threading
-        from createagents_nb.agent.tool_executor import ToolExecutor
-        from createagents_nb.agent.tools import tool
+        from createagents_nb.tools.executor import ToolExecutor
+        from createagents_nb.tools.tool import tool
 
         @tool
         def stuck():

@@ -18,9 +18,9 @@ from typing import Annotated, Any, Literal, Optional
 import pytest
 from pydantic import BaseModel, Field
 
-from createagents_nb.agent.tools import BaseTool, FunctionTool, as_tool, resolve_tools, tool
 from createagents_nb.builtin_tools import BUILTIN_TOOLS
 from createagents_nb.errors import InvalidToolError, UnknownToolError
+from createagents_nb.tools.tool import BaseTool, FunctionTool, as_tool, resolve_tools, tool
 
 
 class Colour(enum.Enum):
@@ -590,7 +590,7 @@ def test_decorators_in_the_wrong_order_are_explained() -> None:
 def test_making_a_tool_imports_nothing_heavy() -> None:
     script = (
         "import sys\n"
-        "from createagents_nb.agent.tools import resolve_tools, tool\n"
+        "from createagents_nb.tools.tool import resolve_tools, tool\n"
         "from createagents_nb.builtin_tools import BUILTIN_TOOLS\n"
         "def f(n: int = 1):\n    'Does f.'\n"
         "resolve_tools([f, 'currentdate', 'readlocalfile'], BUILTIN_TOOLS)\n"

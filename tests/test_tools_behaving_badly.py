@@ -16,7 +16,7 @@ from history_rules import assert_valid_history, assert_valid_request
 from tool_turns import KEY, Talk, asks_for, says
 
 from createagents_nb import BaseTool, tool
-from createagents_nb.agent.tool_text import MAX_RESULT_CHARS
+from createagents_nb.tools.result_text import MAX_RESULT_CHARS
 
 # ── what is raised ───────────────────────────────────────────────────────────────────────────────────
 
@@ -183,7 +183,7 @@ async def test_a_stopped_turn_does_not_wait_for_a_thread(server: ScriptedServer)
 async def test_a_tool_that_swallows_its_cancellation_does_not_hold_the_turn(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr("createagents_nb.agent.tool_executor._GRACE_S", 0.01)
+    monkeypatch.setattr("createagents_nb.tools.executor._GRACE_S", 0.01)
     started, let_go = asyncio.Event(), asyncio.Event()
 
     @tool

@@ -15,8 +15,8 @@ import pytest
 from family import Ledger, ScriptedProvider, png
 
 from createagents_nb import Agent, BaseTool, ChatWithAgentUseCase, StreamingResponseDTO, ToolExecutor, tool
-from createagents_nb.agent.call_record import CallRecord, CellRef, ToolRecord, current_cell
-from createagents_nb.agent.events import (
+from createagents_nb.agent.history import History
+from createagents_nb.core.events import (
     RoundEnded,
     ToolCallFinished,
     ToolCallRequested,
@@ -24,8 +24,9 @@ from createagents_nb.agent.events import (
     TurnDone,
     Usage,
 )
-from createagents_nb.agent.history import History, Message
-from createagents_nb.agent.tool_display import ImageDisplay
+from createagents_nb.core.messages import Message
+from createagents_nb.core.records import CallRecord, CellRef, ToolRecord, current_cell
+from createagents_nb.core.tool_display import ImageDisplay
 from createagents_nb.errors import InvalidMessageError, RateLimitError
 
 

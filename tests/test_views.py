@@ -19,19 +19,13 @@ from IPython.core.interactiveshell import InteractiveShell
 from kernel_client import BUNDLE_MIME, answer, environment, wait_until
 from traitlets.config import Config
 
-from createagents_nb.agent.call_record import CallRecord
-from createagents_nb.agent.events import (
-    Reasoning,
-    ToolCallFinished,
-    ToolCallRequested,
-    ToolCallStarted,
-    TurnDone,
-)
-from createagents_nb.agent.stream import StreamingResponseDTO
-from createagents_nb.agent.tool_display import TableDisplay
-from createagents_nb.notebook.snapshot import ReasoningBlock, TextBlock, ToolLine
-from createagents_nb.notebook.tracker import TurnTracker
+from createagents_nb.agent.response import StreamingResponseDTO
+from createagents_nb.core.events import Reasoning, ToolCallFinished, ToolCallRequested, ToolCallStarted, TurnDone
+from createagents_nb.core.records import CallRecord
+from createagents_nb.core.tool_display import TableDisplay
 from createagents_nb.notebook.views import View, open_view
+from createagents_nb.render.snapshot import ReasoningBlock, TextBlock, ToolLine
+from createagents_nb.render.turn_state import TurnTracker
 
 RECORD = CallRecord(
     call_id="1",

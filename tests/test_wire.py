@@ -13,7 +13,7 @@ from family import delta, ndjson, sse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from createagents_nb.agent.events import Event, Reasoning, RoundEnded, ToolCallRequested, Usage
+from createagents_nb.core.events import Event, Reasoning, RoundEnded, ToolCallRequested, Usage
 from createagents_nb.errors import (
     ContextLengthError,
     EmptyReplyError,
@@ -22,11 +22,11 @@ from createagents_nb.errors import (
     ProviderError,
     ServerError,
 )
-from createagents_nb.providers import broken_reply, wire
+from createagents_nb.providers import framing, reply_decoder
+from createagents_nb.providers.framing import LineSplitter, SSESplitter
 from createagents_nb.providers.ollama_reply import OllamaReplyDecoder
 from createagents_nb.providers.openai_reply import OpenAIReplyDecoder
 from createagents_nb.providers.thinking import ThinkingSplitter
-from createagents_nb.providers.wire import LineSplitter, SSESplitter
 
 pytestmark = pytest.mark.once
 
@@ -148,7 +148,7 @@ def test_any_cut_of_lines_gives_the_same_payloads(lines: list[bytes], has_last_e
 def test_an_event_without_end_does_not_fill_the_memory(
     splitter: type[SSESplitter | LineSplitter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "_MAX_PENDING", 2**20)
+    monkeypatch.setattr(framing, "_MAX_PENDING", 2**20)
     running = splitter()
     running.feed(b"data: " + b"x" * 2**19)
     with pytest.raises(ProtocolError, match="1 MB without ending"):
@@ -343,7 +343,7 @@ def test_an_error_maker_decides_what_an_error_is() -> None:
 
 @pytest.mark.parametrize("chunk", ["openai", "ollama"])
 def test_an_answer_without_an_end_ends_in_an_error(chunk: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broken_reply, "MAX_REPLY_BYTES", 2**20)
+    monkeypatch.setattr(reply_decoder, "MAX_REPLY_BYTES", 2**20)
     made: Any = {
         "openai": (OpenAIReplyDecoder(streamed=True, on_error=error_line), sse(delta("x" * 1000), done=False)),
         "ollama": (OllamaReplyDecoder(on_error=error_line), ndjson({"message": {"content": "x" * 1000}})),

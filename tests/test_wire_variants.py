@@ -23,10 +23,10 @@ from test_wire import (
     split,
 )
 
-from createagents_nb.agent.events import RoundEnded, Usage
+from createagents_nb.core.events import RoundEnded, Usage
 from createagents_nb.errors import IncompleteReplyError, ProtocolError, ProviderError
 from createagents_nb.providers import openai_reply
-from createagents_nb.providers.wire import LineSplitter, SSESplitter
+from createagents_nb.providers.framing import LineSplitter, SSESplitter
 
 pytestmark = pytest.mark.once
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .approval import Approver
+from ..tools.approval import Approver
+from ..tools.tool import BaseTool
 from .history import History
-from .tools import BaseTool
 
 __all__ = ["Agent"]
 

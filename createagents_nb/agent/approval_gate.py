@@ -9,17 +9,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import bridge
+from ..core.events import ApprovalDecided, ApprovalRequested, ToolCallRequested
+from ..core.messages import decoded_arguments
 from ..errors import ApprovalError
-from ..in_words import error_in_words
-from .approval import Approval, ApprovalRequest, answer_of
-from .events import ApprovalDecided, ApprovalRequested, ToolCallRequested
-from .tool_executor import ToolExecutionResult, ToolExecutor, decoded_arguments
-from .tool_text import shortened
+from ..text import error_in_words
+from ..tools.approval import Approval, ApprovalRequest, answer_of
+from ..tools.executor import ToolExecutionResult, ToolExecutor
+from ..tools.result_text import shortened
 
 if TYPE_CHECKING:
+    from ..tools.tool import BaseTool
     from .agent import Agent
-    from .stream import StreamingResponseDTO
-    from .tools import BaseTool
+    from .response import StreamingResponseDTO
 
 __all__ = ["ApprovalGate", "with_note"]
 

@@ -10,18 +10,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from ..core.events import RoundEnded, ToolCallFinished, ToolCallRequested, ToolCallStarted
+from ..core.messages import Message, Turn
+from ..core.provider import ChatRepository, ChatRequest
+from ..core.records import CallRecord, CallStatus, RecordSink, RequestRecord, ToolRecord, current_cell
 from ..errors import BudgetExceededError, InvalidMessageError, ProviderError
-from ..logging_config import LoggingConfig, redact
+from ..logging_config import LoggingConfig
+from ..loop_shutdown import end
+from ..redaction import redact
+from ..tools.executor import ToolExecutionResult, ToolExecutor, needs_thread
 from .agent import Agent
 from .approval_gate import ApprovalGate, with_note
-from .call_record import CallRecord, CallStatus, RecordSink, RequestRecord, ToolRecord, current_cell
-from .events import RoundEnded, ToolCallFinished, ToolCallRequested, ToolCallStarted
-from .history import Message, Turn
-from .loop_end import end
-from .repository import ChatRepository, ChatRequest
-from .stream import StreamingResponseDTO
-from .tool_executor import ToolExecutionResult, ToolExecutor, needs_thread
-from .tools import BaseTool
+from .response import StreamingResponseDTO
 
 __all__ = ["ChatWithAgentUseCase"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from ..errors import UnknownConfigKeyError, UnsupportedConfigError
-from ..logging_config import Secret, names_a_secret
+from ..redaction import Secret, names_a_secret
 
 __all__ = ["CONFIG_KEYS", "validate_config"]
 

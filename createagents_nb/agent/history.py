@@ -4,48 +4,10 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
-from .call_record import CallStatus
-from .events import ToolCallRequested
+from ..core.messages import Message, Turn
 
-__all__ = ["History", "Message", "Turn", "check_messages"]
-
-Role = Literal["system", "user", "assistant", "tool"]
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message of a conversation.
-
-    Attributes:
-        role: ``system``, ``user``, ``assistant`` or ``tool``.
-        content: the text.
-        tool_calls: what an assistant message asks for.
-        tool_call_id: which call a tool message answers.
-        name: the tool that answered.
-        status: ``cancelled``, ``error`` or ``limit`` on the last message of a turn that did not end well.
-    """
-
-    role: Role
-    content: str
-    tool_calls: tuple[ToolCallRequested, ...] = ()
-    tool_call_id: str | None = None
-    name: str | None = None
-    status: CallStatus = "ok"
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """The messages of one turn; ``number`` counts the turns of an agent as they were started."""
-
-    number: int
-    messages: tuple[Message, ...]
-
-    def without_tools(self) -> Turn:
-        """The question and the final answer alone."""
-        return Turn(self.number, (self.messages[0], *self.messages[1:][-1:]))
+__all__ = ["History"]
 
 
 class History:
@@ -104,38 +66,3 @@ class History:
 
     def __len__(self) -> int:
         return sum(len(turn.messages) for turn in self.turns)
-
-
-def check_messages(messages: Sequence[Message]) -> None:
-    """What every provider asks of the messages of one turn.
-
-    A user's message, then rounds of tools (an assistant's message with calls, and right after it one answer for
-    each call), then the assistant's answer; none of them empty.
-
-    Raises:
-        ValueError: which message, counted from 0, breaks which rule.
-    """
-    waiting: list[str | None] = []
-    is_answered = False
-    for at, message in enumerate(messages):
-        if is_answered:
-            raise ValueError(f"messages[{at}] comes after the answer that ends the turn")
-        if (message.role == "user") != (at == 0) or message.role == "system":
-            raise ValueError(f"messages[{at}] is of {message.role!r}: a turn has one user's message, its first")
-        if not message.content.strip() and not message.tool_calls:
-            raise ValueError(f"messages[{at}] is empty")
-        if message.tool_calls and message.role != "assistant":
-            raise ValueError(f"messages[{at}] is of {message.role!r} and asks for tools")
-        if message.role == "tool":
-            if message.tool_call_id not in waiting:
-                raise ValueError(f"messages[{at}] answers {message.tool_call_id!r}, which was not asked for")
-            waiting.remove(message.tool_call_id)
-        elif waiting:
-            raise ValueError(f"messages[{at}] comes before the answer to {waiting[0]!r}")
-        elif message.role == "assistant":
-            waiting = [call.tool_call_id for call in message.tool_calls]
-            if len(set(waiting)) < len(waiting):
-                raise ValueError(f"messages[{at}] has two calls of one id")
-            is_answered = not waiting
-    if not is_answered:
-        raise ValueError(f"it ends after {len(messages)} messages without an answer")

@@ -10,16 +10,13 @@ import pandas as pd
 
 from .. import bridge
 from ..errors import BudgetExceededError, InvalidMessageError
-from ..in_words import error_in_words
 from ..metrics import MetricsRecorder
-from .limits import Limiter
-from .options import Options
-from .pool import Pool, Row, SettledRow
+from ..text import error_in_words
+from .pool import Options, Pool, Row, RowAgent, SettledRow
 from .progress import Progress
 from .prompts import read_prompts
-from .results import Results
-from .resume import earlier_answers
-from .row_agent import RowAgent
+from .rate_limiter import Limiter
+from .results import Results, earlier_answers
 
 __all__ = ["Batch"]
 

@@ -14,15 +14,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ..agent.call_record import current_cell
-from ..agent.loop_end import ended
+from ..core.records import current_cell
 from ..errors import BudgetExceededError, ConfigurationError, WorkerError
-from ..logging_config import LoggingConfig, mask_keys
+from ..logging_config import LoggingConfig
+from ..loop_shutdown import ended
 from ..metrics import MetricsRecorder
+from ..redaction import mask_keys
 from .dask_worker import AgentPlan, Chunk, ChunkResult, run_chunk, stop_batch
-from .options import Options
-from .pool import HEARTBEAT_S, Row, SettledRow
-from .row_agent import RowAgent
+from .pool import HEARTBEAT_S, Options, Row, RowAgent, SettledRow
 
 __all__ = ["DaskPool", "packed_plan"]
 

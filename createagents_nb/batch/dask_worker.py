@@ -12,17 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..agent.agent import Agent
-from ..agent.approval import Approval, ApprovalRequest
-from ..agent.call_record import CallRecord, Keep, RequestRecord, ToolRecord
 from ..agent.history import History
-from ..agent.tool_executor import ToolExecutor
-from ..agent.tools import BaseTool
+from ..core.records import CallRecord, Keep, RequestRecord, ToolRecord
 from ..errors import ApprovalError, ConfigurationError, WorkerError
-from ..in_words import error_in_words
 from ..providers import adapter_class
-from .limits import Limiter
-from .pool import Pool, Row, SettledRow
-from .row_agent import RowAgent
+from ..text import error_in_words
+from ..tools.approval import Approval, ApprovalRequest
+from ..tools.executor import ToolExecutor
+from ..tools.tool import BaseTool
+from .pool import Pool, Row, RowAgent, SettledRow
+from .rate_limiter import Limiter
 
 __all__ = ["AgentPlan", "Chunk", "ChunkResult", "run_chunk", "stop_batch"]
 

@@ -1,22 +1,95 @@
-"""Rows asked side by side: a fixed number of workers, each of which takes the next row when it has done one."""
+"""What a batch may be told, checked before anything is sent."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, Literal
 
-from ..agent.call_record import CallRecord, RecordSink, RequestRecord, ToolRecord
+from ..agent.agent import Agent
 from ..agent.chat import ChatWithAgentUseCase
-from ..agent.loop_end import ended
-from .limits import Gate, Limiter
-from .paced import PacedRequests, guessed_tokens
-from .row_agent import RowAgent
+from ..core.provider import ChatRepository
+from ..core.records import CallRecord, RecordSink, RequestRecord, ToolRecord
+from ..errors import ConfigurationError
+from ..loop_shutdown import ended
+from ..tools.executor import ToolExecutor
+from ..wrappers.throttled import PacedRequests, guessed_tokens
+from .rate_limiter import Gate, Limiter
 
-__all__ = ["HEARTBEAT_S", "Pool", "Row", "SettledRow"]
+__all__ = ["HEARTBEAT_S", "OnError", "Options", "Pool", "Row", "RowAgent", "SettledRow"]
+
+OnError = Literal["keep", "stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The keyword arguments of `CreateAgent.map`; see there.
+
+    Raises:
+        ConfigurationError: one of them cannot be.
+    """
+
+    concurrency: int
+    rpm: float | None = None
+    tpm: float | None = None
+    on_error: OnError = "keep"
+    resume: bool = False
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if not _is(self.concurrency, Integral) or self.concurrency < 1:
+            raise ConfigurationError(
+                f"concurrency must be a whole number, 1 or more (rows at the same time), not {self.concurrency!r}"
+            )
+        for name, what, limit in (("rpm", "requests", self.rpm), ("tpm", "tokens", self.tpm)):
+            if limit is not None and not (_is(limit, Real) and 0 < limit < math.inf):
+                raise ConfigurationError(
+                    f"{name} must be {what} a minute, a number above 0, or None for no limit, not {limit!r}"
+                )
+        if self.on_error not in ("keep", "stop"):
+            raise ConfigurationError(
+                "on_error must be 'keep' (a row that fails is kept as such) or 'stop' (the first one ends the "
+                f"batch), not {self.on_error!r}"
+            )
+        for name, value in (("resume", self.resume), ("progress", self.progress)):
+            if not isinstance(value, bool):
+                raise ConfigurationError(f"{name} must be True or False, not {value!r}")
+
+
+def _is(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True, slots=True)
+class RowAgent:
+    """An agent without a past, and how it reaches its provider.
+
+    Attributes:
+        agent: its history holds nothing, so that rows know nothing of each other.
+        repository: a provider that sends no request again by itself: the batch does.
+        executor: runs the tools.
+        is_named: the user gave the agent its name.
+        timeout_s, max_retries: as in `CreateAgent`.
+        base_url: the server's address, None for the provider's own.
+        has_own_key: the key was given in code.
+    """
+
+    agent: Agent
+    repository: ChatRepository
+    executor: ToolExecutor
+    is_named: bool = True
+    timeout_s: float = 120.0
+    max_retries: int = 2
+    base_url: str | None = None
+    has_own_key: bool = False
+
 
 HEARTBEAT_S = 0.1
 """A kernel's interrupt reaches a loop that has nothing to do with its next event: there is one so often."""
+
 
 Row = tuple[int, str]
 """Where it stands in the data, and its prompt."""

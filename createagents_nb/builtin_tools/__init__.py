@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from ..agent.tools import BaseTool
+from ..tools.tool import BaseTool
 from .current_date import CurrentDateTool
 from .read_local_file import ReadLocalFileTool
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..agent.tool_text import frame_text
-from .window import MOST_CELLS, MOST_CHARS, Window, extra, lines, table
+from ..tools.result_text import frame_text
+from .excerpt import MOST_CELLS, MOST_CHARS, Window, extra, lines, table
 
 __all__ = ["read_excel", "read_parquet", "read_pdf"]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from ..agent.tools import BaseTool
+from ..tools.tool import BaseTool
 
 __all__ = ["CurrentDateTool"]
 

@@ -9,8 +9,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from ..agent.tools import BaseTool
-from .inside import opened_inside
+from ..tools.tool import BaseTool
+from .safe_open import opened_inside
 
 __all__ = ["ReadLocalFileTool"]
 
@@ -90,7 +90,8 @@ class ReadLocalFileTool(BaseTool):
             ValueError: too large, binary, not a regular file, or not what its suffix says.
             ModuleNotFoundError: its format needs the extra ``files``.
         """
-        from .file_readers import Window, read
+        from .excerpt import Window
+        from .text_readers import read
 
         root = Path(self._root if self._root is not None else Path.cwd()).expanduser().resolve()
         target = self._inside(root, path)

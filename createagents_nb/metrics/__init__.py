@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .budget import Budget
 from .metrics_recorder import MetricsRecorder
-from .settled import RecorderWarning
+from .observers import RecorderWarning
 
 __all__ = ["Budget", "MetricsRecorder", "RecorderWarning", "recorder"]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import warnings
 
-from createagents_nb.agent.call_record import RequestRecord
-from createagents_nb.errors import BudgetExceededError, ConfigurationError
-
-from .settled import RecorderWarning
+from ..core.records import RequestRecord
+from ..errors import BudgetExceededError, ConfigurationError
+from .observers import RecorderWarning
 
 __all__ = ["Budget"]
 

@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any, Final, TypeGuard
 
-from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
-from createagents_nb.clean_text import one_line, shorten
-from createagents_nb.in_words import STATUS_WORDS, dollars, seconds
+from ..core.records import CallRecord, RequestRecord, ToolRecord
+from ..text import STATUS_WORDS, dollars, one_line, seconds, shorten
 
 __all__ = ["CallDetails"]
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from createagents_nb.errors import ConfigurationError
-from createagents_nb.in_words import dollars, seconds
-
-from . import figure
+from ..errors import ConfigurationError
+from ..text import dollars, seconds
+from . import chart_style
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,24 +28,24 @@ _MAX_STEPS: Final = 2_000
 
 _BROWN: Final = "#B35C00"
 _LINES: Final = (
-    (figure.BLUE, "-", "o"),
+    (chart_style.BLUE, "-", "o"),
     ("#D55E00", "--", "s"),
     ("#009E73", "-.", "^"),
     ("#CC79A7", ":", "D"),
-    (figure.ORANGE, (0, (6, 1)), "v"),
+    (chart_style.ORANGE, (0, (6, 1)), "v"),
     ("#56B4E9", (0, (3, 1, 1, 1)), "P"),
     ("#666666", (0, (1, 3)), "X"),
 )
 _PARTS: Final = (
-    ("input", figure.BLUE, None),
-    ("input, cached", figure.SKY, "////"),
-    ("output", figure.ORANGE, None),
-    ("output, reasoning", figure.SAND, "...."),
+    ("input", chart_style.BLUE, None),
+    ("input, cached", chart_style.SKY, "////"),
+    ("output", chart_style.ORANGE, None),
+    ("output, reasoning", chart_style.SAND, "...."),
 )
 
 
-@figure.own_look()
-def plot(calls: pd.DataFrame, kind: str = "latency") -> figure.Chart:
+@chart_style.own_look()
+def plot(calls: pd.DataFrame, kind: str = "latency") -> chart_style.Chart:
     """Calls in numbers, by model.
 
     Args:
@@ -67,7 +66,7 @@ def plot(calls: pd.DataFrame, kind: str = "latency") -> figure.Chart:
     if kind not in KINDS:
         raise ConfigurationError(f"No chart of kind {kind!r}; available: {', '.join(KINDS)}")
     if calls.empty:
-        return figure.message("no calls yet")
+        return chart_style.message("no calls yet")
     return {"latency": _latency, "tokens": _tokens, "cost": _cost}[kind](calls)
 
 
@@ -78,7 +77,7 @@ def _models(calls: pd.DataFrame, weight: Callable[[pd.DataFrame], float] = len) 
     for place, pair in enumerate(zip(calls["provider"], calls["model"], strict=True)):
         places.setdefault("/".join(name for name in pair if isinstance(name, str)), []).append(place)
     groups = sorted(((name, calls.take(some)) for name, some in places.items()), key=lambda it: -weight(it[1]))
-    return [(figure.name(name, 40) or "model not known", group) for name, group in groups]
+    return [(chart_style.name(name, 40) or "model not known", group) for name, group in groups]
 
 
 def _rows_by_model(calls: pd.DataFrame) -> tuple[list[tuple[str, pd.DataFrame]], str]:
@@ -88,7 +87,7 @@ def _rows_by_model(calls: pd.DataFrame) -> tuple[list[tuple[str, pd.DataFrame]],
 
 
 def _left_out(count: int, words: str) -> str:
-    return f"{figure.counted(count, 'model')} {words}" if count > 0 else ""
+    return f"{chart_style.counted(count, 'model')} {words}" if count > 0 else ""
 
 
 def _numbers(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
@@ -97,9 +96,9 @@ def _numbers(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
-def _latency(calls: pd.DataFrame) -> figure.Chart:
+def _latency(calls: pd.DataFrame) -> chart_style.Chart:
     models, note = _rows_by_model(calls)
-    chart, axes = figure.new(1.4 + 0.85 * len(models))
+    chart, axes = chart_style.new(1.4 + 0.85 * len(models))
     places: list[float] = []
     labels: list[str] = []
     longest, has_box, has_failed = 0.0, False, False
@@ -111,8 +110,8 @@ def _latency(calls: pd.DataFrame) -> figure.Chart:
         _scatter(axes, failed, 2 * y, "black", "x")
         has_failed |= bool(len(failed))
         for name, numbers, place, color, ground, marker in (
-            (f"{model}\nlatency", latencies, 2 * y, figure.BLUE, figure.PALE, "o"),
-            ("first token", _numbers(group["ttft_s"]), 2 * y + 0.8, _BROWN, figure.SAND, "^"),
+            (f"{model}\nlatency", latencies, 2 * y, chart_style.BLUE, chart_style.PALE, "o"),
+            ("first token", _numbers(group["ttft_s"]), 2 * y + 0.8, _BROWN, chart_style.SAND, "^"),
         ):
             known = numbers[is_ok & ~np.isnan(numbers)]
             places.append(place)
@@ -128,23 +127,26 @@ def _latency(calls: pd.DataFrame) -> figure.Chart:
             _scatter(axes, known, place, color, marker)
             longest = max(longest, *known)
         longest = max(longest, 0, *failed)
-    figure.row_labels(axes, places, labels)
+    chart_style.row_labels(axes, places, labels)
     axes.set_ylim(2 * len(models) - 0.6, -0.6)
     axes.set_xlim(0, longest * 1.05 or 1)
     axes.set_xlabel("seconds")
     running = int((calls["status"] == "running").sum())
-    figure.title(
-        axes, f"Latency of {figure.counted(len(calls), 'call')}", f"{running:,} running" if running else "", note
+    chart_style.title(
+        axes,
+        f"Latency of {chart_style.counted(len(calls), 'call')}",
+        f"{running:,} running" if running else "",
+        note,
     )
     keys = [
-        figure.line_key("latency of a call", figure.BLUE, "o"),
-        figure.line_key("time to its first token", _BROWN, "^"),
+        chart_style.line_key("latency of a call", chart_style.BLUE, "o"),
+        chart_style.line_key("time to its first token", _BROWN, "^"),
     ]
     if has_failed:
-        keys.append(figure.line_key("failed or stopped, not in the box", "black", "x"))
+        keys.append(chart_style.line_key("failed or stopped, not in the box", "black", "x"))
     if has_box:
-        keys.append(figure.line_key("median, in the box of the quartiles", "#444444", linewidth=2.2))
-    figure.legend(chart, keys)
+        keys.append(chart_style.line_key("median, in the box of the quartiles", "#444444", linewidth=2.2))
+    chart_style.legend(chart, keys)
     return chart
 
 
@@ -156,9 +158,9 @@ def _scatter(axes: Axes, numbers: npt.NDArray[np.float64], y: float, color: str,
     axes.scatter(numbers, y + spread, s=16, c=color, marker=marker, alpha=alpha, linewidths=1, zorder=3)
 
 
-def _tokens(calls: pd.DataFrame) -> figure.Chart:
+def _tokens(calls: pd.DataFrame) -> chart_style.Chart:
     models, note = _rows_by_model(calls)
-    chart, axes = figure.new(1.5 + 0.5 * len(models))
+    chart, axes = chart_style.new(1.5 + 0.5 * len(models))
     longest, occurring = 0.0, set()
     for y, (_, group) in enumerate(models):
         sizes: list[float] = []
@@ -174,13 +176,15 @@ def _tokens(calls: pd.DataFrame) -> figure.Chart:
         for size, (label, color, hatch) in zip(sizes, _PARTS, strict=True):
             if size > 0:
                 occurring.add(label)
-                axes.barh(y, size, 0.6, left, color=color, edgecolor=figure.EDGE, linewidth=0.6, hatch=hatch)
+                axes.barh(y, size, 0.6, left, color=color, edgecolor=chart_style.EDGE, linewidth=0.6, hatch=hatch)
             left += size
         place: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
-        axes.annotate(" · ".join(words), (left, y), fontsize=figure.SMALL, **place)
+        axes.annotate(" · ".join(words), (left, y), fontsize=chart_style.SMALL, **place)
         longest = max(longest, left)
-    figure.row_labels(
-        axes, range(len(models)), [f"{model}\n{figure.counted(len(group), 'call')}" for model, group in models]
+    chart_style.row_labels(
+        axes,
+        range(len(models)),
+        [f"{model}\n{chart_style.counted(len(group), 'call')}" for model, group in models],
     )
     axes.set_ylim(len(models) - 0.5, -0.5)
     axes.set_xlim(0, max(longest, 10) * 1.4)
@@ -188,20 +192,20 @@ def _tokens(calls: pd.DataFrame) -> figure.Chart:
     axes.set_xlabel("tokens")
     unknown = int((calls["input_tokens"].isna() | calls["output_tokens"].isna()).sum())
     unknown_note = f"{unknown:,} of unknown count" if unknown else ""
-    figure.title(axes, f"Tokens of {figure.counted(len(calls), 'call')}", unknown_note, note)
-    figure.legend(chart, [figure.area_key(*part) for part in _PARTS if part[0] in occurring])
+    chart_style.title(axes, f"Tokens of {chart_style.counted(len(calls), 'call')}", unknown_note, note)
+    chart_style.legend(chart, [chart_style.area_key(*part) for part in _PARTS if part[0] in occurring])
     return chart
 
 
-def _cost(calls: pd.DataFrame) -> figure.Chart:
+def _cost(calls: pd.DataFrame) -> chart_style.Chart:
     is_known = ~np.isnan(_numbers(calls["cost_usd"]))
     unknown = int((~is_known).sum())
-    note = f"cost of {figure.counted(unknown, 'call')} not known" if unknown else ""
+    note = f"cost of {chart_style.counted(unknown, 'call')} not known" if unknown else ""
     known = calls[is_known & calls["started_at"].notna()].sort_values("started_at", kind="stable")
     if known.empty:
-        return figure.message(f"no call of known cost yet ({note})")
-    chart, axes = figure.new(4.2)
-    known = known.assign(day=figure.dates.date2num(known["started_at"].dt.tz_localize(None).to_numpy()))
+        return chart_style.message(f"no call of known cost yet ({note})")
+    chart, axes = chart_style.new(4.2)
+    known = known.assign(day=chart_style.dates.date2num(known["started_at"].dt.tz_localize(None).to_numpy()))
     first, last = known["day"].iloc[0], known["day"].iloc[-1]
     pad = max((last - first) * 0.03, 5 / 86_400)
     extent = first - pad, last + pad
@@ -212,23 +216,24 @@ def _cost(calls: pd.DataFrame) -> figure.Chart:
         _steps(axes, known, extent, "all models", color="#222222", linestyle="-", linewidth=2.6, zorder=1.5)
     axes.set_xlim(extent)
     axes.set_ylim(bottom=0)
-    locator = figure.dates.AutoDateLocator(tz=UTC)
+    locator = chart_style.dates.AutoDateLocator(tz=UTC)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(figure.dates.ConciseDateFormatter(locator, tz=UTC))
+    axes.xaxis.set_major_formatter(chart_style.dates.ConciseDateFormatter(locator, tz=UTC))
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_xlabel("start of the call, UTC")
     axes.set_ylabel("US dollars, added up")
-    title = (
-        f"Cost of {figure.counted(len(known), 'call')}: {figure.literal(dollars(float(known['cost_usd'].sum())))}"
+    total = chart_style.literal(dollars(float(known["cost_usd"].sum())))
+    title = f"Cost of {chart_style.counted(len(known), 'call')}: {total}"
+    chart_style.title(
+        axes, title, note, _left_out(len(models) - len(_LINES), "of lower cost drawn in the sum only")
     )
-    figure.title(axes, title, note, _left_out(len(models) - len(_LINES), "of lower cost drawn in the sum only"))
-    figure.legend(chart, axes.get_legend_handles_labels()[0])
+    chart_style.legend(chart, axes.get_legend_handles_labels()[0])
     return chart
 
 
 def _steps(axes: Axes, calls: pd.DataFrame, extent: tuple[float, float], label: str, **look: Any) -> None:
     days, sums = calls["day"].to_numpy(), np.cumsum(calls["cost_usd"].to_numpy(dtype=float))
-    total = figure.literal(dollars(sums[-1]))
+    total = chart_style.literal(dollars(sums[-1]))
     if len(sums) > _MAX_STEPS:
         kept = np.unique(np.linspace(0, len(sums) - 1, _MAX_STEPS).astype(int))
         days, sums = days[kept], sums[kept]

@@ -1,31 +1,112 @@
-"""What a recorder knows, as JSON and in the Prometheus text format."""
+"""Frames as files, for other programs."""
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import pandas as pd
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
-from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
-from createagents_nb.errors import ConfigurationError
-
+from ..core.records import CallRecord, RequestRecord, ToolRecord
 from .columns import CALLS, REQUESTS, TOOLS, Columns, as_row
 from .metrics_recorder import MetricsRecorder
 
-__all__ = ["to_json", "to_prometheus"]
+__all__ = ["to_json", "to_prometheus", "write_csv", "write_parquet"]
+
+Frames = Mapping[str, "pd.DataFrame"]
+
+
+def write_csv(frames: Frames, path: str | os.PathLike[str]) -> list[Path]:
+    """See `MetricsRecorder.to_csv`."""
+    return _write_each(frames, path, lambda frame, file: frame.to_csv(file, index=False))
+
+
+def write_parquet(frames: Frames, path: str | os.PathLike[str]) -> list[Path]:
+    """See `MetricsRecorder.to_parquet`."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise ConfigurationError(
+            "Parquet needs pyarrow: pip install 'createagents-nb[files]', or use to_csv or to_json"
+        ) from None
+    return _write_each(frames, path, lambda frame, file: frame.to_parquet(file, index=False))
+
+
+def _write_each(
+    frames: Frames, path: str | os.PathLike[str], write: Callable[[pd.DataFrame, Path], object]
+) -> list[Path]:
+    try:
+        first = Path(path).expanduser()
+        paths = [
+            first if name == "calls" else first.with_name(f"{first.stem}.{name}{first.suffix}") for name in frames
+        ]
+        for frame, file in zip(frames.values(), paths, strict=True):
+            _replace(file, _encodable(frame), write)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(
+            f"cannot write the metrics to {str(path)!r}: {reason}; "
+            "give a file in a folder that exists and that you may write to"
+        ) from error
+    return paths
+
+
+def _replace(file: Path, frame: pd.DataFrame, write: Callable[[pd.DataFrame, Path], object]) -> None:
+    """A file that is there stays whole until the new one is."""
+    handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    os.close(handle)
+    written = Path(name)
+    try:
+        write(frame, written)
+        written.chmod(0o666 & ~_umask())  # mkstemp's is for its owner alone
+        written.replace(file)
+    finally:
+        written.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _encodable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Half a surrogate pair, from a model, has no UTF-8."""
+    texts: list[str] = list(frame.select_dtypes("string").columns)
+    return frame.assign(
+        **{column: frame[column].map(_unicode, na_action="ignore").astype(frame[column].dtype) for column in texts}
+    )
+
+
+def _unicode(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
 
 FORMAT_VERSION = 1
 
+
 _Record = TypeVar("_Record", CallRecord, RequestRecord, ToolRecord)
+
+
 _Labels = tuple[tuple[str, str], ...]
+
 
 # The bounds that OpenTelemetry's GenAI conventions recommend, in seconds.
 _DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+
+
 _TTFT_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from .column_store import ID_BYTES, UNKNOWN, Rows
 from .columns import Kind
-from .packed import ID_BYTES, UNKNOWN, Rows
 
 if TYPE_CHECKING:
     from pandas.api.extensions import ExtensionArray

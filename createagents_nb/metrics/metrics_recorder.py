@@ -8,15 +8,13 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from createagents_nb.agent.call_record import CallRecord, RecordSink, RequestRecord, ToolRecord
-from createagents_nb.errors import ConfigurationError
-from createagents_nb.logging_config import LoggingConfig
-
+from ..core.records import CallRecord, RecordSink, RequestRecord, ToolRecord
+from ..errors import ConfigurationError
+from ..logging_config import LoggingConfig
 from .budget import Budget
-from .by_hand import records_of, status_of
 from .notebook_file import read_notebook
-from .reply import Reply, read_reply
-from .settled import SettledCall
+from .observers import SettledCall
+from .sdk_responses import Reply, read_reply, records_of, status_of
 from .sink import RecorderSink
 
 if TYPE_CHECKING:
@@ -297,7 +295,7 @@ class MetricsRecorder(RecorderSink):
             >>> recorder.persist("runs.db")
             >>> MetricsRecorder.open("runs.db").calls     # tomorrow
         """
-        from .database import DatabaseWriter
+        from .sqlite import DatabaseWriter
 
         if path is not None and not isinstance(path, str | PathLike):
             raise ConfigurationError(f"persist: give the path of a file, or None to stop, not {path!r}")
@@ -316,7 +314,7 @@ class MetricsRecorder(RecorderSink):
         Raises:
             RecorderFileError: there is no such file, it is not one of ours, from a newer version, or broken.
         """
-        from .database import read_database
+        from .sqlite import read_database
 
         return cls._of(read_database(path))
 
@@ -380,7 +378,7 @@ class MetricsRecorder(RecorderSink):
         Raises:
             ConfigurationError: a file cannot be written.
         """
-        from .files import write_csv
+        from .export import write_csv
 
         return write_csv(self._frames(), path)
 
@@ -390,7 +388,7 @@ class MetricsRecorder(RecorderSink):
         Raises:
             ConfigurationError: a file cannot be written, or pyarrow is not installed.
         """
-        from .files import write_parquet
+        from .export import write_parquet
 
         return write_parquet(self._frames(), path)
 

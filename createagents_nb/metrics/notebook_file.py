@@ -10,12 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
-from createagents_nb.agent.events import count_or_none, number_or_none
-from createagents_nb.errors import RecorderFileError
-
+from ..core.events import count_or_none, number_or_none
+from ..core.records import CallRecord, RequestRecord, ToolRecord
+from ..errors import RecorderFileError
 from .columns import CALLS, REQUESTS, STATUSES, TOOLS, Columns, Kind
-from .settled import SettledCall
+from .observers import SettledCall
 
 __all__ = ["BUNDLE_MIME", "BUNDLE_VERSION", "read_notebook"]
 

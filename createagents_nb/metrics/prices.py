@@ -8,8 +8,8 @@ import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
-from createagents_nb.agent.call_record import RequestRecord
-from createagents_nb.errors import ConfigurationError
+from ..core.records import RequestRecord
+from ..errors import ConfigurationError
 
 __all__ = ["Prices", "load_published"]
 

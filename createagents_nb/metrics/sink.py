@@ -9,26 +9,18 @@ from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from createagents_nb.agent.call_record import (
-    CallRecord,
-    Keep,
-    RequestRecord,
-    ToolRecord,
-    kept_call,
-    kept_error,
-    kept_tool,
-)
-from createagents_nb.errors import ConfigurationError
-from createagents_nb.logging_config import LoggingConfig, mask_keys
-
+from ..core.records import CallRecord, Keep, RequestRecord, ToolRecord, kept_call, kept_error, kept_tool
+from ..errors import ConfigurationError
+from ..logging_config import LoggingConfig
+from ..redaction import mask_keys
 from .budget import Budget
 from .columns import CALLS, REQUESTS, STATUSES, TOOLS, as_row
+from .observers import Follower, RecorderWarning, SettledCall
 from .prices import Prices
-from .settled import Follower, RecorderWarning, SettledCall
 from .store import Table
 
 if TYPE_CHECKING:
-    from .database import DatabaseWriter
+    from .sqlite import DatabaseWriter
 
 __all__ = ["RecorderSink"]
 

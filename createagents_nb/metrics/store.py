@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from .column_store import Rows
 from .columns import Columns
-from .packed import Rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from createagents_nb.clean_text import one_line
-from createagents_nb.errors import ConfigurationError
+from ..errors import ConfigurationError
+from ..text import one_line
 
 __all__ = ["html_summary", "summarize", "summarize_tools", "text_summary"]
 

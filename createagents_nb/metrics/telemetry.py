@@ -23,10 +23,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from createagents_nb.agent.call_record import CallRecord, RequestRecord, ToolRecord
-from createagents_nb.logging_config import LoggingConfig
-
-from .settled import SettledCall
+from ..core.records import CallRecord, RequestRecord, ToolRecord
+from ..logging_config import LoggingConfig
+from .observers import SettledCall
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import pandas as pd
 
-from createagents_nb.in_words import STATUS_WORDS, seconds
-
-from . import figure
+from ..text import STATUS_WORDS, seconds
+from . import chart_style
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -40,7 +39,7 @@ _Call: TypeAlias = tuple[_Row, list[_Row], list[_Row]]
 """With its requests and its tools."""
 
 
-@figure.own_look()
+@chart_style.own_look()
 def timeline(
     calls: pd.DataFrame,
     requests: pd.DataFrame,
@@ -48,7 +47,7 @@ def timeline(
     call_ids: Iterable[str] | None = None,
     *,
     now: datetime | None = None,
-) -> figure.Chart:
+) -> chart_style.Chart:
     """What ran when: a lane a call, with a bar for each request and each tool, over seconds since the first start.
 
     Of each request, the time until the first token is told apart from the time after it. What is running ends now,
@@ -69,10 +68,10 @@ def timeline(
     """
     chosen = calls if call_ids is None else calls[calls["call_id"].isin(list(call_ids))]
     if chosen.empty:
-        return figure.message("no calls yet" if call_ids is None else "no call is selected")
+        return chart_style.message("no calls yet" if call_ids is None else "no call is selected")
     of_call: dict[str, _Call] = {row["call_id"]: (row, [], []) for row in _rows(chosen, MAX_CALLS)}
     if not of_call:
-        return figure.message("no call has a known start")
+        return chart_style.message("no call has a known start")
     for row in _rows(requests[requests["call_id"].isin(list(of_call))]):
         of_call[row["call_id"]][1].append(row)
     for row in _rows(tools[tools["call_id"].isin(list(of_call))]):
@@ -134,11 +133,11 @@ class _Scale:
     """Seconds that are as wide as a character."""
 
     def fits(self, text: str, bar: _Bar) -> bool:
-        return (figure.width(text) + 1) * self.char <= bar.end - bar.start
+        return (chart_style.width(text) + 1) * self.char <= bar.end - bar.start
 
     def place(self, text: str, bar: _Bar) -> tuple[float, str, float, float]:
         """Where ``text`` goes, in ``bar`` or beside it, and how it is aligned; from when to when both reach."""
-        width = (figure.width(text) + 1) * self.char
+        width = (chart_style.width(text) + 1) * self.char
         if self.fits(text, bar):
             return (bar.start + bar.end) / 2, "center", bar.start, bar.end
         if bar.end + width > self.end and bar.start >= width:
@@ -156,8 +155,8 @@ def _laid_out(calls: list[_Call], now: datetime) -> tuple[list[_Lane], _Scale]:
         origin = calls[0][0]["started_at"]
         lanes = [_lane(*rows, origin, (now - origin).total_seconds()) for rows in calls]
         end = max(bar.end for lane in lanes for bar in (lane.span, *lane.requests, *lane.tools)) or 1.0
-        label_chars = max(figure.width(line) for lane in lanes for line in lane.label.split("\n"))
-        axis_chars = max(figure.WIDTH_IN - 0.5 - label_chars * figure.CHAR_IN, 3) / figure.CHAR_IN
+        label_chars = max(chart_style.width(line) for lane in lanes for line in lane.label.split("\n"))
+        axis_chars = max(chart_style.WIDTH_IN - 0.5 - label_chars * chart_style.CHAR_IN, 3) / chart_style.CHAR_IN
         scale = _Scale(origin, end, end / axis_chars)
         lanes = [replace(lane, tool_rows=_packed(lane.tools, scale)) for lane in lanes]
         height, fitting = 0, 0
@@ -176,11 +175,11 @@ def _lane(call: _Row, requests: list[_Row], tools: list[_Row], origin: datetime,
     is_known = span.is_open or call["latency_s"] is not None
     until = span.end if is_known else now
     request_bars = [_bar(row, f"round {row['round'] or '?'}", origin, until) for row in requests]
-    tool_bars = [_bar(row, figure.name(row["tool"]) or "tool", origin, until) for row in tools]
+    tool_bars = [_bar(row, chart_style.name(row["tool"]) or "tool", origin, until) for row in tools]
     if not is_known:
         span = replace(span, end=max(bar.end for bar in (span, *request_bars, *tool_bars)))
-    names = filter(None, (figure.name(call["agent"], 16), figure.name(call["model"], 24)))
-    state = [figure.name(call["call_id"], 9), _word(span.status)]
+    names = filter(None, (chart_style.name(call["agent"], 16), chart_style.name(call["model"], 24)))
+    state = [chart_style.name(call["call_id"], 9), _word(span.status)]
     if call["latency_s"] is not None:
         state.append(seconds(call["latency_s"]))
     elif not span.is_open:
@@ -216,15 +215,15 @@ def _packed(bars: Sequence[_Bar], scale: _Scale) -> list[list[_Bar]]:
 # Drawing
 
 
-def _draw(lanes: list[_Lane], scale: _Scale, chosen: int) -> figure.Chart:
+def _draw(lanes: list[_Lane], scale: _Scale, chosen: int) -> chart_style.Chart:
     height = sum(lane.height + _GAP for lane in lanes)
-    chart, axes = figure.new(1.5 + _ROW_IN * height)
+    chart, axes = chart_style.new(1.5 + _ROW_IN * height)
     top, places = 0.0, []
     for lane in lanes:
         _draw_lane(axes, lane, top, scale)
         places.append(top + lane.height / 2)
         top += lane.height + _GAP
-    figure.row_labels(axes, places, [lane.label for lane in lanes])
+    chart_style.row_labels(axes, places, [lane.label for lane in lanes])
     axes.set_ylim(height - _GAP + 0.3, -0.3)
     tools = [bar for lane in lanes for row in lane.tool_rows for bar in row]
     reach = max([scale.end, *(scale.place(bar.text, bar)[3] for bar in tools)])
@@ -234,9 +233,9 @@ def _draw(lanes: list[_Lane], scale: _Scale, chosen: int) -> figure.Chart:
         axes.tick_params(axis="x", labeltop=True)
     part = "" if len(lanes) == chosen else f"the last {len(lanes):,} of "
     undrawn = sum(len(lane.tools) for lane in lanes) - len(tools)
-    note = f"{figure.counted(undrawn, 'tool call')} not drawn" if undrawn else ""
-    figure.title(axes, f"Timeline of {part}{figure.counted(chosen, 'call')}", note)
-    figure.legend(chart, _keys([bar for lane in lanes for bar in lane.requests], tools))
+    note = f"{chart_style.counted(undrawn, 'tool call')} not drawn" if undrawn else ""
+    chart_style.title(axes, f"Timeline of {part}{chart_style.counted(chosen, 'call')}", note)
+    chart_style.legend(chart, _keys([bar for lane in lanes for bar in lane.requests], tools))
     return chart
 
 
@@ -249,17 +248,17 @@ def _draw_lane(axes: Axes, lane: _Lane, top: float, scale: _Scale) -> None:
     for number, row in enumerate(lane.tool_rows, 1):
         for bar in row:
             y = top + number + 0.5
-            _draw_bar(axes, bar, y, figure.ORANGE, hatch=_HATCHES.get(bar.status))
+            _draw_bar(axes, bar, y, chart_style.ORANGE, hatch=_HATCHES.get(bar.status))
             _mark_open(axes, bar, y)
             x, align, *_ = scale.place(bar.text, bar)
             _write(axes, bar.text, x, y, align, on_hatch=align == "center" and bar.status in _HATCHES)
 
 
 def _draw_request(axes: Axes, bar: _Bar, y: float, scale: _Scale) -> None:
-    parts = [(bar, figure.SKY, "black")]
+    parts = [(bar, chart_style.SKY, "black")]
     if bar.first_token is not None:
         waiting, answering = replace(bar, end=bar.first_token), replace(bar, start=bar.first_token)
-        parts = [(answering, figure.BLUE, "white"), (waiting, "white", "black")]
+        parts = [(answering, chart_style.BLUE, "white"), (waiting, "white", "black")]
     for part, color, _ in parts:
         _draw_bar(axes, part, y, color, hatch=_HATCHES.get(bar.status))
     _mark_open(axes, bar, y)
@@ -277,17 +276,17 @@ def _draw_request(axes: Axes, bar: _Bar, y: float, scale: _Scale) -> None:
 
 
 def _draw_bar(axes: Axes, bar: _Bar, y: float, color: str, height: float = 0.8, **look: Any) -> None:
-    look = {"edgecolor": figure.EDGE, "linewidth": 0.7, "zorder": 2, **look}
+    look = {"edgecolor": chart_style.EDGE, "linewidth": 0.7, "zorder": 2, **look}
     axes.barh(y, bar.end - bar.start, height, bar.start, color=color, **look)
 
 
 def _mark_open(axes: Axes, bar: _Bar, y: float) -> None:
     if bar.is_open:
-        axes.plot([bar.end], [y], marker=">", markersize=7, color=figure.EDGE, clip_on=False, zorder=4)
+        axes.plot([bar.end], [y], marker=">", markersize=7, color=chart_style.EDGE, clip_on=False, zorder=4)
 
 
 def _write(axes: Axes, text: str, x: float, y: float, align: str, color: str = "black", *, on_hatch: bool) -> None:
-    written = axes.text(x, y, text, ha=align, va="center", fontsize=figure.SMALL, color=color, zorder=3)
+    written = axes.text(x, y, text, ha=align, va="center", fontsize=chart_style.SMALL, color=color, zorder=3)
     written.set_in_layout(False)
     if on_hatch:
         written.set(color="black", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0})
@@ -297,13 +296,13 @@ def _keys(requests: list[_Bar], tools: list[_Bar]) -> list[Artist]:
     hatches = {_HATCHES.get(bar.status) for bar in (*requests, *tools)}
     has_first_token = {bar.first_token is not None for bar in requests}
     keys = [
-        (True, figure.area_key("call", _CALL, edge=_CALL_EDGE)),
-        (True in has_first_token, figure.area_key("request, until its first token", "white")),
-        (True in has_first_token, figure.area_key("request, after its first token", figure.BLUE)),
-        (False in has_first_token, figure.area_key("request, first token not known", figure.SKY)),
-        (bool(tools), figure.area_key("tool", figure.ORANGE)),
-        (_FAILED in hatches, figure.area_key("failed", "white", _FAILED)),
-        (_STOPPED in hatches, figure.area_key("stopped", "white", _STOPPED)),
-        (any(bar.is_open for bar in (*requests, *tools)), figure.line_key("running", figure.EDGE, ">")),
+        (True, chart_style.area_key("call", _CALL, edge=_CALL_EDGE)),
+        (True in has_first_token, chart_style.area_key("request, until its first token", "white")),
+        (True in has_first_token, chart_style.area_key("request, after its first token", chart_style.BLUE)),
+        (False in has_first_token, chart_style.area_key("request, first token not known", chart_style.SKY)),
+        (bool(tools), chart_style.area_key("tool", chart_style.ORANGE)),
+        (_FAILED in hatches, chart_style.area_key("failed", "white", _FAILED)),
+        (_STOPPED in hatches, chart_style.area_key("stopped", "white", _STOPPED)),
+        (any(bar.is_open for bar in (*requests, *tools)), chart_style.line_key("running", chart_style.EDGE, ">")),
     ]
     return [key for occurs, key in keys if occurs]

@@ -20,8 +20,8 @@ __all__ = ["load", "unload"]
 def load(shell: InteractiveShell) -> None:
     """What ``%load_ext createagents_nb`` does; doing it again starts afresh."""
     from . import cell_hooks, display
+    from .frontends import has_page
     from .magics import AgentMagics
-    from .surroundings import has_page
 
     unload(shell)
     shell.register_magics(AgentMagics(shell))

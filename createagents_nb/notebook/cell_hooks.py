@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
 from .. import bridge
-from ..agent.call_record import CellRef, current_cell
+from ..core.records import CellRef, current_cell
 
 __all__ = ["install", "remove"]
 

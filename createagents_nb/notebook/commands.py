@@ -14,16 +14,15 @@ from IPython.core.error import StdinNotImplementedError
 from IPython.core.interactiveshell import InteractiveShell
 
 from .. import bridge
-from ..agent.history import Message
 from ..builtin_tools import BUILTIN_TOOLS
-from ..clean_text import one_line
+from ..core.messages import Message
 from ..create_agent import CreateAgent
 from ..errors import ConfigurationError, MagicUsageError
-from ..in_words import dollars
 from ..metrics import recorder
 from ..providers import KEY_VARIABLES
-from ..providers.choice import choose, notebook_default, set_notebook_default
 from ..providers.clients import checked_key
+from ..providers.selection import choose, notebook_default, set_notebook_default
+from ..text import dollars, one_line
 from . import display
 from .interpolation import interpolate
 from .options import new_options

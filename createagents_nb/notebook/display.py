@@ -13,14 +13,14 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from .. import bridge
-from ..agent.call_record import CellRef, current_cell
-from ..agent.loop_end import ended
-from ..agent.stream import StreamingResponseDTO
+from ..agent.response import StreamingResponseDTO
+from ..core.records import CellRef, current_cell
 from ..errors import TurnStopped
-from .surroundings import has_page
+from ..loop_shutdown import ended
+from .frontends import has_page
 
 if TYPE_CHECKING:
-    from .tracker import TurnTracker
+    from ..render.turn_state import TurnTracker
 
 __all__ = ["display_response", "install", "remove", "show", "show_again", "watch"]
 
@@ -98,7 +98,7 @@ def show_again(response: StreamingResponseDTO) -> None:
         # ended: here the cell waits.
         with suppress(Exception):  # it is shown with the rest
             str(response)
-    from .static_bundle import render_bundle
+    from ..render.bundle import render_bundle
 
     display(render_bundle(_whole(response).snapshot()), raw=True)
 
@@ -129,7 +129,9 @@ def _responses(value: Any) -> list[StreamingResponseDTO]:
 
 
 async def _follow(response: StreamingResponseDTO, *, with_error: bool) -> None:
-    from .tracker import TurnTracker  # rendering is loaded when something is shown: %load_ext stays quick
+    from ..render.turn_state import (
+        TurnTracker,  # rendering is loaded when something is shown: %load_ext stays quick
+    )
     from .views import open_view
 
     _shown_in[response] = current_cell.get()
@@ -157,7 +159,7 @@ async def _stop(responses: Sequence[StreamingResponseDTO], following: list[async
 
 
 def _whole(response: StreamingResponseDTO) -> TurnTracker:
-    from .tracker import TurnTracker
+    from ..render.turn_state import TurnTracker
 
     tracker = TurnTracker(response)
     tracker.apply(response.events_so_far())

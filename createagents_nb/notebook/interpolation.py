@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..agent.tool_text import frame_text, shortened
 from ..errors import CreateAgentsError, InterpolationError
+from ..tools.result_text import frame_text, shortened
 
 __all__ = ["describe", "interpolate"]
 

@@ -18,16 +18,16 @@ import traitlets
 from IPython.display import display, update_display
 
 from .. import bridge
-from ..agent.events import ApprovalDecided, ApprovalRequested, Event, RoundEnded, ToolCallFinished
-from ..agent.stream import StreamingResponseDTO
-from ..agent.tool_executor import decoded_arguments
-from ..clean_text import shorten
+from ..agent.response import StreamingResponseDTO
+from ..core.events import ApprovalDecided, ApprovalRequested, Event, RoundEnded, ToolCallFinished
+from ..core.messages import decoded_arguments
 from ..errors import ApprovalError
-from .pieces import PieceWriter
-from .snapshot import TurnSnapshot
-from .static_bundle import error_html, render_bundle
-from .tracker import TurnTracker
-from .words import CALL_WORDS, running_status, status_parts
+from ..render.bundle import error_html, render_bundle
+from ..render.labels import CALL_WORDS, running_status, status_parts
+from ..render.snapshot import TurnSnapshot
+from ..render.turn_state import TurnTracker
+from ..text import shorten
+from .view_messages import PieceWriter
 
 __all__ = ["Frontend", "LiveView", "TurnWidget", "frontend"]
 

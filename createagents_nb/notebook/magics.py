@@ -9,9 +9,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
 from .. import bridge
-from ..agent.stream import StreamingResponseDTO
+from ..agent.response import StreamingResponseDTO
 from ..errors import MagicUsageError
-from ..providers.choice import check_model, split_model
+from ..providers.selection import check_model, split_model
 from . import display
 from .options import CELL_MANUAL, CellOptions, cell_options
 

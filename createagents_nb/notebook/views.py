@@ -13,15 +13,15 @@ from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display, update_display
 
-from ..agent.events import ApprovalRequested, Event, ToolCallFinished, TurnDone
-from ..agent.stream import StreamingResponseDTO
-from ..agent.tool_display import ImageDisplay
+from ..agent.response import StreamingResponseDTO
+from ..core.events import ApprovalRequested, Event, ToolCallFinished, TurnDone
+from ..core.tool_display import ImageDisplay
 from ..errors import ConfigurationError
-from .snapshot import TurnSnapshot
-from .static_bundle import render_bundle
-from .surroundings import fitting_view
-from .tracker import TurnTracker
-from .words import TOOL_WORDS, call_of, status_parts, tool_state
+from ..render.bundle import render_bundle
+from ..render.labels import TOOL_WORDS, call_of, status_parts, tool_state
+from ..render.snapshot import TurnSnapshot
+from ..render.turn_state import TurnTracker
+from .frontends import fitting_view
 
 __all__ = ["View", "open_view"]
 
@@ -143,7 +143,7 @@ class _TextView:
         self._write(("" if self._at_line_start else "\n") + text + "\n")
 
     def _write(self, text: str) -> None:
-        from ..clean_text import clean_text
+        from ..text import clean_text
 
         text = clean_text(text)
         if text:

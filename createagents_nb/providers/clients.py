@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from ..agent.loop_end import settle_left_over
 from ..errors import ConfigurationError
-from ..logging_config import Secret
+from ..loop_shutdown import settle_left_over
+from ..redaction import Secret
 
 if TYPE_CHECKING:
     from .straight import Straight

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, ClassVar
 
-from ..agent.events import Event
+from ..core.events import Event
 
 __all__ = ["BufferedHandler", "Handler", "StreamHandler"]
 

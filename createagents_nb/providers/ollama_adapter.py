@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from ..agent.events import Event
-from ..agent.repository import ChatRepository, ChatRequest
+from ..core.events import Event
+from ..core.provider import ChatRepository, ChatRequest
 from ..errors import ConfigurationError
-from ..logging_config import hidden
+from ..redaction import hidden
 from . import clients
 from .ollama_endpoint import Endpoint, SdkEndpoint, StraightEndpoint, base_url_of
 from .ollama_errors import list_models

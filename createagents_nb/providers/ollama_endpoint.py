@@ -11,9 +11,9 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..logging_config import Secret, hidden
+from ..redaction import Secret, hidden
 from . import clients
-from .transport import head_timeout_s, no_more_than
+from .transport_errors import head_timeout_s, no_more_than
 
 if TYPE_CHECKING:
     from .straight import Straight

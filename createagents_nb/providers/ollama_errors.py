@@ -17,11 +17,11 @@ from ..errors import (
     ProviderError,
     ProviderTimeoutError,
 )
-from ..logging_config import without_keys_in_use
+from ..redaction import without_keys_in_use
 from . import clients
-from .http_errors import ErrorMaker, beginning, is_unknown_model, model_not_found, status_error, way_error
+from .error_mapping import ErrorMaker, beginning, is_unknown_model, model_not_found, status_error, way_error
 from .ollama_endpoint import Endpoint, Reply
-from .transport import scrub, what_broke, what_failed
+from .transport_errors import scrub, what_broke, what_failed
 
 __all__ = ["list_models", "refusal", "translated"]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from ..agent.events import Event
+from ..core.events import Event
 from ..errors import ProviderError
-from .broken_reply import finished_anyway, read_to_the_end
 from .handlers import BufferedHandler, Handler, StreamHandler
 from .ollama_endpoint import Endpoint, SdkEndpoint
 from .ollama_errors import refusal, translated
 from .ollama_reply import OllamaReplyDecoder
-from .ollama_retries import answered
-from .openai_request import encoded
+from .reply_decoder import finished_anyway, read_to_the_end
+from .retries import answered
+from .wire_format import encoded
 
 __all__ = ["OllamaHandler", "OllamaStreamHandler"]
 

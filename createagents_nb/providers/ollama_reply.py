@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from ..agent.events import Event, Reasoning, ToolCallRequested, Usage, count_or_none, number_or_none
+from ..core.events import Event, Reasoning, ToolCallRequested, Usage, count_or_none, number_or_none
 from ..errors import EmptyReplyError, ProviderError
-from .broken_reply import ReplyDecoder, check_arguments, incomplete, mended, requested, text_or_none
-from .wire import LineSplitter
+from .framing import LineSplitter
+from .reply_decoder import ReplyDecoder, check_arguments, incomplete, mended, requested, text_or_none
 
 __all__ = ["OllamaReplyDecoder"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..agent.history import Message
-from ..agent.repository import ChatRequest
-from .openai_request import argument_object, wire_name, wire_tools
+from ..core.messages import Message
+from ..core.provider import ChatRequest
+from .wire_format import argument_object, wire_name, wire_tools
 
 __all__ = ["UNSUPPORTED", "build_body", "wire_messages"]
 

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from ..agent.events import Event
-from ..agent.repository import ChatRepository, ChatRequest
+from ..core.events import Event
+from ..core.provider import ChatRepository, ChatRequest
 from ..errors import MissingKeyError
-from ..logging_config import hidden
+from ..redaction import hidden
 from . import clients
 from .openai_endpoint import Endpoint, SdkEndpoint, StraightEndpoint, needs_sdk
 from .openai_errors import list_models

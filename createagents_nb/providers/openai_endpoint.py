@@ -9,9 +9,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ..logging_config import Secret, hidden
+from ..redaction import Secret, hidden
 from . import clients
-from .openai_request import encoded
+from .wire_format import encoded
 
 if TYPE_CHECKING:
     from .straight import Straight

@@ -10,17 +10,11 @@ from typing import Any, Literal
 import msgspec
 
 from ..errors import CreateAgentsError, ProtocolError, ProviderConnectionError, ProviderError, ProviderTimeoutError
-from ..logging_config import without_keys_in_use
+from ..redaction import without_keys_in_use
 from .clients import loaded
-from .http_errors import (
-    ErrorMaker,
-    is_unknown_model,
-    model_not_found,
-    status_error,
-    way_error,
-)
+from .error_mapping import ErrorMaker, is_unknown_model, model_not_found, status_error, way_error
 from .openai_endpoint import Endpoint
-from .transport import cleaned_json, scrub, what_broke, what_failed
+from .transport_errors import cleaned_json, scrub, what_broke, what_failed
 
 __all__ = ["list_models", "translated"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from ..agent.events import Event
+from ..core.events import Event
 from ..errors import ProviderError
-from .broken_reply import finished_anyway, read_to_the_end
 from .handlers import BufferedHandler, Handler, StreamHandler
 from .openai_endpoint import Endpoint, SdkEndpoint
 from .openai_errors import translated
 from .openai_reply import OpenAIReplyDecoder
+from .reply_decoder import finished_anyway, read_to_the_end
 
 __all__ = ["OpenAIHandler", "OpenAIStreamHandler"]
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import msgspec
 
-from ..agent.events import Event, Reasoning, Usage, cost_in_usd, count_or_none
+from ..core.events import Event, Reasoning, Usage, cost_in_usd, count_or_none
 from ..errors import EmptyReplyError, ProtocolError, ProviderError
-from .broken_reply import (
+from .framing import BOM, SSESplitter
+from .reply_decoder import (
     MAX_SILENT_BYTES,
     ReplyDecoder,
     check_arguments,
@@ -26,7 +27,6 @@ from .broken_reply import (
     shown,
     text_or_none,
 )
-from .wire import BOM, SSESplitter
 
 __all__ = ["OpenAIReplyDecoder"]
 

@@ -13,11 +13,11 @@ import aiohttp
 import httpx2
 import openai
 
-from ..logging_config import Secret
+from ..redaction import Secret
 from . import clients
-from .http_errors import MAX_ERROR_BYTES
+from .error_mapping import MAX_ERROR_BYTES
 from .straight import Straight, session
-from .transport import head_timeout_s, no_more_than
+from .transport_errors import head_timeout_s, no_more_than
 
 __all__ = ["BoundedClient", "StraightTransport"]
 

@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from . import clients
-from .transport import head_timeout_s
+from .transport_errors import head_timeout_s
 
 __all__ = ["Straight", "session"]
 

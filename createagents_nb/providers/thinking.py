@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ..agent.events import Event, Reasoning
+from ..core.events import Event, Reasoning
 
 __all__ = ["ThinkingSplitter"]
 

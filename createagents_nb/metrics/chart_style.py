@@ -1,0 +1,192 @@
+"""The figure that each chart is drawn on, and what is written on it.
+
+It does without pyplot, so that nothing is kept between two charts and no backend shows one twice. Names come from
+models and servers: here they are text, never TeX.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+import unicodedata
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Final
+
+from ..errors import ConfigurationError
+from ..text import one_line
+
+try:
+    import matplotlib.dates
+    from matplotlib import style
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.backend_bases import RendererBase
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import fontManager
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+    from matplotlib.transforms import Bbox
+except ModuleNotFoundError as error:
+    raise ConfigurationError("Charts need Matplotlib: pip install 'createagents-nb[plot]'") from error
+
+__all__ = [
+    "BLUE",
+    "CHAR_IN",
+    "EDGE",
+    "ORANGE",
+    "PALE",
+    "SAND",
+    "SKY",
+    "SMALL",
+    "WIDTH_IN",
+    "Chart",
+    "area_key",
+    "counted",
+    "dates",
+    "legend",
+    "line_key",
+    "literal",
+    "message",
+    "name",
+    "new",
+    "own_look",
+    "row_labels",
+    "title",
+    "width",
+]
+
+dates: Final[Any] = matplotlib.dates  # it has no types
+
+WIDTH_IN: Final = 10.0
+SMALL: Final = 8
+CHAR_IN: Final = 0.62 * SMALL / 72
+"""A character of small text, on average."""
+
+# Okabe and Ito's colours, which those who do not tell red from green tell apart.
+BLUE, SKY, PALE, ORANGE, SAND = "#0072B2", "#8CC9EE", "#D6ECF9", "#E69F00", "#F7DFA8"
+EDGE: Final = "#333333"
+
+# DejaVu Sans, which comes with Matplotlib, has no East Asian letters.
+_EAST_ASIAN: Final = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans SC",
+    "Microsoft YaHei",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "Apple SD Gothic Neo",
+    "Arial Unicode MS",
+)
+
+
+@cache
+def _fonts() -> list[str]:
+    installed = set(fontManager.get_font_names())
+    return ["DejaVu Sans", *(name for name in _EAST_ASIAN if name in installed)]
+
+
+@contextmanager
+def own_look() -> Iterator[None]:
+    """Matplotlib's defaults whatever style is set: legible on white, and no name goes through LaTeX."""
+    with style.context("default"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+|Matplotlib currently does not support")
+        matplotlib.rcParams["font.family"] = _fonts()
+        yield
+
+
+class Chart(Figure):
+    """A figure that shows itself as a cell's value, with or without an inline backend, on white."""
+
+    @own_look()
+    def draw(self, renderer: RendererBase) -> None:
+        super().draw(renderer)
+
+    @own_look()
+    def get_tightbbox(self, renderer: RendererBase | None = None, *, bbox_extra_artists: Any = None) -> Bbox:
+        return super().get_tightbbox(renderer, bbox_extra_artists=bbox_extra_artists)
+
+    @own_look()
+    def savefig(self, fname: Any, **kwargs: Any) -> None:
+        super().savefig(fname, **kwargs)
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+    def _repr_html_(self) -> None:
+        """None: the picture is the PNG."""
+
+
+def new(height_in: float) -> tuple[Chart, Axes]:
+    chart = Chart(figsize=(WIDTH_IN, height_in), layout="constrained", facecolor="white")
+    axes = chart.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
+    axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+    return chart, axes
+
+
+def message(text: str) -> Chart:
+    """A chart of which there is nothing to draw, and why."""
+    chart, axes = new(1.6)
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color="#444444")
+    return chart
+
+
+def title(axes: Axes, words: str, *notes: str) -> None:
+    """The title with those notes that are not empty in brackets."""
+    text = words + (f" ({'; '.join(filter(None, notes))})" if any(notes) else "")
+    axes.set_title("\n".join(textwrap.wrap(text, 80)), fontsize=11)
+
+
+def row_labels(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
+    """What stands at the left of the rows."""
+    axes.set_yticks(places, labels, fontsize=SMALL)
+    axes.tick_params(axis="y", length=0)
+
+
+def legend(chart: Chart, keys: Sequence[Artist]) -> None:
+    """Below the chart, in as many columns as the labels leave room for."""
+    if keys:
+        widest = max(width(str(key.get_label())) for key in keys) + 6
+        columns = min(4, max(1, int(WIDTH_IN / (widest * CHAR_IN))))
+        chart.legend(handles=keys, loc="outside lower center", ncols=columns, frameon=False, fontsize=SMALL)
+
+
+def area_key(label: str, color: str, hatch: str | None = None, edge: str = EDGE) -> Artist:
+    return Patch(facecolor=color, edgecolor=edge, hatch=hatch, label=label)
+
+
+def line_key(label: str, color: str, marker: str = "", **look: Any) -> Artist:
+    """A line of that look; with a marker, the marker alone."""
+    return Line2D([], [], color=color, marker=marker, linestyle="none" if marker else "-", label=label, **look)
+
+
+def name(text: str | None, limit: int = 26) -> str:
+    """A name as it may be drawn: on one line, short, and with dollars that begin no formula."""
+    line = one_line(text or "", limit)
+    if width(line) > limit:
+        while width(line) >= limit:
+            line = line[:-1]
+        line += "…"
+    return literal(line)
+
+
+def width(text: str) -> int:
+    """In characters, of which East Asian ones count twice."""
+    return len(text) + sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+
+
+def literal(text: str) -> str:
+    return text.replace("$", r"\$")
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,154 @@
+"""What a provider's whole reply says about itself, whatever form it is handed over in."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from asyncio import CancelledError
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from ..core.events import Usage, cost_in_usd
+from ..core.records import CallRecord, CallStatus, RequestRecord, current_cell
+from ..errors import TurnStopped
+from ..redaction import redact
+
+__all__ = ["Reply", "read_reply", "records_of", "status_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """None where the reply does not say."""
+
+    text: str | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Over the generation time that the server measured; None where it did not."""
+        tokens, seconds = self.usage.output_tokens, self.usage.eval_s
+        return tokens / seconds if tokens is not None and seconds is not None and seconds > 0 else None
+
+
+def read_reply(response: object) -> Reply:
+    """Read an OpenAI ``ChatCompletion`` (or a chunk of one), an Ollama ``ChatResponse``, or either as a dict.
+
+    A string is a reply of which only the text is known; anything else is one of which nothing is.
+    """
+    if isinstance(response, str):
+        return Reply(text=response)
+    openai_usage = _get(response, "usage")
+    choices = _get(response, "choices")
+    choice = choices[0] if isinstance(choices, Sequence) and choices and not isinstance(choices, str) else None
+    message = _get(choice, "message") or _get(choice, "delta") or _get(response, "message")
+    return Reply(
+        text=_text(_get(message, "content")),
+        model=_text(_get(response, "model")),
+        finish_reason=_text(_get(choice, "finish_reason")) or _text(_get(response, "done_reason")),
+        usage=(_ollama_usage(response) if openai_usage is None else _openai_usage(openai_usage)).checked(),
+    )
+
+
+def _openai_usage(usage: object) -> Usage:
+    return Usage(
+        input_tokens=_number(_get(usage, "prompt_tokens")),
+        output_tokens=_number(_get(usage, "completion_tokens")),
+        cached_tokens=_number(_get(_get(usage, "prompt_tokens_details"), "cached_tokens")),
+        reasoning_tokens=_number(_get(_get(usage, "completion_tokens_details"), "reasoning_tokens")),
+        cost_usd=cost_in_usd(_get(usage, "cost")),
+    )
+
+
+def _ollama_usage(response: object) -> Usage:
+    return Usage(
+        input_tokens=_number(_get(response, "prompt_eval_count")),
+        output_tokens=_number(_get(response, "eval_count")),
+        load_s=_seconds(_get(response, "load_duration")),
+        prompt_eval_s=_seconds(_get(response, "prompt_eval_duration")),
+        eval_s=_seconds(_get(response, "eval_duration")),
+    )
+
+
+def _get(holder: object, name: str) -> Any:
+    try:
+        return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
+    except Exception:  # another library's object: what it cannot say is unknown
+        return None
+
+
+def _text(known: object) -> str | None:
+    return known if isinstance(known, str) else None
+
+
+def _number(known: Any) -> Any:
+    return known if isinstance(known, int | float) and not isinstance(known, bool) else None
+
+
+def _seconds(nanoseconds: object) -> float | None:
+    known = _number(nanoseconds)
+    return None if known is None else known / 1e9
+
+
+_STOPPED = (CancelledError, GeneratorExit, KeyboardInterrupt, TurnStopped)
+
+
+def status_of(error: BaseException | str) -> CallStatus:
+    return "cancelled" if isinstance(error, _STOPPED) else "error"
+
+
+def records_of(
+    model: str,
+    start_time: float,
+    provider: str | None,
+    status: CallStatus,
+    reply: Reply,
+    error: BaseException | str | None = None,
+) -> tuple[RequestRecord, CallRecord]:
+    """One request, and one call of one round."""
+    started_at, latency_s = _since(start_time)
+    cell = current_cell.get()
+    both: dict[str, Any] = {
+        "call_id": uuid.uuid4().hex,
+        "started_at": started_at,
+        "provider": provider or "",
+        "model": model or "",
+        "status": status,
+        "latency_s": latency_s,
+        "tokens_per_s": reply.tokens_per_s,
+        "input_tokens": reply.usage.input_tokens,
+        "output_tokens": reply.usage.output_tokens,
+        "cached_tokens": reply.usage.cached_tokens,
+        "reasoning_tokens": reply.usage.reasoning_tokens,
+        "cost_usd": reply.usage.cost_usd,
+        "error_type": type(error).__name__ if isinstance(error, BaseException) else None,
+        "error": None if error is None else redact(str(error)),
+    }
+    request = RequestRecord(
+        **both,
+        round=1,
+        response_model=reply.model,
+        finish_reason=reply.finish_reason,
+        load_s=reply.usage.load_s,
+        prompt_eval_s=reply.usage.prompt_eval_s,
+        eval_s=reply.usage.eval_s,
+    )
+    call = CallRecord(
+        **both,
+        agent="",
+        rounds=1,
+        response=reply.text,
+        cell_id=cell.cell_id,
+        execution_count=cell.execution_count,
+    )
+    return request, call
+
+
+def _since(start_time: float) -> tuple[datetime, float | None]:
+    try:
+        return datetime.fromtimestamp(start_time, UTC), time.time() - start_time
+    except (TypeError, ValueError, OverflowError, OSError):
+        return datetime.now(UTC), None

@@ -1,0 +1,169 @@
+"""What a tool returned, as it may be shown: a small table of short strings, or an image of a known kind.
+
+Copied when the tool returns, so that what its owner does with it later does not show. Nothing here imports pandas,
+matplotlib or IPython: a value of theirs can only come from a module that is loaded.
+"""
+
+from __future__ import annotations
+
+import binascii
+import io
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from ..core.media import image_kind
+from ..core.tool_display import ImageDisplay, TableDisplay, ToolDisplay
+
+__all__ = ["display_of", "image_in", "table_of"]
+
+MAX_TABLE_ROWS = 20
+
+
+MAX_TABLE_COLUMNS = 20
+
+
+MAX_INDEX_COLUMNS = 5
+
+
+MAX_CELL_CHARS = 200
+
+
+# Of dtypes that hold no text: how pandas itself writes them is one line a value.
+_NO_TEXT = "biufcmM"
+
+
+def display_of(value: Any) -> ToolDisplay | None:
+    """How ``value`` may be shown beside its text, None where the text is all there is; never raises.
+
+    Tables: pandas' DataFrame and Series. Images: those of `image_in` that are not too large.
+    """
+    image = image_in(value)
+    if image is not None:
+        return image if image.is_showable else None
+    return table_of(value)
+
+
+# Tables
+
+
+def table_of(value: Any) -> TableDisplay | None:
+    """The corner of a DataFrame or Series; None for anything else, and where it cannot be read."""
+    pandas = sys.modules.get("pandas")
+    try:
+        if pandas is None:
+            return None
+        if isinstance(value, pandas.DataFrame):
+            return _table(value, pandas)
+        if isinstance(value, pandas.Series):
+            table = _table(value.to_frame("value"), pandas)
+            if value.name is None:
+                return table
+            return replace(table, columns=(*table.columns[:-1], _name(value.name, 1)))
+        return None
+    except Exception:  # a subclass of the user's, or cells that resist
+        return None
+
+
+def _table(frame: Any, pandas: Any) -> TableDisplay:
+    index = frame.index
+    counts_only = isinstance(index, pandas.RangeIndex) and (index.start, index.step, index.name) == (0, 1, None)
+    levels = 0 if counts_only else min(index.nlevels, MAX_INDEX_COLUMNS)
+    part = frame.iloc[:MAX_TABLE_ROWS, : MAX_TABLE_COLUMNS - levels]
+    names = ["" if name is None else _name(name, 1) for name in part.index.names[:levels]]
+    names += [_name(name, frame.columns.nlevels) for name in part.columns]
+    values = [part.index.get_level_values(level) for level in range(levels)]
+    # With its dtype: strings that are guessed to be Arrow's may hold no half of a surrogate pair.
+    columns = [_cells(pandas.Series(level, dtype=level.dtype)) for level in values]
+    columns += [_cells(part.iloc[:, at]) for at in range(part.shape[1])]
+    # Without a column there is nothing to zip, however many rows there are.
+    rows = tuple(zip(*columns, strict=True))
+    return TableDisplay(tuple(names), rows, len(frame), frame.shape[1], levels)
+
+
+def _name(name: Any, levels: int) -> str:
+    return _cell(" / ".join(map(str, name)) if levels > 1 else name)
+
+
+def _cells(column: Any) -> list[str]:
+    if len(column) and getattr(column.dtype, "kind", "O") in _NO_TEXT:
+        lines = column.to_string(index=False, header=False).split("\n")
+        if len(lines) == len(column):  # the user may have set a format of their own
+            return [_cell(line) for line in lines]
+    return [_cell(value) for value in column]
+
+
+def _cell(value: Any) -> str:
+    try:
+        text = "NaN" if isinstance(value, float) and value != value else str(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    line = " ".join(text[: 4 * MAX_CELL_CHARS].split())
+    line = line if len(line) <= MAX_CELL_CHARS else line[: MAX_CELL_CHARS - 1] + "…"
+    return line if line.isascii() else line.encode("utf-8", "replace").decode("utf-8")
+
+
+# Images
+
+
+def image_in(value: Any) -> ImageDisplay | None:
+    """The image that ``value`` is or can draw, of any size; None where there is none, never raises.
+
+    ``bytes`` that are a PNG, JPEG, GIF or WebP file; an `IPython.display.Image` with data; a matplotlib figure,
+    or axes in one; whatever has ``_repr_png_`` or ``_repr_jpeg_``, as Pillow's images do. SVG can hold script.
+    """
+    found = None
+    try:
+        for data in _files(value):
+            image = _image(data)
+            if image is not None and image.is_showable:
+                return image
+            found = found or image
+    except Exception:  # drawing is somebody else's code
+        return found
+    return found
+
+
+def _files(value: Any) -> Iterator[Any]:
+    """What may be an image, best first; drawn only when it is asked for."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        yield bytes(value)
+        return
+    ipython = sys.modules.get("IPython.display")
+    if ipython is not None and isinstance(value, ipython.Image):
+        yield value.data
+        return
+    figure = _figure(value)
+    if figure is not None:
+        file = io.BytesIO()
+        # Not through pyplot, which knows one current figure for all threads.
+        figure.savefig(file, format="png", bbox_inches="tight")
+        yield file.getvalue()
+        return
+    for name in ("_repr_png_", "_repr_jpeg_"):
+        # Of the class: an object that answers to every name has no picture of itself.
+        draw = getattr(type(value), name, None)
+        if callable(draw):
+            yield draw(value)
+
+
+def _figure(value: Any) -> Any:
+    figures, axes = sys.modules.get("matplotlib.figure"), sys.modules.get("matplotlib.axes")
+    if axes is not None and isinstance(value, axes.Axes):  # what `frame.plot()` returns
+        value = value.get_figure()
+    return value if figures is not None and isinstance(value, figures.Figure) else None
+
+
+def _image(data: Any) -> ImageDisplay | None:
+    if isinstance(data, tuple) and data:  # with metadata
+        data = data[0]
+    if isinstance(data, str):
+        try:
+            data = binascii.a2b_base64(data)
+        except ValueError:
+            return None
+    if not isinstance(data, bytes):
+        return None
+    mime = image_kind(data)
+    return None if mime is None else ImageDisplay(mime, data)

@@ -1,0 +1,154 @@
+"""What a tool returned, as the text that the model is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from datetime import date, datetime, time
+from enum import Enum
+from typing import Any
+
+from ..core.tool_display import ToolDisplay
+from .display import image_in, table_of
+
+__all__ = ["MAX_RESULT_CHARS", "as_text", "frame_text", "shortened", "text_and_display"]
+
+MAX_CELL_CHARS = 300
+MAX_RESULT_CHARS = 100_000
+
+NOTHING = "(the tool returned nothing)"
+BLANK = "(the tool returned a text without a word)"
+
+
+def as_text(value: Any, max_chars: int = MAX_RESULT_CHARS) -> str:
+    """Strings as they are, tables as Markdown, structures as JSON, the rest as ``str()``; never raises.
+
+    Of an image the model is told what it is, and that the user sees it.
+
+    Args:
+        value: what a tool returned.
+        max_chars: where the text is cut; a note says how much was.
+
+    Example:
+        >>> as_text({"a": (1, 2)})
+        '{"a": [1, 2]}'
+    """
+    return text_and_display(value, max_chars)[0]
+
+
+def text_and_display(value: Any, max_chars: int = MAX_RESULT_CHARS) -> tuple[str, ToolDisplay | None]:
+    """`as_text` and `display_of` in one: a picture is drawn once."""
+    image = image_in(value)
+    if image is not None:
+        note = "shown to the user" if image.is_showable else "too large to be shown to the user"
+        return shortened(f"<{image}; {note}>", max_chars), image if image.is_showable else None
+    try:
+        text = _text(value)
+    except Exception:  # a __str__ or __repr__ of the user's may raise anything
+        text = f"<{type(value).__name__}>"
+    return shortened(text, max_chars), table_of(value)
+
+
+def shortened(text: str, max_chars: int = MAX_RESULT_CHARS) -> str:
+    """``text``, cut with a note when it is longer than ``max_chars``, and always encodable as UTF-8."""
+    if type(text) is not str:  # a subclass has methods of its own
+        text = str.__str__(text)
+    if len(text) > max_chars:
+        text = f"{text[:max_chars]}\n… [cut: the first {max_chars:,} of {len(text):,} characters]"
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def frame_text(
+    frame: Any, *, offset: int = 0, rows: int = 20, total: int | None = None, max_columns: int = 40
+) -> str:
+    """A DataFrame as shape, dtypes and some rows in Markdown.
+
+    Args:
+        frame: the DataFrame; only rows from ``offset`` on are shown, or all when ``total`` is given.
+        offset: number of the first row shown.
+        rows: how many rows at most.
+        total: rows of the whole table, when ``frame`` is a part that starts at ``offset``.
+        max_columns: how many columns at most.
+    """
+    part = frame.iloc[offset : offset + rows] if total is None else frame.iloc[:rows]
+    total = len(frame) if total is None else total
+    lines = [f"{total:,} rows × {frame.shape[1]:,} columns"]
+    names = [f"{column}: {dtype}" for column, dtype in zip(frame.columns, frame.dtypes, strict=True)]
+    more = f" and {len(names) - max_columns:,} more columns, not shown" if len(names) > max_columns else ""
+    lines.append(f"dtypes: {', '.join(names[:max_columns]) or 'none'}{more}")
+    if len(part) < total:
+        lines.append(
+            f"rows {offset:,} to {offset + len(part) - 1:,}:" if len(part) else f"no rows from {offset:,}"
+        )
+    part = part.iloc[:, :max_columns]
+    return "\n".join(lines) + ("\n\n" + _markdown(part) if len(part) else "")
+
+
+def _markdown(frame: Any) -> str:
+    cells = frame.map(_cell)
+    cells.index = cells.index.map(_cell)
+    cells.columns = [_cell(str(column)) for column in cells.columns]
+    return str(cells.to_markdown(disable_numparse=True))  # "007" stays "007"
+
+
+def _cell(value: Any) -> Any:
+    # Line breaks and bars inside a cell would break the table, and all cells are as wide as the widest.
+    if not isinstance(value, str):
+        return value
+    text = " ".join(value[: 4 * MAX_CELL_CHARS].split())
+    text = text if len(text) <= MAX_CELL_CHARS else text[: MAX_CELL_CHARS - 1] + "…"
+    return text.replace("|", "\\|")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, str):
+        return str(value)
+    if value is None:
+        return NOTHING
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        data = value if isinstance(value, bytes | bytearray) else bytes(value)
+        return f"<{len(data):,} bytes, starting with {data[:16].hex()}>" if data else "<0 bytes>"
+    pandas = sys.modules.get("pandas")  # a DataFrame can only come from a pandas that is loaded
+    if pandas is not None:
+        if isinstance(value, pandas.DataFrame):
+            return "DataFrame, " + frame_text(value)
+        if isinstance(value, pandas.Series):
+            return "Series, " + frame_text(value.to_frame(value.name if value.name is not None else "value"))
+    if not (_is_structure(value) or isinstance(value, (Mapping, list, tuple, set, frozenset))):
+        return str(value)
+    try:
+        return json.dumps(value, ensure_ascii=False, default=_plain)
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)
+
+
+def _is_structure(value: Any) -> bool:
+    return not isinstance(value, type) and (
+        dataclasses.is_dataclass(value) or callable(getattr(value, "model_dump", None))
+    )
+
+
+def _plain(value: Any) -> Any:
+    """One step towards JSON, for `json.dumps`, which also sees cycles through it."""
+    if not isinstance(value, type):
+        if dataclasses.is_dataclass(value):
+            return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        if callable(getattr(value, "model_dump", None)):
+            return value.model_dump(mode="json")
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    if isinstance(value, (bytes, bytearray)):
+        return _text(value)
+    if type(value).__module__ == "numpy" and callable(getattr(value, "tolist", None)):
+        return value.tolist()
+    return _text(value)

@@ -19,7 +19,7 @@ from .agent.config import validate_config
 from .agent.history import History
 from .agent.response import StreamingResponseDTO
 from .batch.pool import RowAgent
-from .builtin_tools import BUILTIN_TOOLS, is_builtin_as_it_comes
+from .builtin_tools import BUILTIN_TOOLS, is_stock_builtin
 from .core.messages import Message
 from .core.provider import ChatRepository
 from .core.records import CallRecord
@@ -33,8 +33,8 @@ from .errors import (
 from .metrics import MetricsRecorder
 from .metrics import recorder as notebook_recorder
 from .providers import KEY_VARIABLES, adapter_class
-from .providers.selection import choose, is_news, split_model
-from .redaction import hidden
+from .providers.selection import is_new_message, resolve_model, split_model
+from .redaction import as_secret
 from .tools.approval import Approver
 from .tools.executor import ToolExecutor
 from .tools.tool import BaseTool, resolve_tools
@@ -78,7 +78,7 @@ class _Connection:
     ) -> _Connection:
         adapter = adapter_class(provider)
         given = {"api_key": api_key, "base_url": base_url}
-        address = hidden(base_url or os.environ.get(_ADDRESSES.get(provider, "")) or None)
+        address = as_secret(base_url or os.environ.get(_ADDRESSES.get(provider, "")) or None)
         return cls(
             adapter(**given, **limits),
             adapter(**given, **{**limits, "max_retries": 0}),
@@ -149,7 +149,7 @@ class CreateAgent:
         approve: Approver | None = None,
         approval_timeout_s: float = 300.0,
     ) -> None:
-        api_key, base_url = hidden(api_key), hidden(base_url)
+        api_key, base_url = as_secret(api_key), as_secret(base_url)
         strings = {"name": name, "instructions": instructions, "base_url": base_url, "api_key": api_key}
         for argument, value in strings.items():
             if value is not None and not isinstance(value, str):
@@ -164,7 +164,7 @@ class CreateAgent:
         _check_number("approval_timeout_s", approval_timeout_s, above=0)
         _check_number("max_retries", max_retries, whole=True)
         _check_number("max_tool_rounds", max_tool_rounds, whole=True)
-        choice = choose(provider, model, base_url=base_url)
+        choice = resolve_model(provider, model, base_url=base_url)
         adapter = adapter_class(choice.provider)
         self._limits: dict[str, Any] = {"timeout_s": timeout_s, "max_retries": max_retries}
         self._connection = _Connection.to(choice.provider, self._limits, api_key=api_key, base_url=base_url)
@@ -192,7 +192,7 @@ class CreateAgent:
         self._batches: set[Batch] = set()
         self._last_map: pd.DataFrame | None = None
         self._call_ids: list[str] = []
-        if choice.why and is_news(choice.why):
+        if choice.why and is_new_message(choice.why):
             # stderr would be a red box in a notebook.
             print(choice.why, file=sys.stdout if "ipykernel" in sys.modules else sys.stderr)
 
@@ -371,11 +371,11 @@ class CreateAgent:
             >>> agent.save("talk.json")
             >>> agent = CreateAgent.load("talk.json", tools=[rows])
         """
-        from .agent.conversation import Talk
-        from .agent.conversation_file import write_talk
+        from .agent.conversation import Conversation
+        from .agent.conversation_file import write_conversation
 
         agent = self._agent
-        talk = Talk(
+        talk = Conversation(
             provider=self.provider,
             model=agent.model,
             name=agent.name,
@@ -384,11 +384,11 @@ class CreateAgent:
             history_max_size=agent.history.max_size,
             base_url=None if self.provider == "demo" else self._connection.base_url,
             tools=tuple(tool.name for tool in agent.tools),
-            own_tools=tuple(tool.name for tool in agent.tools if not is_builtin_as_it_comes(tool)),
+            own_tools=tuple(tool.name for tool in agent.tools if not is_stock_builtin(tool)),
             turns=tuple(turn.messages for turn in agent.history.turns),
         )
         secrets = (self._connection.own_key, *map(os.environ.get, KEY_VARIABLES.values()))
-        return write_talk(path, talk.without_keys(*secrets))
+        return write_conversation(path, talk.without_keys(*secrets))
 
     @classmethod
     def load(
@@ -413,9 +413,9 @@ class CreateAgent:
             >>> agent = CreateAgent.load("talk.json", tools=[rows])
             >>> await agent.chat("Where were we?")
         """
-        from .agent.conversation_file import read_talk
+        from .agent.conversation_file import read_conversation
 
-        talk = read_talk(path)
+        talk = read_conversation(path)
         settings = talk.settings(options, address=os.environ.get(_ADDRESSES.get(talk.provider, "")) or None)
         given = talk.tools_with(resolve_tools(tools, BUILTIN_TOOLS), BUILTIN_TOOLS)
         try:
@@ -484,7 +484,7 @@ class CreateAgent:
         if provider in (None, self.provider):
             connection, chosen = self._connection, model or self._agent.model
         else:
-            choice = choose(provider, model)
+            choice = resolve_model(provider, model)
             connection, chosen = _Connection.to(choice.provider, self._limits), choice.model
         repository = connection.repository
         extra = resolve_tools(tools, BUILTIN_TOOLS)

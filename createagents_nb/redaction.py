@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import Any, NoReturn, SupportsIndex
 
-__all__ = ["Secret", "SecretBytes", "hidden", "mask_keys", "names_a_secret", "redact", "without_keys_in_use"]
+__all__ = ["Secret", "SecretBytes", "as_secret", "is_secret_name", "mask_keys", "mask_known_keys", "redact"]
 
 # The shapes under which API keys are known to travel.
 _SECRETS = re.compile(
@@ -76,7 +76,7 @@ class SecretBytes(bytes):
         return "***"
 
 
-def hidden(key: Any) -> Any:
+def as_secret(key: Any) -> Any:
     """An argument that may be a key, as a `Secret`: no frame keeps it in the clear.
 
     What is no string is refused soon: until then something of the same type's name stands in for it.
@@ -86,7 +86,7 @@ def hidden(key: Any) -> Any:
     return type(type(key).__name__, (), {"__repr__": lambda self: "***"})()
 
 
-def names_a_secret(name: object) -> bool:
+def is_secret_name(name: object) -> bool:
     """Whether a setting called so holds a key or a password.
 
     >>> names_a_secret("X-Api-Key"), names_a_secret("max_tokens")
@@ -145,7 +145,7 @@ _KEYS = (
 )
 
 
-def without_keys_in_use(text: str) -> str:
+def mask_known_keys(text: str) -> str:
     """``text`` without the keys that agents of this process use; what only looks like a key stays.
 
     >>> without_keys_in_use("sk-abcdefgh12345678")
@@ -166,7 +166,7 @@ def mask_keys(text: str) -> str:
     >>> mask_keys("key sk-abcdefgh12345678, token = tokenizer.decode(ids)")
     'key ***, token = tokenizer.decode(ids)'
     """
-    text = without_keys_in_use(text)
+    text = mask_known_keys(text)
     for start, pattern in _KEYS:
         if start in text:
             text = pattern.sub(_masked, text)

@@ -20,7 +20,7 @@ from typing import Any
 from createagents_nb.core.events import Event, Reasoning, RoundEnded, ToolCallRequested
 from createagents_nb.core.messages import Message
 from createagents_nb.core.provider import ChatRepository, ChatRequest
-from createagents_nb.core.records import CallRecord, Keep, RequestRecord, ToolRecord
+from createagents_nb.core.records import CallRecord, ContentPolicy, RequestRecord, ToolRecord
 
 
 class ScriptedProvider(ChatRepository):
@@ -78,7 +78,7 @@ class Ledger:
     def cost_usd(self, record: RequestRecord) -> float | None:
         return None
 
-    def keeper(self) -> Keep:
+    def keeper(self) -> ContentPolicy:
         return str
 
     def call_opened(self, record: CallRecord) -> None:

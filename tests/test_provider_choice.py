@@ -10,7 +10,7 @@ from family import Reply, ScriptedServer, json_reply, run_script
 from createagents_nb import CreateAgent
 from createagents_nb.errors import ConfigurationError, MissingKeyError, UnknownProviderError
 from createagents_nb.providers import PROVIDERS, adapter_class
-from createagents_nb.providers.selection import Choice, choose, notebook_default, set_notebook_default
+from createagents_nb.providers.selection import ModelChoice, notebook_default, resolve_model, set_notebook_default
 
 HOW = "Another: %agent use openai:gpt-4.1-mini, or CreateAgent(provider=…, model=…)"
 
@@ -93,7 +93,7 @@ def test_every_form_of_ollama_host_is_understood(
     ollama: ScriptedServer, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     monkeypatch.setenv("OLLAMA_HOST", form.format(ollama.port))
-    assert choose(None, None).provider == "ollama"
+    assert resolve_model(None, None).provider == "ollama"
 
 
 def test_the_key_goes_before_ollama(
@@ -117,14 +117,14 @@ def test_what_agent_use_set_goes_before_the_environment(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CREATEAGENTS_NB_MODEL", "openai:gpt-4")
-    set_notebook_default(Choice("demo", "demo-instant"))
-    assert notebook_default() == Choice("demo", "demo-instant")
+    set_notebook_default(ModelChoice("demo", "demo-instant"))
+    assert notebook_default() == ModelChoice("demo", "demo-instant")
     assert chosen(capsys) == ("demo:demo-instant", "")
     assert chosen(capsys, provider="demo") == ("demo:demo-instant", "")
     assert chosen(capsys, model="demo-thinking") == ("demo:demo-thinking", "")
     assert chosen(capsys, provider="openai", api_key="k") == ("openai:gpt-4.1-mini", "")
     set_notebook_default(None)
-    assert choose(None, None) == Choice("openai", "gpt-4")
+    assert resolve_model(None, None) == ModelChoice("openai", "gpt-4")
 
 
 def test_a_model_alone_goes_to_who_is_there(
@@ -152,15 +152,15 @@ def test_what_answers_in_ollamas_place_and_is_none_is_passed_by(
 ) -> None:
     server.on("/api/tags", reply)
     monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.port}")
-    assert choose(None, None).provider == "demo"
+    assert resolve_model(None, None).provider == "demo"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:port", "[::1]:1", "http://", "::", "no such host:1", ":1"])
 def test_an_address_that_cannot_be_is_passed_by(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setenv("OLLAMA_HOST", host)
-    assert choose("demo", None).provider == "demo"
+    assert resolve_model("demo", None).provider == "demo"
     with pytest.raises(ConfigurationError, match="Name a model"):
-        choose("ollama", None)
+        resolve_model("ollama", None)
 
 
 def test_a_script_reads_the_line_on_stderr_and_a_notebook_on_stdout() -> None:
@@ -194,7 +194,7 @@ def test_a_model_alone_that_the_demo_has_not_is_refused_with_the_way_out(
     monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     if where == "notebook":
-        set_notebook_default(Choice("demo", "demo"))
+        set_notebook_default(ModelChoice("demo", "demo"))
     else:
         monkeypatch.setenv("CREATEAGENTS_NB_MODEL", "demo:demo")
     with pytest.raises(

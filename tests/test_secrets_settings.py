@@ -25,7 +25,7 @@ from createagents_nb.metrics import MetricsRecorder
 from createagents_nb.providers import clients
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
-from createagents_nb.redaction import Secret, hidden, mask_keys, names_a_secret
+from createagents_nb.redaction import Secret, as_secret, is_secret_name, mask_keys
 
 pytestmark = pytest.mark.once
 
@@ -124,7 +124,7 @@ def test_what_is_given_as_a_key_is_hidden_whatever_it_is(monkeypatch: pytest.Mon
             found.extend([("message", str(error)), *printed(error)])
         assert_hidden(found)
         assert found[0][1] == f"api_key must be a string, not {kind}"
-    assert hidden(None) is None
+    assert as_secret(None) is None
 
 
 def test_a_piece_of_a_secret_is_one() -> None:
@@ -363,9 +363,9 @@ def test_a_schema_of_something_called_a_key_is_no_key(kind: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("name", ["api_key", "X-API-Key", "Authorization", "accessToken", "client_secret"])
 def test_a_name_says_that_it_is_a_secrets(name: str) -> None:
-    assert names_a_secret(name)
-    assert not any(map(names_a_secret, ("max_tokens", "user", "seed", "keyed", 3, None)))
-    assert not any(map(names_a_secret, ("prompt_cache_key", "eos_token", "stop-token")))
+    assert is_secret_name(name)
+    assert not any(map(is_secret_name, ("max_tokens", "user", "seed", "keyed", 3, None)))
+    assert not any(map(is_secret_name, ("prompt_cache_key", "eos_token", "stop-token")))
 
 
 @pytest.mark.parametrize("serve", [hang_up, be_silent, repeat_extra])

@@ -16,8 +16,8 @@ import pytest
 from family import ScriptedServer, delta, sse
 
 from createagents_nb import CreateAgent, MetricsRecorder, tool
-from createagents_nb.agent.conversation import Talk
-from createagents_nb.agent.conversation_file import MAX_BYTES, write_talk
+from createagents_nb.agent.conversation import Conversation
+from createagents_nb.agent.conversation_file import MAX_BYTES, write_conversation
 from createagents_nb.builtin_tools import ReadLocalFileTool
 from createagents_nb.errors import (
     ConfigurationError,
@@ -249,9 +249,9 @@ def test_a_talk_that_cannot_be_written_leaves_what_was_there(file: Path) -> None
     demo(name="first").save(file)
     known = file.read_bytes()
     for extra in ({"a": object()}, {"a": float("nan")}, {"a": {1, 2}}):  # no agent takes these
-        talk = Talk(provider="openai", model="m", name="second", config={"extra": extra})
+        talk = Conversation(provider="openai", model="m", name="second", config={"extra": extra})
         with pytest.raises(TalkFileError, match="cannot be saved"):
-            write_talk(file, talk.without_keys(KEY))
+            write_conversation(file, talk.without_keys(KEY))
     assert file.read_bytes() == known
     assert [path.name for path in file.parent.iterdir()] == ["talk.json"]
 

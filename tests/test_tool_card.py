@@ -14,7 +14,7 @@ from test_markdown_safety import assert_harmless
 
 from createagents_nb.core.tool_display import ImageDisplay, TableDisplay, ToolDisplay
 from createagents_nb.render.snapshot import Block, ToolLine
-from createagents_nb.tools.display import display_of
+from createagents_nb.tools.display import make_display
 
 pytestmark = pytest.mark.once
 
@@ -37,7 +37,7 @@ def displays_of(payload: str) -> list[ToolDisplay]:
         pd.Series([payload] * 2, name=payload, index=names(payload, "x"), dtype=object),
         pd.DataFrame({"a": pd.Categorical.from_codes([0], categories=names(payload))}),
     ]
-    displays = [display_of(table) for table in tables]
+    displays = [make_display(table) for table in tables]
     assert all(isinstance(display, TableDisplay) for display in displays)
     # By hand, a display may hold anything.
     by_hand = TableDisplay((payload,), ((payload,),), 1, 1)
@@ -63,7 +63,7 @@ def test_nothing_hostile_survives_in_a_table_or_beside_an_image(payload: str) ->
 def test_two_cells_cannot_hide_half_a_payload_each() -> None:
     for first in PAYLOADS[::3]:
         frame = pd.DataFrame([PAYLOADS[:20], [first] * 20], columns=names(*PAYLOADS[20:40]), dtype=object)
-        table = display_of(frame)
+        table = make_display(frame)
         card = ToolLine(tool_call_id="1", name="f", arguments="{}", status="ok", result="x", display=table)
         assert_harmless(turn_of("x", blocks=(card,)))
 

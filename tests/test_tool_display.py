@@ -16,7 +16,7 @@ from family import png
 
 from createagents_nb import ToolExecutor, tool
 from createagents_nb.core.tool_display import ImageDisplay, TableDisplay
-from createagents_nb.tools.display import display_of
+from createagents_nb.tools.display import make_display
 from createagents_nb.tools.executor import ToolExecutionResult
 from createagents_nb.tools.result_text import as_text
 
@@ -26,13 +26,13 @@ WEBP = b"RIFF\x20\x00\x00\x00WEBP"
 
 
 def table(value: Any) -> TableDisplay:
-    shown = display_of(value)
+    shown = make_display(value)
     assert isinstance(shown, TableDisplay)
     return shown
 
 
 def image(value: Any) -> ImageDisplay:
-    shown = display_of(value)
+    shown = make_display(value)
     assert isinstance(shown, ImageDisplay)
     return shown
 
@@ -214,7 +214,7 @@ def test_a_figure_draws_itself_without_pyplot(monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_what_is_no_image_is_not_shown_as_one(value: Any) -> None:
-    assert display_of(value) is None
+    assert make_display(value) is None
 
 
 def test_drawing_that_fails_is_no_image() -> None:
@@ -226,17 +226,17 @@ def test_drawing_that_fails_is_no_image() -> None:
         def __getattr__(self, name: str) -> Any:
             return lambda: png()
 
-    assert display_of(Failing()) is None
-    assert display_of(AnswersToAll()) is None
+    assert make_display(Failing()) is None
+    assert make_display(AnswersToAll()) is None
 
 
 def test_an_image_is_not_shown_beyond_2_mb_or_50_million_pixels() -> None:
     huge = png(10_000, 10_000)
-    assert display_of(huge) is None
+    assert make_display(huge) is None
     assert as_text(huge).endswith("bytes; too large to be shown to the user>")
     heavy = png(2, 2) + bytes(2_000_000)
-    assert display_of(heavy) is None
-    assert display_of(Drawing(heavy, JPEG)) == ImageDisplay("image/jpeg", JPEG)
+    assert make_display(heavy) is None
+    assert make_display(Drawing(heavy, JPEG)) == ImageDisplay("image/jpeg", JPEG)
 
 
 @pytest.mark.parametrize(("mime", "data"), [("image/svg+xml", b"<svg/>"), ("image/png", JPEG), ("image/png", b"")])
@@ -339,4 +339,4 @@ def test_a_result_made_by_hand_has_its_display_too() -> None:
 def test_the_core_looks_for_pandas_only_where_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = pd.DataFrame({"a": [1]})
     monkeypatch.delitem(sys.modules, "pandas")
-    assert display_of(frame) is None
+    assert make_display(frame) is None

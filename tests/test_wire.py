@@ -23,7 +23,7 @@ from createagents_nb.errors import (
     ServerError,
 )
 from createagents_nb.providers import framing, reply_decoder
-from createagents_nb.providers.framing import LineSplitter, SSESplitter
+from createagents_nb.providers.framing import NDJSONDecoder, SSEDecoder
 from createagents_nb.providers.ollama_reply import OllamaReplyDecoder
 from createagents_nb.providers.openai_reply import OpenAIReplyDecoder
 from createagents_nb.providers.thinking import ThinkingSplitter
@@ -43,7 +43,7 @@ def one_by_one(data: bytes) -> list[bytes]:
     return [data[place : place + 1] for place in range(len(data))]
 
 
-def split(splitter: SSESplitter | LineSplitter, blocks: Iterable[bytes]) -> list[bytes]:
+def split(splitter: SSEDecoder | NDJSONDecoder, blocks: Iterable[bytes]) -> list[bytes]:
     found = [payload for block in blocks for payload in splitter.feed(block)]
     return found + splitter.finish()
 
@@ -116,8 +116,8 @@ def kinds(events: Sequence[Any]) -> list[Any]:
     ],
 )
 def test_server_sent_events_are_framed_as_the_standard_says(stream: bytes, payloads: list[bytes]) -> None:
-    assert split(SSESplitter(), [stream]) == payloads
-    assert split(SSESplitter(), one_by_one(stream)) == payloads
+    assert split(SSEDecoder(), [stream]) == payloads
+    assert split(SSEDecoder(), one_by_one(stream)) == payloads
 
 
 @few
@@ -132,7 +132,7 @@ def test_any_cut_of_an_event_stream_gives_the_same_payloads(
 ) -> None:
     text = "".join(event.replace("\n", line_end) + line_end * 2 for event in events)
     stream = (b"\xef\xbb\xbf" if has_bom else b"") + text.encode()
-    assert split(SSESplitter(), pieces(stream, at)) == split(SSESplitter(), [stream])
+    assert split(SSEDecoder(), pieces(stream, at)) == split(SSEDecoder(), [stream])
 
 
 @few
@@ -140,13 +140,13 @@ def test_any_cut_of_an_event_stream_gives_the_same_payloads(
 def test_any_cut_of_lines_gives_the_same_payloads(lines: list[bytes], has_last_end: bool, at: list[int]) -> None:
     stream = b"\n".join(lines) + (b"\n" if has_last_end else b"")
     expected = [line for line in lines if line.strip()]
-    assert split(LineSplitter(), [stream]) == expected
-    assert split(LineSplitter(), pieces(stream, at)) == expected
+    assert split(NDJSONDecoder(), [stream]) == expected
+    assert split(NDJSONDecoder(), pieces(stream, at)) == expected
 
 
-@pytest.mark.parametrize("splitter", [SSESplitter, LineSplitter])
+@pytest.mark.parametrize("splitter", [SSEDecoder, NDJSONDecoder])
 def test_an_event_without_end_does_not_fill_the_memory(
-    splitter: type[SSESplitter | LineSplitter], monkeypatch: pytest.MonkeyPatch
+    splitter: type[SSEDecoder | NDJSONDecoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(framing, "_MAX_PENDING", 2**20)
     running = splitter()

@@ -26,7 +26,7 @@ from test_wire import (
 from createagents_nb.core.events import RoundEnded, Usage
 from createagents_nb.errors import IncompleteReplyError, ProtocolError, ProviderError
 from createagents_nb.providers import openai_reply
-from createagents_nb.providers.framing import LineSplitter, SSESplitter
+from createagents_nb.providers.framing import NDJSONDecoder, SSEDecoder
 
 pytestmark = pytest.mark.once
 
@@ -52,8 +52,8 @@ pytestmark = pytest.mark.once
     ],
 )
 def test_the_odder_parts_of_an_event_stream(stream: bytes, payloads: list[bytes]) -> None:
-    assert split(SSESplitter(), [stream]) == payloads
-    assert split(SSESplitter(), one_by_one(stream)) == payloads
+    assert split(SSEDecoder(), [stream]) == payloads
+    assert split(SSEDecoder(), one_by_one(stream)) == payloads
 
 
 def chunk(**delta_or_finish: Any) -> dict[str, Any]:
@@ -242,18 +242,18 @@ def test_keep_alive_comments_anywhere_are_nothing() -> None:
 # ── long lines, and much of anything ─────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("splitter", [SSESplitter, LineSplitter])
-def test_a_line_of_10_mb_is_whole_however_it_comes(splitter: type[SSESplitter | LineSplitter]) -> None:
+@pytest.mark.parametrize("splitter", [SSEDecoder, NDJSONDecoder])
+def test_a_line_of_10_mb_is_whole_however_it_comes(splitter: type[SSEDecoder | NDJSONDecoder]) -> None:
     text = b"x" * (10 * 2**20)
     stream = b"data: " + text + b"\n\n" + b"data: more\n\n"
-    payloads = [text, b"more"] if splitter is SSESplitter else [b"data: " + text, b"data: more"]
+    payloads = [text, b"more"] if splitter is SSEDecoder else [b"data: " + text, b"data: more"]
     for size in (2**16, 1_400, len(stream)):
         blocks = [stream[at : at + size] for at in range(0, len(stream), size)]
         assert split(splitter(), blocks) == payloads
 
 
-@pytest.mark.parametrize("splitter", [SSESplitter, LineSplitter])
-def test_the_pieces_of_a_long_line_are_put_together_once(splitter: type[SSESplitter | LineSplitter]) -> None:
+@pytest.mark.parametrize("splitter", [SSEDecoder, NDJSONDecoder])
+def test_the_pieces_of_a_long_line_are_put_together_once(splitter: type[SSEDecoder | NDJSONDecoder]) -> None:
     running = splitter()
     running.feed(b"data: ")
     rests = set()
@@ -272,7 +272,7 @@ def test_the_pieces_of_a_long_line_are_put_together_once(splitter: type[SSESplit
 )
 def test_any_cut_of_any_lines_gives_the_same_payloads(parts: list[bytes], at: list[int]) -> None:
     stream = b"".join(parts)
-    for splitter in (SSESplitter, LineSplitter):
+    for splitter in (SSEDecoder, NDJSONDecoder):
         assert split(splitter(), pieces(stream, at)) == split(splitter(), [stream])
         assert split(splitter(), one_by_one(stream)) == split(splitter(), [stream])
 

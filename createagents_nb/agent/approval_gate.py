@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from .. import bridge
 from ..core.events import ApprovalDecided, ApprovalRequested, ToolCallRequested
-from ..core.messages import decoded_arguments
+from ..core.messages import decode_arguments
 from ..errors import ApprovalError
 from ..text import error_in_words
-from ..tools.approval import Approval, ApprovalRequest, answer_of
+from ..tools.approval import Approval, ApprovalRequest, get_decision
 from ..tools.executor import ToolExecutionResult, ToolExecutor
-from ..tools.result_text import shortened
+from ..tools.result_text import truncate
 
 if TYPE_CHECKING:
     from ..tools.tool import BaseTool
@@ -57,7 +57,7 @@ class ApprovalGate:
         request = ApprovalRequest(
             tool=tool.name,
             description=tool.description,
-            arguments=decoded_arguments(call.arguments),
+            arguments=decode_arguments(call.arguments),
             tool_call_id=call.tool_call_id,
             round=number,
             agent=self._agent.name,
@@ -90,7 +90,7 @@ class ApprovalGate:
                 if approve is None:
                     decision = await self._response.waiting_calls.ask(request, problem_with)
                 else:
-                    decision = await answer_of(approve, request)
+                    decision = await get_decision(approve, request)
         except TimeoutError:
             return f"This call was rejected: nobody approved it within {timeout_s:g} s. {_WAY_ON}"
         except ApprovalError as error:
@@ -121,7 +121,7 @@ class ApprovalGate:
 
 def with_note(outcome: ToolExecutionResult, arguments: str) -> ToolExecutionResult:
     """``outcome``, in which the model reads that it is not that of the arguments it wrote."""
-    changed = shortened(arguments, _MAX_NOTE_CHARS)
+    changed = truncate(arguments, _MAX_NOTE_CHARS)
     return replace(outcome, text=f"The user changed the arguments to {changed}\n\n{outcome.text}")
 
 

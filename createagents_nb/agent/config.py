@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from ..errors import UnknownConfigKeyError, UnsupportedConfigError
-from ..redaction import Secret, names_a_secret
+from ..redaction import Secret, is_secret_name
 
 __all__ = ["CONFIG_KEYS", "validate_config"]
 
@@ -139,7 +139,7 @@ def _name(key: object) -> str:
 
 def _holds_a_secret(key: str, part: Any) -> bool:
     is_schema = isinstance(part, Mapping) and not _SCHEMA.isdisjoint(part)  # of an argument that is called so
-    return names_a_secret(key) and not is_schema
+    return is_secret_name(key) and not is_schema
 
 
 def _masked(text: str) -> Secret:

@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 
 from ..core.messages import Message
 from ..errors import ConfigurationError
-from ..redaction import mask_keys, names_a_secret, redact
+from ..redaction import is_secret_name, mask_keys, redact
 from ..tools.tool import BaseTool
 
-__all__ = ["Talk"]
+__all__ = ["Conversation"]
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
+class Conversation:
     """An agent's settings and its conversation, as they stand in a file.
 
     Attributes:
@@ -40,7 +40,7 @@ class Talk:
     masked: tuple[str, ...] = ()
     turns: tuple[tuple[Message, ...], ...] = ()
 
-    def without_keys(self, *secrets: str | None) -> Talk:
+    def without_keys(self, *secrets: str | None) -> Conversation:
         """The same with ``***`` for the ``secrets``, and for what looks like a key, in the settings.
 
         What was said stays as it is.
@@ -122,7 +122,7 @@ def _masked(value: Any, secrets: tuple[str | None, ...], *, is_secret: bool = Fa
         return "***" if is_secret and value else redact(mask_keys(value), *secrets)
     if isinstance(value, Mapping):
         return {
-            _masked(key, secrets): _masked(part, secrets, is_secret=is_secret or names_a_secret(key))
+            _masked(key, secrets): _masked(part, secrets, is_secret=is_secret or is_secret_name(key))
             for key, part in value.items()
         }
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""A `Talk` as a JSON file: written whole or not at all, read without believing a word of it."""
+"""A `Conversation` as a JSON file: written whole or not at all, read without believing a word of it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any, NoReturn, TypeVar
 from ..core.events import ToolCallRequested
 from ..core.messages import Message, check_messages
 from ..errors import TalkFileError
-from .conversation import Talk
+from .conversation import Conversation
 
-__all__ = ["MAX_BYTES", "read_talk", "write_talk"]
+__all__ = ["MAX_BYTES", "read_conversation", "write_conversation"]
 
 FORMAT, VERSION = "createagents-nb talk", 1
 MAX_BYTES = 64 * 1024 * 1024
@@ -31,7 +31,7 @@ _STATUSES = ("ok", "cancelled", "error", "limit")
 T = TypeVar("T")
 
 
-def write_talk(path: str | os.PathLike[str], talk: Talk) -> Path:
+def write_conversation(path: str | os.PathLike[str], talk: Conversation) -> Path:
     """Write ``talk``; a file that is there stays whole until the new one is. Only its owner may read a new one.
 
     Raises:
@@ -50,7 +50,7 @@ def write_talk(path: str | os.PathLike[str], talk: Talk) -> Path:
     return given
 
 
-def read_talk(path: str | os.PathLike[str]) -> Talk:
+def read_conversation(path: str | os.PathLike[str]) -> Conversation:
     """The talk in a file, every part of it checked.
 
     Raises:
@@ -66,7 +66,7 @@ def read_talk(path: str | os.PathLike[str]) -> Talk:
 # Writing
 
 
-def _encoded(talk: Talk) -> bytes:
+def _encoded(talk: Conversation) -> bytes:
     settings = {
         field.name: getattr(talk, field.name) for field in dataclasses.fields(talk) if field.name != "turns"
     }
@@ -129,7 +129,7 @@ def _bytes(file: Path) -> bytes:
     return data
 
 
-def _decoded(data: bytes) -> Talk:
+def _decoded(data: bytes) -> Conversation:
     try:
         whole = json.loads(
             data.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite
@@ -150,14 +150,14 @@ def _decoded(data: bytes) -> Talk:
     return _talk(whole)
 
 
-def _talk(whole: dict[str, Any]) -> Talk:
+def _talk(whole: dict[str, Any]) -> Conversation:
     size = _of(whole.get("history_max_size", 20), int, "history_max_size")
     if size < 0:
         raise ValueError(f"history_max_size must be 0 or more, not {_short(size)}")
     config = _of(whole.get("config", {}), dict, "config")
     _check_depth(config)
     turns = _of(whole.get("turns"), list, "turns")
-    return Talk(
+    return Conversation(
         provider=_word(whole.get("provider"), "provider"),
         model=_word(whole.get("model"), "model"),
         name=_word(whole.get("name"), "name"),

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 from .. import bridge
 from ..core.events import ApprovalRequested, Event, RoundEnded, TurnDone, Usage
-from ..core.records import CallRecord, CallStatus, Keep, RequestRecord, ToolRecord
+from ..core.records import CallRecord, CallStatus, ContentPolicy, RequestRecord, ToolRecord
 from ..errors import BridgeError, CreateAgentsError
 from ..loop_shutdown import end, turns_of
-from ..tools.approval import Approval, ApprovalRequest, Decision, WaitingCalls
+from ..tools.approval import Approval, ApprovalRequest, Decision, PendingApprovals
 
 __all__ = ["StreamingResponseDTO"]
 
@@ -48,7 +48,7 @@ class StreamingResponseDTO:
         record: CallRecord,
         *,
         remote_images: bool = False,
-        keep: Keep = str,
+        keep: ContentPolicy = str,
     ) -> None:
         self._record = record
         self._remote_images = remote_images
@@ -61,7 +61,7 @@ class StreamingResponseDTO:
         self._readers: list[asyncio.Future[None]] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._consumers: set[object] = set()
-        self.waiting_calls = WaitingCalls()
+        self.waiting_calls = PendingApprovals()
         self._done = self._is_abandoned = False
         self._error: BaseException | None = None
         self._error_traceback: TracebackType | None = None
@@ -113,7 +113,7 @@ class StreamingResponseDTO:
         return self._remote_images
 
     @property
-    def keep(self) -> Keep:
+    def keep(self) -> ContentPolicy:
         """What a notebook may save of something that was said; None: nothing. See `MetricsRecorder`."""
         return self._keep
 

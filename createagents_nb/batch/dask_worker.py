@@ -13,7 +13,7 @@ from typing import Any
 
 from ..agent.agent import Agent
 from ..agent.history import History
-from ..core.records import CallRecord, Keep, RequestRecord, ToolRecord
+from ..core.records import CallRecord, ContentPolicy, RequestRecord, ToolRecord
 from ..errors import ApprovalError, ConfigurationError, WorkerError
 from ..providers import adapter_class
 from ..text import error_in_words
@@ -113,7 +113,7 @@ class _NoSink:
     def cost_usd(self, record: RequestRecord) -> float | None:
         return None
 
-    def keeper(self) -> Keep:
+    def keeper(self) -> ContentPolicy:
         return str
 
 

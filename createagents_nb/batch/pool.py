@@ -16,7 +16,7 @@ from ..core.records import CallRecord, RecordSink, RequestRecord, ToolRecord
 from ..errors import ConfigurationError
 from ..loop_shutdown import ended
 from ..tools.executor import ToolExecutor
-from ..wrappers.throttled import PacedRequests, guessed_tokens
+from ..wrappers.throttled import ThrottledRepository, estimate_tokens
 from .rate_limiter import Gate, Limiter
 
 __all__ = ["HEARTBEAT_S", "OnError", "Options", "Pool", "Row", "RowAgent", "SettledRow"]
@@ -178,10 +178,12 @@ class Pool:
         for position, prompt in todo:
             if self._is_closed:
                 return
-            turn = await self._gate.enter(guessed_tokens(instructions + len(prompt), agent.config))
+            turn = await self._gate.enter(estimate_tokens(instructions + len(prompt), agent.config))
             if self._is_closed:
                 return
-            requests = PacedRequests(self._row_agent.repository, self._gate, turn, self._row_agent.max_retries)
+            requests = ThrottledRepository(
+                self._row_agent.repository, self._gate, turn, self._row_agent.max_retries
+            )
             use_case = ChatWithAgentUseCase(requests, executor=self._row_agent.executor, sink=self._sink)
             response = use_case.start(agent, prompt)
             try:

@@ -9,14 +9,14 @@ from ..tools.tool import BaseTool
 from .current_date import CurrentDateTool
 from .read_local_file import ReadLocalFileTool
 
-__all__ = ["BUILTIN_TOOLS", "CurrentDateTool", "ReadLocalFileTool", "is_builtin_as_it_comes"]
+__all__ = ["BUILTIN_TOOLS", "CurrentDateTool", "ReadLocalFileTool", "is_stock_builtin"]
 
 BUILTIN_TOOLS: Mapping[str, Callable[[], BaseTool]] = MappingProxyType(
     {CurrentDateTool.name: CurrentDateTool, ReadLocalFileTool.name: ReadLocalFileTool}
 )
 
 
-def is_builtin_as_it_comes(tool: BaseTool) -> bool:
+def is_stock_builtin(tool: BaseTool) -> bool:
     """Whether its name says all there is to say of it: `ReadLocalFileTool` with a folder of its own is another."""
     make = BUILTIN_TOOLS.get(tool.name)
     if make is None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..tools.result_text import frame_text
+from ..tools.result_text import format_frame
 from .excerpt import MOST_CELLS, MOST_CHARS, Window, extra, lines, table
 
 __all__ = ["read_excel", "read_parquet", "read_pdf"]
@@ -108,7 +108,7 @@ def read_parquet(data: bytes, window: Window) -> str:
         plain = [_plain(column, field.type) for column, field in zip(found.columns, schema, strict=True)]
         found = pa.Table.from_arrays(plain, names=schema.names).replace_schema_metadata(schema.metadata)
         frame = found.to_pandas()
-    return "Parquet, " + frame_text(frame, offset=window.offset, rows=rows, total=total)
+    return "Parquet, " + format_frame(frame, offset=window.offset, rows=rows, total=total)
 
 
 def _batches(file: Any, offset: int, rows: int) -> Iterator[Any]:

@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from ..tools.result_text import frame_text
+from ..tools.result_text import format_frame
 
 __all__ = ["MOST_CELLS", "MOST_CHARS", "MOST_COLUMNS", "Window", "extra", "lines", "table"]
 
@@ -45,7 +45,7 @@ def lines(text: str, window: Window, label: str) -> str:
 
 def table(frame: Any, window: Window, label: str) -> str:
     """The rows of a DataFrame that are asked for, 20 by default."""
-    return f"{label}, " + frame_text(frame, offset=window.offset, rows=window.count(20))
+    return f"{label}, " + format_frame(frame, offset=window.offset, rows=window.count(20))
 
 
 def extra(module: str, what: str) -> Any:

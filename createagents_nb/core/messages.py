@@ -10,7 +10,7 @@ from typing import Any, Literal
 from .events import ToolCallRequested
 from .records import CallStatus
 
-__all__ = ["Message", "Turn", "check_messages", "decoded_arguments"]
+__all__ = ["Message", "Turn", "check_messages", "decode_arguments"]
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -83,7 +83,7 @@ def check_messages(messages: Sequence[Message]) -> None:
         raise ValueError(f"it ends after {len(messages)} messages without an answer")
 
 
-def decoded_arguments(arguments: Mapping[str, Any] | str) -> dict[str, Any]:
+def decode_arguments(arguments: Mapping[str, Any] | str) -> dict[str, Any]:
     """A model's arguments as a dict.
 
     Raises:

@@ -16,16 +16,16 @@ __all__ = [
     "CallRecord",
     "CallStatus",
     "CellRef",
-    "Keep",
+    "ContentPolicy",
     "RecordSink",
     "RequestRecord",
     "ToolRecord",
     "ToolStatus",
     "current_cell",
-    "kept_call",
-    "kept_error",
-    "kept_tool",
-    "readable",
+    "redact_call",
+    "redact_error",
+    "redact_tool",
+    "unescape_json",
 ]
 
 CallStatus = Literal["running", "ok", "cancelled", "error", "limit"]
@@ -142,32 +142,32 @@ class ToolRecord:
     error: str | None = None
 
 
-Keep = Callable[[str], str | None]
+ContentPolicy = Callable[[str], str | None]
 """What may be kept of something that was said; None: nothing."""
 
 
-def kept_call(record: CallRecord, keep: Keep) -> CallRecord:
+def redact_call(record: CallRecord, keep: ContentPolicy) -> CallRecord:
     """``record`` with what may be kept of prompt and response."""
     if record.prompt is None and record.response is None and record.error is None:
         return record
     prompt, response, error = (
         _kept(record.prompt, keep),
         _kept(record.response, keep),
-        kept_error(record.error, keep),
+        redact_error(record.error, keep),
     )
     if prompt is record.prompt and response is record.response and error is record.error:
         return record
     return replace(record, prompt=prompt, response=response, error=error)
 
 
-def kept_error(error: str | None, keep: Keep) -> str | None:
+def redact_error(error: str | None, keep: ContentPolicy) -> str | None:
     """A provider's message: masked, where nothing is kept of what was said it stays as it is."""
     return error if error is None else (keep(error) or error)
 
 
-def kept_tool(record: ToolRecord, keep: Keep) -> ToolRecord:
+def redact_tool(record: ToolRecord, keep: ContentPolicy) -> ToolRecord:
     """``record`` with what may be kept of arguments, result and error, which may quote an argument."""
-    arguments = keep(readable(record.arguments))
+    arguments = keep(unescape_json(record.arguments))
     result, error = _kept(record.result, keep), _kept(record.error, keep)
     if arguments is record.arguments and result is record.result and error is record.error:
         return record
@@ -176,7 +176,7 @@ def kept_tool(record: ToolRecord, keep: Keep) -> ToolRecord:
     return replace(record, arguments=arguments or "", result=result, error=error)
 
 
-def readable(arguments: str) -> str:
+def unescape_json(arguments: str) -> str:
     """JSON with letters in place of their escapes, so that what looks for words finds them."""
     if "\\u" not in arguments:
         return arguments
@@ -187,7 +187,7 @@ def readable(arguments: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # half a surrogate pair is no letter
 
 
-def _kept(text: str | None, keep: Keep) -> str | None:
+def _kept(text: str | None, keep: ContentPolicy) -> str | None:
     return None if text is None else keep(text)
 
 
@@ -222,5 +222,5 @@ class RecordSink(Protocol):
     def cost_usd(self, record: RequestRecord) -> float | None:
         """What a request cost of which the server did not tell; None if that is not known."""
 
-    def keeper(self) -> Keep:
+    def keeper(self) -> ContentPolicy:
         """What tells, of a turn that begins now, what may be kept of it."""

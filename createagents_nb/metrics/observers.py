@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ..core.records import CallRecord, RequestRecord, ToolRecord
 
-__all__ = ["Follower", "RecorderWarning", "SettledCall"]
+__all__ = ["Observer", "RecorderWarning", "SettledCall"]
 
 
 class RecorderWarning(UserWarning):
@@ -23,7 +23,7 @@ class SettledCall:
     tools: tuple[ToolRecord, ...] = ()
 
 
-class Follower(Protocol):
+class Observer(Protocol):
     """Who is told of each call that settles, on the event loop's thread: must return at once and never raise."""
 
     def call_settled(self, settled: SettledCall) -> None: ...

@@ -9,13 +9,21 @@ from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..core.records import CallRecord, Keep, RequestRecord, ToolRecord, kept_call, kept_error, kept_tool
+from ..core.records import (
+    CallRecord,
+    ContentPolicy,
+    RequestRecord,
+    ToolRecord,
+    redact_call,
+    redact_error,
+    redact_tool,
+)
 from ..errors import ConfigurationError
 from ..logging_config import LoggingConfig
 from ..redaction import mask_keys
 from .budget import Budget
 from .columns import CALLS, REQUESTS, STATUSES, TOOLS, as_row
-from .observers import Follower, RecorderWarning, SettledCall
+from .observers import Observer, RecorderWarning, SettledCall
 from .prices import Prices
 from .store import Table
 
@@ -65,7 +73,7 @@ class RecorderSink:
         self._metrics_list = metrics_list
         self._prices = Prices()
         self._budget: Budget | None = None
-        self._followers: list[Follower] = []
+        self._followers: list[Observer] = []
         self._writer: DatabaseWriter | None = None
         self._is_traced = False
         self._parts: dict[str, list[RequestRecord | ToolRecord]] = {}
@@ -135,7 +143,7 @@ class RecorderSink:
             if not self._record_content:
                 self._private.add(call_id)
             if record.prompt is not None:
-                record = kept_call(record, self.keep)
+                record = redact_call(record, self.keep)
             self._calls.put(record, call_id)
         except Exception as error:
             _log.warning("call_opened: not recorded: %r", error)
@@ -146,8 +154,8 @@ class RecorderSink:
             call_id = record.call_id
             if record.prompt is not None or record.response is not None or record.error is not None:
                 if self._redact is not None:  # an interrupt in the user's function must not leave the row running
-                    self._calls.put(kept_call(record, _nothing), call_id)
-                record = kept_call(record, self._keep_of(call_id))
+                    self._calls.put(redact_call(record, _nothing), call_id)
+                record = redact_call(record, self._keep_of(call_id))
             self._calls.put(record, call_id)
             parts = self._parts.pop(call_id, ())
             self._private.discard(call_id)
@@ -188,7 +196,7 @@ class RecorderSink:
     @_never_raises
     def request_settled(self, record: RequestRecord) -> None:
         """A round trip to the provider has ended."""
-        error = kept_error(record.error, self.keep)
+        error = redact_error(record.error, self.keep)
         if error is not record.error:
             record = replace(record, error=error)
         self._requests.put(record, (record.call_id, record.round))
@@ -200,13 +208,13 @@ class RecorderSink:
     def tool_opened(self, record: ToolRecord) -> None:
         """A tool starts."""
         self._tools.put(
-            kept_tool(record, self._keep_of(record.call_id)), (record.call_id, record.round, record.tool_call_id)
+            redact_tool(record, self._keep_of(record.call_id)), (record.call_id, record.round, record.tool_call_id)
         )
 
     @_never_raises
     def tool_settled(self, record: ToolRecord) -> None:
         """A tool has been executed, or could not be."""
-        record = kept_tool(record, self._keep_of(record.call_id))
+        record = redact_tool(record, self._keep_of(record.call_id))
         self._tools.put(record, (record.call_id, record.round, record.tool_call_id))
         self._parts.setdefault(record.call_id, []).append(record)
 
@@ -218,11 +226,11 @@ class RecorderSink:
             _log.warning("cost of %s: not known: %r", record.model, error)
             return None
 
-    def keeper(self) -> Keep:
+    def keeper(self) -> ContentPolicy:
         """`keep`, for a turn that begins now: where no content is to be kept, none of it will be."""
         return self.keep if self.record_content else _nothing
 
-    def _keep_of(self, call_id: str) -> Keep:
+    def _keep_of(self, call_id: str) -> ContentPolicy:
         return _nothing if call_id in self._private else self.keep
 
     def keep(self, text: str) -> str | None:

@@ -120,7 +120,7 @@ _EXCEPTION = re.compile(r"([A-Za-z_]\w{0,60}(?:Error|Exception))(?::|$)", re.ASC
 
 
 class Telemetry:
-    """A `Follower` that makes spans and metrics of each settled call.
+    """A `Observer` that makes spans and metrics of each settled call.
 
     Spans are made when the call has ended, with the times of its records, as children of the span that is current
     where the call was made. Nothing is made, and OpenTelemetry is not imported, before the notebook has set up an

@@ -21,7 +21,7 @@ from ..errors import ConfigurationError, MagicUsageError
 from ..metrics import recorder
 from ..providers import KEY_VARIABLES
 from ..providers.clients import checked_key
-from ..providers.selection import choose, notebook_default, set_notebook_default
+from ..providers.selection import notebook_default, resolve_model, set_notebook_default
 from ..text import dollars, one_line
 from . import display
 from .interpolation import interpolate
@@ -80,7 +80,7 @@ class Commands:
     def status(self, rest: str) -> None:
         """status — which provider and model a new agent gets, and what this notebook has"""
         default = notebook_default()
-        chosen = default or choose(None, None)
+        chosen = default or resolve_model(None, None)
         how = "chosen with %agent use" if default else "found" if chosen.why else "from CREATEAGENTS_NB_MODEL"
         print(f"default: {chosen.provider}:{chosen.model} ({how})")
         print(f"agents: {', '.join(self._registry.all()) or 'none yet besides the default'}")
@@ -105,14 +105,14 @@ class Commands:
             set_notebook_default(None)  # `use demo` is the provider's own default, whatever was chosen before
             try:
                 provider, _, model = rest.partition(":")
-                choice = choose(provider, model or None)
+                choice = resolve_model(provider, model or None)
                 CreateAgent(choice.provider, choice.model)  # a missing key is said now
             except ConfigurationError:
                 set_notebook_default(before)
                 raise
             set_notebook_default(choice)
         self._registry.forget_default()
-        chosen = notebook_default() or choose(None, None)
+        chosen = notebook_default() or resolve_model(None, None)
         print(f"New agents use {chosen.provider}:{chosen.model}")
 
     def key(self, rest: str) -> None:
@@ -171,7 +171,7 @@ class Commands:
 
     def models(self, rest: str) -> None:
         """models [PROVIDER] — what the provider offers"""
-        chosen = choose(rest or None, None)
+        chosen = resolve_model(rest or None, None)
         agent = CreateAgent(chosen.provider, chosen.model)
         print("\n".join(map(one_line, bridge.run(agent.models()))))
 

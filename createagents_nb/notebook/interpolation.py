@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import CreateAgentsError, InterpolationError
-from ..tools.result_text import frame_text, shortened
+from ..tools.result_text import format_frame, truncate
 
 __all__ = ["describe", "interpolate"]
 
@@ -102,9 +102,9 @@ def describe(value: Any) -> str:
     """
     kind = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(value).__mro__}
     if "pandas.DataFrame" in kind:
-        text = f"DataFrame, {frame_text(value, rows=_HEAD_ROWS, max_columns=_MAX_COLUMNS)}\n"
+        text = f"DataFrame, {format_frame(value, rows=_HEAD_ROWS, max_columns=_MAX_COLUMNS)}\n"
     elif "pandas.Series" in kind:
-        text = f"Series, {frame_text(value.to_frame(), rows=_HEAD_ROWS)}\n"
+        text = f"Series, {format_frame(value.to_frame(), rows=_HEAD_ROWS)}\n"
     else:
         text = str(value)
-    return shortened(text, MAX_VALUE_CHARS)
+    return truncate(text, MAX_VALUE_CHARS)

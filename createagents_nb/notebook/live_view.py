@@ -20,7 +20,7 @@ from IPython.display import display, update_display
 from .. import bridge
 from ..agent.response import StreamingResponseDTO
 from ..core.events import ApprovalDecided, ApprovalRequested, Event, RoundEnded, ToolCallFinished
-from ..core.messages import decoded_arguments
+from ..core.messages import decode_arguments
 from ..errors import ApprovalError
 from ..render.bundle import error_html, render_bundle
 from ..render.labels import CALL_WORDS, running_status, status_parts
@@ -237,7 +237,7 @@ class LiveView:
             elif approved is True and arguments is None:
                 self._response.decide(tool_call_id, True)
             elif approved is True and isinstance(arguments, str):
-                self._response.decide(tool_call_id, decoded_arguments(arguments))
+                self._response.decide(tool_call_id, decode_arguments(arguments))
         except (ValueError, ApprovalError) as error:
             words = shorten(str(error), _MAX_PROBLEM_CHARS)[0]
             self._send({"type": "undecided", "attempt": content.get("attempt"), "words": words})

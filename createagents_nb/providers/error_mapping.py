@@ -25,7 +25,7 @@ from ..errors import (
     RateLimitError,
     ServerError,
 )
-from .transport_errors import NO_TLS, cleaned_json, harmless, http_reason, tls_reason, what_broke
+from .transport_errors import NO_TLS, cleaned_json, http_reason, root_cause, sanitize, tls_reason
 
 __all__ = [
     "MAX_ERROR_BYTES",
@@ -86,7 +86,7 @@ class ErrorMaker:
         """``error`` with what every error carries; a key that a server repeated is taken out of it."""
         error.provider = error.provider or self._provider
         error.retries = self.retries
-        error.args = tuple(harmless(str(argument), self.secret) for argument in error.args)
+        error.args = tuple(sanitize(str(argument), self.secret) for argument in error.args)
         return error
 
 
@@ -104,7 +104,7 @@ def scrubbed(body: Any, secret: str | None) -> Any:
     """An error body of any shape without the key, which some servers repeat; of a page what there is to read."""
     if isinstance(body, bytes):
         body = body.decode("utf-8", "replace")
-    return cleaned_json(body, lambda text: harmless(_read(text) if _is_page(text) else text, secret))
+    return cleaned_json(body, lambda text: sanitize(_read(text) if _is_page(text) else text, secret))
 
 
 def _is_page(body: Any) -> bool:
@@ -206,7 +206,7 @@ def status_error(
 
 def way_error(error: BaseException, label: str) -> ProviderError | None:
     """The error for what is wrong with the way to a server, where the way out is the same for all of them."""
-    broke = what_broke(error)
+    broke = root_cause(error)
     if broke == "tls":
         reason = tls_reason(error)
         way = (
@@ -258,7 +258,7 @@ def model_not_found(
 
 
 def _short(text: str) -> str:
-    text = " ".join(harmless(text, None).split())  # JSON may have hidden in escapes what is looked for
+    text = " ".join(sanitize(text, None).split())  # JSON may have hidden in escapes what is looked for
     return text if len(text) <= 300 else text[:299] + "…"
 
 

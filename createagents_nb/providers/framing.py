@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import ProtocolError
 
-__all__ = ["BOM", "LineSplitter", "SSESplitter"]
+__all__ = ["BOM", "NDJSONDecoder", "SSEDecoder"]
 
 _MAX_PENDING = 16 * 1024 * 1024  # decoded it may take 25 times as much
 BOM = b"\xef\xbb\xbf"
@@ -41,7 +41,7 @@ class _Splitter:
         return rest
 
 
-class LineSplitter(_Splitter):
+class NDJSONDecoder(_Splitter):
     """NDJSON: one payload a line; empty lines, and a byte order mark before the first, are skipped.
 
     Raises:
@@ -67,7 +67,7 @@ class LineSplitter(_Splitter):
         return [rest] if rest.strip() else []
 
 
-class SSESplitter(_Splitter):
+class SSEDecoder(_Splitter):
     """Server-sent events: the data of each event (WHATWG HTML, "Interpreting an event stream").
 
     One deviation, because servers close too early: a last event without its blank line counts.

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from ..core.events import Event
 from ..core.provider import ChatRepository, ChatRequest
 from ..errors import ConfigurationError
-from ..redaction import hidden
+from ..redaction import as_secret
 from . import clients
 from .ollama_endpoint import Endpoint, SdkEndpoint, StraightEndpoint, base_url_of
 from .ollama_errors import list_models
@@ -55,10 +55,10 @@ class OllamaChatAdapter(ChatRepository):
         max_retries: int = 2,
         client: Any = None,
     ) -> None:
-        api_key, base_url = hidden(api_key), hidden(base_url)
+        api_key, base_url = as_secret(api_key), as_secret(base_url)
         # Apart from the checks: a verbose traceback shows what stands in a line that fails, all of os.environ too.
-        address = base_url or hidden(os.environ.get("OLLAMA_HOST")) or "http://127.0.0.1:11434"
-        api_key = api_key or hidden(os.environ.get("OLLAMA_API_KEY"))
+        address = base_url or as_secret(os.environ.get("OLLAMA_HOST")) or "http://127.0.0.1:11434"
+        api_key = api_key or as_secret(os.environ.get("OLLAMA_API_KEY"))
         self._base_url = _checked(address)
         self.server = urlsplit(clients.endpoint_of(self._base_url)).hostname
         self._api_key = clients.checked_key(api_key)

@@ -11,7 +11,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..redaction import Secret, hidden
+from ..redaction import Secret, as_secret
 from . import clients
 from .transport_errors import head_timeout_s, no_more_than
 
@@ -56,7 +56,7 @@ class SdkEndpoint(Endpoint):
         # The SDK has no public way to the bytes of a reply.
         self._http = client._client
         self.url = str(self._http.base_url).rstrip("/")
-        self.secret = hidden(self._http.headers.get("authorization", "").removeprefix("Bearer ")) or None
+        self.secret = as_secret(self._http.headers.get("authorization", "").removeprefix("Bearer ")) or None
         self._head_timeout_s = None
         if is_ours:
             self._http.cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))

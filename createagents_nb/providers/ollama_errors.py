@@ -17,11 +17,11 @@ from ..errors import (
     ProviderError,
     ProviderTimeoutError,
 )
-from ..redaction import without_keys_in_use
+from ..redaction import mask_known_keys
 from . import clients
 from .error_mapping import ErrorMaker, beginning, is_unknown_model, model_not_found, status_error, way_error
 from .ollama_endpoint import Endpoint, Reply
-from .transport_errors import scrub, what_broke, what_failed
+from .transport_errors import classify_error, root_cause, scrub
 
 __all__ = ["list_models", "refusal", "translated"]
 
@@ -80,7 +80,7 @@ async def translated(endpoint: Endpoint, model: str | None) -> AsyncGenerator[Er
     except CreateAgentsError:
         raise
     except Exception as error:
-        kind = what_failed(error)
+        kind = classify_error(error)
         if kind is None:
             raise
         raise _ours(error, kind, url, maker) from error
@@ -91,7 +91,7 @@ def _ours(error: Exception, kind: str, url: str, maker: ErrorMaker) -> ProviderE
     if ours is None and kind == "protocol":
         ours = ProtocolError(f"Ollama: {error}")
     if ours is None:
-        made, text = _CONNECTION[what_broke(error)]
+        made, text = _CONNECTION[root_cause(error)]
         ours = made(text.format(url=url))
     scrub(error, maker.secret)
     return maker.complete(ours)
@@ -114,7 +114,7 @@ async def list_models(endpoint: Endpoint) -> list[str]:
             raise await refusal(reply, on_error)
         body = await beginning(reply.blocks, clients.MAX_LIST_BYTES)
         try:
-            return sorted(without_keys_in_use(tag.name) for tag in msgspec.json.decode(body, type=_Tags).models)
+            return sorted(mask_known_keys(tag.name) for tag in msgspec.json.decode(body, type=_Tags).models)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ProtocolError(f"This does not look like Ollama: {error}", provider="ollama") from error
 

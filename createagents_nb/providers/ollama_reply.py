@@ -10,8 +10,8 @@ import msgspec
 
 from ..core.events import Event, Reasoning, ToolCallRequested, Usage, count_or_none, number_or_none
 from ..errors import EmptyReplyError, ProviderError
-from .framing import LineSplitter
-from .reply_decoder import ReplyDecoder, check_arguments, incomplete, mended, requested, text_or_none
+from .framing import NDJSONDecoder
+from .reply_decoder import ReplyDecoder, check_arguments, incomplete, repair_surrogates, requested, text_or_none
 
 __all__ = ["OllamaReplyDecoder"]
 
@@ -62,7 +62,7 @@ class OllamaReplyDecoder(ReplyDecoder):
     """
 
     def __init__(self, *, on_error: Callable[[Any], ProviderError], retries: int = 0) -> None:
-        self._splitter = LineSplitter()
+        self._splitter = NDJSONDecoder()
         super().__init__(on_error=on_error, retries=retries)
         self._end: _Chunk | None = None
 
@@ -99,7 +99,7 @@ class OllamaReplyDecoder(ReplyDecoder):
             try:
                 chunk = _decode(payload)
             except (ValueError, RecursionError) as error:
-                chunk = mended(_decode, payload, error)
+                chunk = repair_surrogates(_decode, payload, error)
             self._seen = True
             if chunk.error and (failure := self._refused(chunk.error)):
                 raise failure

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from ..core.events import Event
 from ..core.provider import ChatRepository, ChatRequest
 from ..errors import MissingKeyError
-from ..redaction import hidden
+from ..redaction import as_secret
 from . import clients
 from .openai_endpoint import Endpoint, SdkEndpoint, StraightEndpoint, needs_sdk
 from .openai_errors import list_models
@@ -56,13 +56,13 @@ class OpenAIChatAdapter(ChatRepository):
         max_retries: int = 2,
         client: Any = None,
     ) -> None:
-        api_key, base_url = hidden(api_key), hidden(base_url)
+        api_key, base_url = as_secret(api_key), as_secret(base_url)
         self._timeout_s, self._max_retries = timeout_s, max_retries
         self._own_client = client
-        own_url = None if client is None else hidden(str(client.base_url))
+        own_url = None if client is None else as_secret(str(client.base_url))
         # Apart from the checks: a verbose traceback shows what stands in a line that fails, all of os.environ too.
-        address = own_url or base_url or hidden(os.environ.get("OPENAI_BASE_URL")) or _OPENAI
-        api_key = api_key or hidden(os.environ.get("OPENAI_API_KEY"))
+        address = own_url or base_url or as_secret(os.environ.get("OPENAI_BASE_URL")) or _OPENAI
+        api_key = api_key or as_secret(os.environ.get("OPENAI_API_KEY"))
         self._base_url = clients.checked_address(address, "http://127.0.0.1:8080/v1")
         self.server = urlsplit(self._base_url).hostname
         self._api_key = clients.checked_key(api_key)

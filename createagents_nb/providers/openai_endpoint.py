@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ..redaction import Secret, hidden
+from ..redaction import Secret, as_secret
 from . import clients
 from .wire_format import encoded
 
@@ -63,7 +63,7 @@ class SdkEndpoint(Endpoint):
     def __init__(self, client: Any) -> None:
         self.client = client
         self.url = str(client.base_url).rstrip("/")
-        self.secret = hidden(client.api_key)
+        self.secret = as_secret(client.api_key)
 
     @asynccontextmanager
     async def post(self, arguments: Mapping[str, Any]) -> AsyncGenerator[Reply, None]:

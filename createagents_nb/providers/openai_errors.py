@@ -10,11 +10,11 @@ from typing import Any, Literal
 import msgspec
 
 from ..errors import CreateAgentsError, ProtocolError, ProviderConnectionError, ProviderError, ProviderTimeoutError
-from ..redaction import without_keys_in_use
+from ..redaction import mask_known_keys
 from .clients import loaded
 from .error_mapping import ErrorMaker, is_unknown_model, model_not_found, status_error, way_error
 from .openai_endpoint import Endpoint
-from .transport_errors import cleaned_json, scrub, what_broke, what_failed
+from .transport_errors import classify_error, cleaned_json, root_cause, scrub
 
 __all__ = ["list_models", "translated"]
 
@@ -102,7 +102,7 @@ def _kind(error: Exception) -> Literal["status", "connection", "protocol", "sdk"
     """Of an error of the SDK or of what is under it, most specific first; None for any other."""
     openai = loaded("openai")  # which has raised nothing if it was not imported
     if openai is None or not isinstance(error, openai.OpenAIError):
-        return what_failed(error)
+        return classify_error(error)
     if isinstance(error, openai.APIStatusError):
         return "status"
     if isinstance(error, openai.APIConnectionError):
@@ -115,7 +115,7 @@ async def list_models(endpoint: Endpoint) -> list[str]:
     async with translated(endpoint, None):
         reply = await endpoint.models()
         try:
-            return sorted(without_keys_in_use(model.id) for model in msgspec.json.decode(reply, type=_Models).data)
+            return sorted(mask_known_keys(model.id) for model in msgspec.json.decode(reply, type=_Models).data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ProtocolError(f"{endpoint.url}/models lists no models: {error}. Check base_url") from error
 
@@ -142,7 +142,7 @@ def _status_in(body: Any) -> int | None:
 
 
 def _connection_error(error: Exception, name: str) -> ProviderConnectionError:
-    broke = what_broke(error)
+    broke = root_cause(error)
     if broke == "timeout":
         return ProviderTimeoutError(f"{name} sent nothing for too long. Try again, or raise timeout_s")
     if broke == "lost":

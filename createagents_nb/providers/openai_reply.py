@@ -16,15 +16,15 @@ import msgspec
 
 from ..core.events import Event, Reasoning, Usage, cost_in_usd, count_or_none
 from ..errors import EmptyReplyError, ProtocolError, ProviderError
-from .framing import BOM, SSESplitter
+from .framing import BOM, SSEDecoder
 from .reply_decoder import (
     MAX_SILENT_BYTES,
     ReplyDecoder,
     check_arguments,
+    excerpt,
     incomplete,
-    mended,
+    repair_surrogates,
     requested,
-    shown,
     text_or_none,
 )
 
@@ -137,7 +137,7 @@ class OpenAIReplyDecoder(ReplyDecoder):
     """
 
     def __init__(self, *, streamed: bool, on_error: Callable[[Any], ProviderError], retries: int = 0) -> None:
-        self._splitter = SSESplitter() if streamed else None
+        self._splitter = SSEDecoder() if streamed else None
         super().__init__(on_error=on_error, retries=retries)
         self._calls: list[_Call] = []
         self._by_id: dict[str, _Call] = {}
@@ -184,18 +184,18 @@ class OpenAIReplyDecoder(ReplyDecoder):
                 "shorten it, or agent.clear_history()"
             )
         if not body.startswith(b"{"):
-            raise ProtocolError(f"The server did not answer in JSON: {shown(body)!r}…. Check base_url")
+            raise ProtocolError(f"The server did not answer in JSON: {excerpt(body)!r}…. Check base_url")
         try:
             chunk = _decode(body)
         except (ValueError, RecursionError) as error:
             try:
-                chunk = mended(_decode, body, error)
+                chunk = repair_surrogates(_decode, body, error)
             except ProtocolError:
                 if "truncated" in str(error):
                     raise incomplete() from error.with_traceback(None)
                 raise
         if not (chunk.choices or (chunk.error and self._refused(chunk.error))):
-            raise ProtocolError(f"The server's answer has no choices: {shown(body)!r}…. Check base_url")
+            raise ProtocolError(f"The server's answer has no choices: {excerpt(body)!r}…. Check base_url")
         events = self._events([body])
         self.is_finished = True
         return events
@@ -212,7 +212,7 @@ class OpenAIReplyDecoder(ReplyDecoder):
                 if payload.strip() == b"[DONE]":
                     self.is_finished = self.is_complete = True
                     return
-                chunk = mended(_decode, payload, error)
+                chunk = repair_surrogates(_decode, payload, error)
             if not self._seen:
                 self._seen = True
                 self._body.clear()

@@ -16,22 +16,22 @@ import msgspec
 
 from ..core.events import Event, Reasoning, RoundEnded, ToolCallRequested, Usage
 from ..errors import IncompleteReplyError, ProtocolError, ProviderError
-from ..redaction import without_keys_in_use
+from ..redaction import mask_known_keys
 from ..text import one_line
 from .error_mapping import MAX_ERROR_BYTES
 from .thinking import ThinkingSplitter
-from .transport_errors import cleaned_json, what_failed
+from .transport_errors import classify_error, cleaned_json
 
 __all__ = [
     "OutputClock",
     "ReplyDecoder",
     "check_arguments",
+    "excerpt",
     "finished_anyway",
     "incomplete",
-    "mended",
-    "named",
+    "redact_name",
+    "repair_surrogates",
     "requested",
-    "shown",
     "text_or_none",
 ]
 
@@ -104,7 +104,7 @@ class ReplyDecoder(ABC):
             try:
                 error = msgspec.json.decode(raw)
             except (ValueError, RecursionError) as reason:
-                error = mended(msgspec.json.decode, raw, reason)
+                error = repair_surrogates(msgspec.json.decode, raw, reason)
             error = cleaned_json(error, str)
         return self._on_error(error) if error else None
 
@@ -141,18 +141,18 @@ class ReplyDecoder(ABC):
         self, finish_reason: str | None, usage: Usage, model: str | None, generation_s: float | None
     ) -> RoundEnded:
         return RoundEnded(
-            finish_reason and named(finish_reason),
+            finish_reason and redact_name(finish_reason),
             usage,
             self._clock.first_output_at,
             generation_s,
-            model and named(model),
+            model and redact_name(model),
             self._retries,
         )
 
 
-def named(name: str) -> str:
+def redact_name(name: str) -> str:
     """A name that a server says, as it may be kept and shown: it may be the key."""
-    return without_keys_in_use(one_line(name))
+    return mask_known_keys(one_line(name))
 
 
 def text_or_none(said: object) -> str | None:
@@ -162,9 +162,9 @@ def text_or_none(said: object) -> str | None:
 
 def requested(call_id: str | None, name: str, arguments: str) -> ToolCallRequested:
     """A tool call under its own id, if that can be kept, else under one that is made up."""
-    if not (call_id and call_id.strip()) or without_keys_in_use(call_id) != call_id:
+    if not (call_id and call_id.strip()) or mask_known_keys(call_id) != call_id:
         call_id = f"call_{uuid.uuid4().hex[:12]}"
-    return ToolCallRequested(call_id, without_keys_in_use(name), arguments)
+    return ToolCallRequested(call_id, mask_known_keys(name), arguments)
 
 
 def check_arguments(size: int) -> None:
@@ -181,7 +181,7 @@ def finished_anyway(decoder: ReplyDecoder) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not decoder.is_finished or what_failed(error) is None:
+        if not decoder.is_finished or classify_error(error) is None:
             raise
 
 
@@ -210,16 +210,16 @@ def incomplete() -> IncompleteReplyError:
 
 def broken(payload: bytes, error: Exception) -> ProtocolError:
     return ProtocolError(
-        f"The server sent broken data ({error}): {shown(payload)!r}…. Check base_url, or try again"
+        f"The server sent broken data ({error}): {excerpt(payload)!r}…. Check base_url, or try again"
     )
 
 
-def shown(payload: bytes) -> bytes:
+def excerpt(payload: bytes) -> bytes:
     """The beginning of it, for a message. No word is cut: half a key would not be known as one."""
     return payload if len(payload) <= 120 else _WORD_AT_THE_END.sub(b"", payload[:120])
 
 
-def mended(decode: Callable[[bytes], T], payload: bytes, error: Exception) -> T:
+def repair_surrogates(decode: Callable[[bytes], T], payload: bytes, error: Exception) -> T:
     """What ``decode`` refused with ``error``, with U+FFFD for each half of a surrogate pair that stands alone.
 
     msgspec refuses those; servers that cut a text by its UTF-16 units send them.

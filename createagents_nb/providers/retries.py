@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from .error_mapping import ErrorMaker, retry_after_s
 from .ollama_endpoint import Endpoint, Reply
-from .transport_errors import what_broke, what_failed
+from .transport_errors import classify_error, root_cause
 
 __all__ = ["answered"]
 
@@ -36,7 +36,7 @@ async def answered(
             try:
                 reply = await stack.enter_async_context(endpoint.request("POST", path, body))
             except Exception as error:
-                passes = what_failed(error) == "connection" and what_broke(error) in ("lost", "timeout")
+                passes = classify_error(error) == "connection" and root_cause(error) in ("lost", "timeout")
                 if is_last or not passes:
                     raise
             else:

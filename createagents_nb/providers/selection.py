@@ -10,14 +10,22 @@ from urllib.parse import urlsplit
 from ..errors import ConfigurationError, UnknownProviderError
 from . import PROVIDERS, adapter_class
 
-__all__ = ["Choice", "check_model", "choose", "is_news", "notebook_default", "set_notebook_default", "split_model"]
+__all__ = [
+    "ModelChoice",
+    "check_model",
+    "is_new_message",
+    "notebook_default",
+    "resolve_model",
+    "set_notebook_default",
+    "split_model",
+]
 
 ENVIRONMENT = "CREATEAGENTS_NB_MODEL"
 _PROBE_TIMEOUT_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ModelChoice:
     """A provider and a model; ``why`` is a line for the user where neither was asked for."""
 
     provider: str
@@ -25,28 +33,28 @@ class Choice:
     why: str | None = None
 
 
-_notebook: Choice | None = None
+_notebook: ModelChoice | None = None
 _said: str | None = None
 
 
-def notebook_default() -> Choice | None:
+def notebook_default() -> ModelChoice | None:
     return _notebook
 
 
-def set_notebook_default(choice: Choice | None) -> None:
-    """What `choose` falls back to first; ``%agent use`` sets it."""
+def set_notebook_default(choice: ModelChoice | None) -> None:
+    """What `resolve_model` falls back to first; ``%agent use`` sets it."""
     global _notebook, _said
     _notebook, _said = choice, None
 
 
-def is_news(why: str) -> bool:
+def is_new_message(why: str) -> bool:
     """Whether this line was not the last one said: it is said once, until the choice changes."""
     global _said
     is_new, _said = why != _said, why
     return is_new
 
 
-def choose(provider: str | None, model: str | None, *, base_url: str | None = None) -> Choice:
+def resolve_model(provider: str | None, model: str | None, *, base_url: str | None = None) -> ModelChoice:
     """Provider and model, from the arguments or from what is there.
 
     In this order: the arguments (``model="openai:gpt-4.1-mini"`` names both), what ``%agent use`` set, the
@@ -70,10 +78,10 @@ def choose(provider: str | None, model: str | None, *, base_url: str | None = No
             "The demo provider has its own address: leave base_url out, or use provider='openai' with it"
         )
     if provider is not None:
-        return Choice(provider, model or _default_model(provider))
+        return ModelChoice(provider, model or _default_model(provider))
     if _notebook is not None:
         check_model(_notebook.provider, model)
-        return Choice(_notebook.provider, model or _notebook.model)
+        return ModelChoice(_notebook.provider, model or _notebook.model)
     if os.environ.get(ENVIRONMENT):
         return _from_environment(model)
     return _from_what_is_there(model)
@@ -123,7 +131,7 @@ def _default_model(provider: str) -> str:
     return model
 
 
-def _from_environment(model: str | None) -> Choice:
+def _from_environment(model: str | None) -> ModelChoice:
     named = os.environ[ENVIRONMENT]
     prefix, colon, rest = named.partition(":")
     if not colon or prefix not in PROVIDERS:
@@ -131,25 +139,25 @@ def _from_environment(model: str | None) -> Choice:
             f"{ENVIRONMENT}={named!r} must be PROVIDER:MODEL, with a provider of {', '.join(PROVIDERS)}"
         )
     check_model(prefix, model)
-    return Choice(prefix, model or rest or _default_model(prefix))
+    return ModelChoice(prefix, model or rest or _default_model(prefix))
 
 
-def _from_what_is_there(model: str | None) -> Choice:
+def _from_what_is_there(model: str | None) -> ModelChoice:
     how = "Another: %agent use openai:gpt-4.1-mini, or CreateAgent(provider=…, model=…)"
     if os.environ.get("OPENAI_API_KEY"):
         model = model or _default_model("openai")
-        return Choice("openai", model, f"Using openai:{model} (OPENAI_API_KEY is set)\n{how}")
+        return ModelChoice("openai", model, f"Using openai:{model} (OPENAI_API_KEY is set)\n{how}")
     names = _ollama_models()
     if names:
         model = model or names[0]
-        return Choice("ollama", model, f"Using ollama:{model} (a local Ollama answers)\n{how}")
+        return ModelChoice("ollama", model, f"Using ollama:{model} (a local Ollama answers)\n{how}")
     if model is not None:
         raise ConfigurationError(
             f"Nobody here can serve {model!r}: set OPENAI_API_KEY, start Ollama (`ollama serve`), or give "
             "provider= and base_url="
         )
     model = _default_model("demo")
-    return Choice(
+    return ModelChoice(
         "demo", model, f"Using the built-in demo provider, canned text and no model (no key, no Ollama)\n{how}"
     )
 

@@ -14,7 +14,16 @@ from ..redaction import redact
 from ..text import clean_text
 from .clients import loaded
 
-__all__ = ["NO_TLS", "cleaned_json", "harmless", "http_reason", "scrub", "tls_reason", "what_broke", "what_failed"]
+__all__ = [
+    "NO_TLS",
+    "classify_error",
+    "cleaned_json",
+    "http_reason",
+    "root_cause",
+    "sanitize",
+    "scrub",
+    "tls_reason",
+]
 
 Break = Literal["refused", "lost", "timeout", "tls", "redirects", "garbled"]
 
@@ -33,7 +42,7 @@ _MAX_KEY_CHARS = 1_000
 _FOREIGN = {"aiohttp", "httpx", "httpx2", "httpcore", "httpcore2", "openai", "ollama"}
 
 
-def what_failed(error: Exception) -> Literal["connection", "protocol"] | None:
+def classify_error(error: Exception) -> Literal["connection", "protocol"] | None:
     """The way to the server, or what came over it; None for an error of neither aiohttp, httpx nor httpx2."""
     for name in ("httpx", "httpx2"):
         http = loaded(name)  # which has raised nothing if it was not imported
@@ -50,7 +59,7 @@ def what_failed(error: Exception) -> Literal["connection", "protocol"] | None:
     return "connection" if isinstance(error, lost) else "protocol"
 
 
-def what_broke(error: BaseException) -> Break:
+def root_cause(error: BaseException) -> Break:
     """Look down the chain of causes for what aiohttp itself said: the SDKs report lost connections as timeouts."""
     import aiohttp
 
@@ -84,7 +93,7 @@ def http_reason(error: BaseException) -> str:
     return "broken"
 
 
-def harmless(text: str, secret: str | None) -> str:
+def sanitize(text: str, secret: str | None) -> str:
     """What a server said, without the key, which it may repeat, and without what a terminal would act on.
 
     Of a long text the beginning: cleaning a megabyte would hold the event loop for seconds.
@@ -100,10 +109,10 @@ def scrub(error: BaseException, secret: str | None) -> None:
 
     Types and messages stay. The frames of foreign code go: requests, replies and a proxy's password are in them.
     """
-    garbled = what_broke(error) == "garbled"
+    garbled = root_cause(error) == "garbled"
 
     def clean(text: str) -> str:
-        return harmless(text, secret)
+        return sanitize(text, secret)
 
     def cleaned(value: object) -> object:
         if garbled and isinstance(value, bytes | bytearray):

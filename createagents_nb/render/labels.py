@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import replace
 
-from ..core.messages import decoded_arguments
+from ..core.messages import decode_arguments
 from ..text import INVISIBLE, STATUS_WORDS, clean_text, dollars, one_line, seconds
 from .snapshot import ToolLine, TurnSnapshot
 
@@ -61,7 +61,7 @@ def pretty_arguments(text: str) -> str:
 def editable_arguments(text: str) -> str:
     """Arguments that a tool takes, whole, as JSON that reads back as the same."""
     indent = 2 if _depth(text) <= _MAX_INDENTED_DEPTH else None
-    return _revealed(json.dumps(decoded_arguments(text), indent=indent, ensure_ascii=False))
+    return _revealed(json.dumps(decode_arguments(text), indent=indent, ensure_ascii=False))
 
 
 def _revealed(json_text: str) -> str:

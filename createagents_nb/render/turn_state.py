@@ -19,7 +19,7 @@ from ..core.events import (
     ToolCallStarted,
     TurnDone,
 )
-from ..core.records import Keep, kept_call, kept_error, kept_tool, readable
+from ..core.records import ContentPolicy, redact_call, redact_error, redact_tool, unescape_json
 from ..core.tool_display import TableDisplay, ToolDisplay
 from .snapshot import Block, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
 
@@ -102,7 +102,7 @@ class TurnTracker:
             output_tokens=record.output_tokens,
             tokens_per_s=record.tokens_per_s if response.done else None,
             cost_usd=record.cost_usd,
-            error_text=kept_error(record.error, response.keep) if with_error else None,
+            error_text=redact_error(record.error, response.keep) if with_error else None,
             error_type=record.error_type if with_error else None,
             demo=record.provider == "demo",
             remote_images=response.remote_images,
@@ -142,19 +142,19 @@ def _is_output(event: Event) -> bool:
     return isinstance(event, str | ToolCallRequested)
 
 
-def _kept(block: Block, keep: Keep) -> Block | None:
+def _kept(block: Block, keep: ContentPolicy) -> Block | None:
     """None for a text of which nothing is kept."""
     if not isinstance(block, ToolLine):
         text = keep(block.text)
         return None if text is None else replace(block, text=text)
-    arguments = keep(readable(block.arguments))
+    arguments = keep(unescape_json(block.arguments))
     result = None if block.result is None else keep(block.result)
     # A table or a picture cannot be masked in part.
     display = block.display if result == block.result and _is_kept_whole(block.display, keep) else None
     return replace(block, arguments=arguments or "", result=result, display=display)
 
 
-def _is_kept_whole(display: ToolDisplay | None, keep: Keep) -> bool:
+def _is_kept_whole(display: ToolDisplay | None, keep: ContentPolicy) -> bool:
     if not isinstance(display, TableDisplay):
         return True
     return all(keep(cell) == cell for row in (display.columns, *display.rows) for cell in row)
@@ -162,12 +162,12 @@ def _is_kept_whole(display: ToolDisplay | None, keep: Keep) -> bool:
 
 def _record(response: StreamingResponseDTO) -> dict[str, Any]:
     return {
-        "call": _plain(asdict(kept_call(response.record, response.keep))),
+        "call": _plain(asdict(redact_call(response.record, response.keep))),
         "requests": [
-            _plain(asdict(request) | {"error": kept_error(request.error, response.keep)})
+            _plain(asdict(request) | {"error": redact_error(request.error, response.keep)})
             for request in response.requests
         ],
-        "tools": [_plain(asdict(kept_tool(tool, response.keep))) for tool in response.tools],
+        "tools": [_plain(asdict(redact_tool(tool, response.keep))) for tool in response.tools],
     }
 
 

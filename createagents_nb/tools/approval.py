@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 
 from ..errors import ApprovalError
 from ..text import error_in_words
-from .threads import in_thread
+from .threads import run_in_thread
 
-__all__ = ["Approval", "ApprovalRequest", "Approver", "Decision", "WaitingCalls", "answer_of"]
+__all__ = ["Approval", "ApprovalRequest", "Approver", "Decision", "PendingApprovals", "get_decision"]
 
 _GRACE_S = 1.0
 """How long an async ``approve`` may take to clean up after it was cancelled."""
@@ -107,7 +107,7 @@ Approver: TypeAlias = "Callable[[ApprovalRequest], Decision | Awaitable[Decision
 """Decides on calls; sync or async."""
 
 
-class WaitingCalls:
+class PendingApprovals:
     """The calls of one turn that wait for whoever can be asked: a view in a page, or code of the user's."""
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ class _Waiting:
             self.decided.set_result(approval)
 
 
-async def answer_of(approve: Approver, request: ApprovalRequest) -> Approval:
+async def get_decision(approve: Approver, request: ApprovalRequest) -> Approval:
     """What ``approve`` decides; a synchronous one runs off the event loop.
 
     Raises:
@@ -196,7 +196,7 @@ async def _called(approve: Approver, request: ApprovalRequest) -> Any:
             return error
 
     is_async = inspect.iscoroutinefunction(approve) or inspect.iscoroutinefunction(type(approve).__call__)
-    outcome = call() if is_async else await in_thread(call, f"approve {request.tool}")
+    outcome = call() if is_async else await run_in_thread(call, f"approve {request.tool}")
     if not inspect.isawaitable(outcome):
         return outcome
     # A task of its own: what it cancels in there is its failure, and not the turn's end.

@@ -16,7 +16,7 @@ from typing import Any
 from ..core.media import image_kind
 from ..core.tool_display import ImageDisplay, TableDisplay, ToolDisplay
 
-__all__ = ["display_of", "image_in", "table_of"]
+__all__ = ["find_image", "make_display", "make_table"]
 
 MAX_TABLE_ROWS = 20
 
@@ -34,21 +34,21 @@ MAX_CELL_CHARS = 200
 _NO_TEXT = "biufcmM"
 
 
-def display_of(value: Any) -> ToolDisplay | None:
+def make_display(value: Any) -> ToolDisplay | None:
     """How ``value`` may be shown beside its text, None where the text is all there is; never raises.
 
-    Tables: pandas' DataFrame and Series. Images: those of `image_in` that are not too large.
+    Tables: pandas' DataFrame and Series. Images: those of `find_image` that are not too large.
     """
-    image = image_in(value)
+    image = find_image(value)
     if image is not None:
         return image if image.is_showable else None
-    return table_of(value)
+    return make_table(value)
 
 
 # Tables
 
 
-def table_of(value: Any) -> TableDisplay | None:
+def make_table(value: Any) -> TableDisplay | None:
     """The corner of a DataFrame or Series; None for anything else, and where it cannot be read."""
     pandas = sys.modules.get("pandas")
     try:
@@ -107,7 +107,7 @@ def _cell(value: Any) -> str:
 # Images
 
 
-def image_in(value: Any) -> ImageDisplay | None:
+def find_image(value: Any) -> ImageDisplay | None:
     """The image that ``value`` is or can draw, of any size; None where there is none, never raises.
 
     ``bytes`` that are a PNG, JPEG, GIF or WebP file; an `IPython.display.Image` with data; a matplotlib figure,

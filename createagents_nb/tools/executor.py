@@ -13,16 +13,16 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..core.messages import decoded_arguments
+from ..core.messages import decode_arguments
 from ..core.records import ToolStatus
 from ..core.tool_display import ToolDisplay
 from ..errors import InvalidToolError
 from ..logging_config import LoggingConfig
-from ..redaction import redact, without_keys_in_use
+from ..redaction import mask_known_keys, redact
 from ..text import error_in_words
 from .json_schema import describe_parameters
-from .result_text import BLANK, MAX_RESULT_CHARS, shortened, text_and_display
-from .threads import in_thread
+from .result_text import BLANK, MAX_RESULT_CHARS, text_and_display, truncate
+from .threads import run_in_thread
 from .tool import BaseTool
 
 __all__ = ["ToolExecutionResult", "ToolExecutor", "needs_thread"]
@@ -143,7 +143,7 @@ class ToolExecutor:
             True,
             outcome.value,
             latency_s=latency_s,
-            text=without_keys_in_use(outcome.text) or BLANK,
+            text=mask_known_keys(outcome.text) or BLANK,
             display=outcome.display,
         )
 
@@ -155,7 +155,7 @@ class ToolExecutor:
             reverse=True,
         )
         known = f"available: {', '.join(names)}" if names else "there are no tools, answer without"
-        return self._failed("unknown_tool", f"There is no tool {shortened(name, 100)!r}; {known}")
+        return self._failed("unknown_tool", f"There is no tool {truncate(name, 100)!r}; {known}")
 
     def problem_with(self, tool: BaseTool, arguments: Mapping[str, Any] | str) -> ToolExecutionResult | None:
         """How `execute` would fail before it runs anything; None if the arguments are what the tool takes."""
@@ -169,7 +169,7 @@ class ToolExecutor:
 
     def _parsed(self, tool: BaseTool, arguments: Mapping[str, Any] | str) -> dict[str, Any] | ToolExecutionResult:
         try:
-            return tool.parse_arguments(decoded_arguments(arguments))
+            return tool.parse_arguments(decode_arguments(arguments))
         except InvalidToolError as error:
             return self._failed("error", str(error))
         except ValueError as error:
@@ -215,7 +215,7 @@ class ToolExecutor:
                 return _Outcome(error=error)
 
         try:
-            outcome = await in_thread(call, f"tool {tool.name}") if needs_thread(tool) else call()
+            outcome = await run_in_thread(call, f"tool {tool.name}") if needs_thread(tool) else call()
             value = outcome.value
             while inspect.isawaitable(value):  # a coroutine may return another agent's response
                 value = await value
@@ -226,7 +226,7 @@ class ToolExecutor:
             if type(value) in _QUICK:
                 return _Outcome(value, *text_and_display(value, self._max_result_chars))
             # A large structure, a picture, or code of the user's, which must not hold the loop.
-            return await in_thread(lambda: self._told_as_text(value), f"tool {tool.name}: result")
+            return await run_in_thread(lambda: self._told_as_text(value), f"tool {tool.name}: result")
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # so is a CancelledError of something it waited for
@@ -239,7 +239,7 @@ class ToolExecutor:
             return _Outcome(error=error)
 
     def _failed(self, status: ToolStatus, message: str, latency_s: float | None = None) -> ToolExecutionResult:
-        error = shortened(redact(message), self._max_result_chars)
+        error = truncate(redact(message), self._max_result_chars)
         self._logger.info("Tool failed (%s): %s", status, error)
         return ToolExecutionResult(False, error=error, status=status, latency_s=latency_s)
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import InvalidToolError
-from .json_schema import simplified
+from .json_schema import simplify_schema
 
 __all__ = ["FunctionSchema", "first_paragraph", "underlying"]
 
@@ -84,7 +84,7 @@ class FunctionSchema:
         except PydanticUserError as error:
             raise self._no_schema(error) from error
         schema.pop("description", None)
-        schema = simplified(schema)
+        schema = simplify_schema(schema)
         properties = schema.setdefault("properties", {})
         for key, part in properties.items():
             default = self._parameters[key].default

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["compile_schema", "describe_parameters", "simplified"]
+__all__ = ["compile_schema", "describe_parameters", "simplify_schema"]
 
 # Keys whose values are data or maps of names, so a "title" in there is not an annotation.
 _DATA = frozenset({"const", "default", "enum", "examples", "required"})
@@ -74,7 +74,7 @@ def describe_parameters(schema: Mapping[str, Any]) -> str:
     return ", ".join(parts) or "none"
 
 
-def simplified(schema: dict[str, Any]) -> dict[str, Any]:
+def simplify_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """A copy without ``title``s and with ``$defs`` put where they are referred to; recursive ones stay."""
     definitions = schema.get("$defs", {})
     kept: dict[str, Any] = {}

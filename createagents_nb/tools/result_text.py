@@ -11,9 +11,9 @@ from enum import Enum
 from typing import Any
 
 from ..core.tool_display import ToolDisplay
-from .display import image_in, table_of
+from .display import find_image, make_table
 
-__all__ = ["MAX_RESULT_CHARS", "as_text", "frame_text", "shortened", "text_and_display"]
+__all__ = ["MAX_RESULT_CHARS", "as_text", "format_frame", "text_and_display", "truncate"]
 
 MAX_CELL_CHARS = 300
 MAX_RESULT_CHARS = 100_000
@@ -39,19 +39,19 @@ def as_text(value: Any, max_chars: int = MAX_RESULT_CHARS) -> str:
 
 
 def text_and_display(value: Any, max_chars: int = MAX_RESULT_CHARS) -> tuple[str, ToolDisplay | None]:
-    """`as_text` and `display_of` in one: a picture is drawn once."""
-    image = image_in(value)
+    """`as_text` and `make_display` in one: a picture is drawn once."""
+    image = find_image(value)
     if image is not None:
         note = "shown to the user" if image.is_showable else "too large to be shown to the user"
-        return shortened(f"<{image}; {note}>", max_chars), image if image.is_showable else None
+        return truncate(f"<{image}; {note}>", max_chars), image if image.is_showable else None
     try:
         text = _text(value)
     except Exception:  # a __str__ or __repr__ of the user's may raise anything
         text = f"<{type(value).__name__}>"
-    return shortened(text, max_chars), table_of(value)
+    return truncate(text, max_chars), make_table(value)
 
 
-def shortened(text: str, max_chars: int = MAX_RESULT_CHARS) -> str:
+def truncate(text: str, max_chars: int = MAX_RESULT_CHARS) -> str:
     """``text``, cut with a note when it is longer than ``max_chars``, and always encodable as UTF-8."""
     if type(text) is not str:  # a subclass has methods of its own
         text = str.__str__(text)
@@ -60,7 +60,7 @@ def shortened(text: str, max_chars: int = MAX_RESULT_CHARS) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def frame_text(
+def format_frame(
     frame: Any, *, offset: int = 0, rows: int = 20, total: int | None = None, max_columns: int = 40
 ) -> str:
     """A DataFrame as shape, dtypes and some rows in Markdown.
@@ -115,9 +115,9 @@ def _text(value: Any) -> str:
     pandas = sys.modules.get("pandas")  # a DataFrame can only come from a pandas that is loaded
     if pandas is not None:
         if isinstance(value, pandas.DataFrame):
-            return "DataFrame, " + frame_text(value)
+            return "DataFrame, " + format_frame(value)
         if isinstance(value, pandas.Series):
-            return "Series, " + frame_text(value.to_frame(value.name if value.name is not None else "value"))
+            return "Series, " + format_frame(value.to_frame(value.name if value.name is not None else "value"))
     if not (_is_structure(value) or isinstance(value, (Mapping, list, tuple, set, frozenset))):
         return str(value)
     try:

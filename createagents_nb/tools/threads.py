@@ -9,12 +9,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-__all__ = ["in_thread"]
+__all__ = ["run_in_thread"]
 
 T = TypeVar("T")
 
 
-async def in_thread(call: Callable[[], T], name: str) -> T:
+async def run_in_thread(call: Callable[[], T], name: str) -> T:
     """What ``call`` returns, which must not raise; it is given the caller's context variables.
 
     Cancelled, this returns at once, and the thread goes on until ``call`` returns by itself.

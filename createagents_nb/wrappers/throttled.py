@@ -15,7 +15,7 @@ from ..core.provider import ChatRepository, ChatRequest
 from ..core.records import RequestRecord
 from ..errors import ProviderConnectionError, ProviderError, RateLimitError
 
-__all__ = ["PacedRequests", "guessed_tokens"]
+__all__ = ["ThrottledRepository", "estimate_tokens"]
 
 _PASSING = frozenset({408, 409, *range(500, 600)})
 """Status codes of failures that may pass: those of which the SDKs send a request again."""
@@ -26,12 +26,12 @@ _USUAL_ANSWER = 300
 """Tokens, where nothing is known yet."""
 
 
-def guessed_tokens(chars: int, config: Mapping[str, Any]) -> float:
+def estimate_tokens(chars: int, config: Mapping[str, Any]) -> float:
     """Tokens of a request and its answer, before any has been counted: four characters are one."""
     return chars / 4 + (config.get("max_tokens") or _USUAL_ANSWER)
 
 
-class PacedRequests(ChatRepository):
+class ThrottledRepository(ChatRepository):
     """The requests of one row. Its first has waited already, so that waiting is no part of the call.
 
     Args:
@@ -58,7 +58,7 @@ class PacedRequests(ChatRepository):
         if turn is not None:
             return turn
         chars = sum(len(message.content) for message in request.messages)
-        return await self.gate.enter(guessed_tokens(chars, request.config))
+        return await self.gate.enter(estimate_tokens(chars, request.config))
 
     def settle(self, records: Sequence[RequestRecord]) -> None:
         """The row has ended: what its requests took is known."""
@@ -74,7 +74,7 @@ class PacedRequests(ChatRepository):
 class _Trip(AsyncGenerator[Event, None]):
     """One round trip. From its first event on it hands out the provider's: a plain call an event, no generator."""
 
-    def __init__(self, paced: PacedRequests, request: ChatRequest) -> None:
+    def __init__(self, paced: ThrottledRepository, request: ChatRequest) -> None:
         self._paced, self._request = paced, request
         self._events: AsyncGenerator[Event, None] | None = None
         self._resent = 0

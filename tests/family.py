@@ -78,7 +78,7 @@ class Ledger:
     def cost_usd(self, record: RequestRecord) -> float | None:
         return None
 
-    def keeper(self) -> ContentPolicy:
+    def content_policy(self) -> ContentPolicy:
         return str
 
     def call_opened(self, record: CallRecord) -> None:

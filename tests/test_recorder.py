@@ -423,7 +423,7 @@ def test_a_call_is_named_by_its_id_its_beginning_its_row_or_a_number() -> None:
 def test_what_agents_call_is_not_offered_to_users() -> None:
     offered = dir(MetricsRecorder())
     assert {"calls", "summary", "persist", "record_content"} <= set(offered)
-    assert not {"call_settled", "admit", "keep", "keeper"} & set(offered)
+    assert not {"call_settled", "admit", "keep", "content_policy"} & set(offered)
 
 
 # handlers written by hand

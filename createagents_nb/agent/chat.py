@@ -132,7 +132,7 @@ class _Turn:
             execution_count=cell.execution_count,
         )
         self.response = StreamingResponseDTO(
-            self.record, remote_images=agent.remote_images, keep=str if sink is None else sink.keeper()
+            self.record, remote_images=agent.remote_images, content_policy=str if sink is None else sink.content_policy()
         )
         self.gate = ApprovalGate(agent, executor, self.response)
         if sink is not None:

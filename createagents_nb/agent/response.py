@@ -48,11 +48,11 @@ class StreamingResponseDTO:
         record: CallRecord,
         *,
         remote_images: bool = False,
-        keep: ContentPolicy = str,
+        content_policy: ContentPolicy = str,
     ) -> None:
         self._record = record
         self._remote_images = remote_images
-        self._keep = keep
+        self._content_policy = content_policy
         self._requests: list[RequestRecord] = []
         self._tools: list[ToolRecord] = []
         self._loop = asyncio.get_running_loop()
@@ -113,9 +113,9 @@ class StreamingResponseDTO:
         return self._remote_images
 
     @property
-    def keep(self) -> ContentPolicy:
+    def content_policy(self) -> ContentPolicy:
         """What a notebook may save of something that was said; None: nothing. See `MetricsRecorder`."""
-        return self._keep
+        return self._content_policy
 
     @property
     def usage(self) -> Usage:
@@ -309,7 +309,7 @@ class StreamingResponseDTO:
 
     def __repr__(self) -> str:
         text = self.text
-        kept = self._keep(text)  # a repr is a cell's output, as a rule
+        kept = self._content_policy(text)  # a repr is a cell's output, as a rule
         shown = "not kept" if kept is None else kept if len(kept) <= 60 else kept[:59] + "…"
         hint = "" if self._done else "; `await response` for the whole text"
         return f"<StreamingResponseDTO {self.status}: {len(text)} characters {shown!r}{hint}>"

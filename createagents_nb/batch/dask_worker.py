@@ -113,7 +113,7 @@ class _NoSink:
     def cost_usd(self, record: RequestRecord) -> float | None:
         return None
 
-    def keeper(self) -> ContentPolicy:
+    def content_policy(self) -> ContentPolicy:
         return str
 
 

@@ -222,5 +222,5 @@ class RecordSink(Protocol):
     def cost_usd(self, record: RequestRecord) -> float | None:
         """What a request cost of which the server did not tell; None if that is not known."""
 
-    def keeper(self) -> ContentPolicy:
+    def content_policy(self) -> ContentPolicy:
         """What tells, of a turn that begins now, what may be kept of it."""

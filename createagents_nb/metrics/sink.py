@@ -226,7 +226,7 @@ class RecorderSink:
             _log.warning("cost of %s: not known: %r", record.model, error)
             return None
 
-    def keeper(self) -> ContentPolicy:
+    def content_policy(self) -> ContentPolicy:
         """`keep`, for a turn that begins now: where no content is to be kept, none of it will be."""
         return self.keep if self.record_content else _nothing
 

@@ -182,7 +182,7 @@ class LiveView:
         return state if self._ended is None else {**state, "ended": self._ended}
 
     def _is_kept_whole(self) -> bool:
-        return self._response.keep(self._response.text) == self._response.text
+        return self._response.content_policy(self._response.text) == self._response.text
 
     def _whole_follows(self, events: Sequence[Event]) -> bool:
         if not self._response.done or self._views > 1:  # see `close`

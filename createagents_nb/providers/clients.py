@@ -196,9 +196,9 @@ async def shared(key: Hashable, build: Callable[[], T], close: Callable[[T], Awa
     pool = _pools.setdefault(loop, {})
     if key not in pool:
         client = build()
-        keeper = _keep(client, close, pool, key)
-        pool[key] = client, keeper
-        await keeper.asend(None)
+        content_policy = _keep(client, close, pool, key)
+        pool[key] = client, content_policy
+        await content_policy.asend(None)
     return cast(T, pool[key][0])
 
 
@@ -230,5 +230,5 @@ def _close_left_over() -> None:
     settle_left_over()
     for loop, pool in list(_pools.items()):
         if not loop.is_closed() and not loop.is_running():
-            for _, keeper in list(pool.values()):
-                loop.run_until_complete(keeper.aclose())
+            for _, content_policy in list(pool.values()):
+                loop.run_until_complete(content_policy.aclose())

@@ -86,7 +86,7 @@ class TurnTracker:
             with_error: False where the cell itself shows the error.
         """
         response, record = self._response, self._response.record
-        blocks = [_kept(block, response.keep) for block in self.blocks()]
+        blocks = [_kept(block, response.content_policy) for block in self.blocks()]
         elapsed_s = record.latency_s if response.done else time.perf_counter() - self._opened
         return TurnSnapshot(
             call_id=record.call_id,
@@ -102,7 +102,7 @@ class TurnTracker:
             output_tokens=record.output_tokens,
             tokens_per_s=record.tokens_per_s if response.done else None,
             cost_usd=record.cost_usd,
-            error_text=redact_error(record.error, response.keep) if with_error else None,
+            error_text=redact_error(record.error, response.content_policy) if with_error else None,
             error_type=record.error_type if with_error else None,
             demo=record.provider == "demo",
             remote_images=response.remote_images,
@@ -162,12 +162,12 @@ def _is_kept_whole(display: ToolDisplay | None, keep: ContentPolicy) -> bool:
 
 def _record(response: StreamingResponseDTO) -> dict[str, Any]:
     return {
-        "call": _plain(asdict(redact_call(response.record, response.keep))),
+        "call": _plain(asdict(redact_call(response.record, response.content_policy))),
         "requests": [
-            _plain(asdict(request) | {"error": redact_error(request.error, response.keep)})
+            _plain(asdict(request) | {"error": redact_error(request.error, response.content_policy)})
             for request in response.requests
         ],
-        "tools": [_plain(asdict(redact_tool(tool, response.keep))) for tool in response.tools],
+        "tools": [_plain(asdict(redact_tool(tool, response.content_policy))) for tool in response.tools],
     }
 
 

@@ -131,8 +131,9 @@ class _Turn:
             cell_id=cell.cell_id,
             execution_count=cell.execution_count,
         )
+        content_policy = str if sink is None else sink.content_policy()
         self.response = StreamingResponseDTO(
-            self.record, remote_images=agent.remote_images, content_policy=str if sink is None else sink.content_policy()
+            self.record, remote_images=agent.remote_images, content_policy=content_policy
         )
         self.gate = ApprovalGate(agent, executor, self.response)
         if sink is not None:

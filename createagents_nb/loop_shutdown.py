@@ -1,58 +1,72 @@
-"""Turns whose event loop ends under them: they are settled all the same.
+"""What must settle when an event loop ends under it.
 
-asyncio tells nobody that a loop is closed. But a loop drops its timers then, and with them what they alone hold.
+asyncio has no callback for a closed loop. But a loop drops its timers when it is closed, and with them whatever
+only they refer to. This module knows callables, not turns.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary, ref
 
-if TYPE_CHECKING:
-    from .agent.response import StreamingResponseDTO
-
-__all__ = ["end", "ended", "settle_left_over", "turns_of"]
+__all__ = ["Running", "cancel_coroutine", "register", "settle_all", "wait_until_done"]
 
 _NEVER_S = 10 * 365 * 86_400.0
 _EXIT_S = 2.0
-"""How long turns may take to settle when the process ends."""
+"""How long running work may take to settle when the process exits, in seconds."""
 
-_Turns: TypeAlias = "dict[StreamingResponseDTO, Callable[[], None]]"
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Running:
+    """Something that runs on a loop.
+
+    Attributes:
+        abandon: settles it without the loop, which is closed.
+        cancel: asks it to stop, on a loop that can still run.
+        wait: waits until it has stopped.
+    """
+
+    abandon: Callable[[], None]
+    cancel: Callable[[], None]
+    wait: Callable[[], Awaitable[None]]
 
 
 class _HeldByTimer:
-    """Abandons the turns of its loop when the loop lets go of it."""
+    """Abandons what runs on its loop when the loop lets go of it."""
 
     def __init__(self) -> None:
-        self.turns: _Turns = {}
+        self.running: dict[Running, None] = {}
 
     def fire(self) -> None:
-        """Never."""
+        """The timer's callback; it never fires."""
 
     def __del__(self) -> None:
-        for abandon in list(self.turns.values()):
-            abandon()
+        for running in list(self.running):
+            running.abandon()
 
 
 _holders: WeakKeyDictionary[asyncio.AbstractEventLoop, ref[_HeldByTimer]] = WeakKeyDictionary()
 
 
-def turns_of(loop: asyncio.AbstractEventLoop) -> _Turns:
-    """The turns that run on ``loop``, each with what is called if the loop is closed before it has ended."""
-    known = _holders.get(loop)
-    holder = None if known is None else known()
+def register(loop: asyncio.AbstractEventLoop, running: Running) -> Callable[[], None]:
+    """Abandon ``running`` if ``loop`` is closed; the function returned takes that back once it has ended."""
+    reference = _holders.get(loop)
+    holder = None if reference is None else reference()
     if holder is None:
         holder = _HeldByTimer()
         loop.call_later(_NEVER_S, holder.fire)
         _holders[loop] = ref(holder)
-    return holder.turns
+    entries = holder.running  # not the holder: it must go with the loop's timer
+    entries[running] = None
+    return lambda: entries.pop(running, None)
 
 
-def end(coroutine: Coroutine[Any, Any, Any] | Generator[Any, Any, Any]) -> None:
-    """Have a coroutine do what it does last, where no loop will: as if it was cancelled, and as far as it can."""
+def cancel_coroutine(coroutine: Coroutine[Any, Any, Any] | Generator[Any, Any, Any]) -> None:
+    """Run a coroutine's cleanup without a loop, as if it was cancelled, as far as that goes."""
     # Not `close` alone: before Python 3.13 it does not reach through an async generator.
     with suppress(Exception, asyncio.CancelledError):
         coroutine.throw(asyncio.CancelledError())
@@ -60,26 +74,26 @@ def end(coroutine: Coroutine[Any, Any, Any] | Generator[Any, Any, Any]) -> None:
         coroutine.close()
 
 
-def settle_left_over() -> None:
-    """At the exit of the process: stop what runs on loops that stand still, as a kernel's does."""
-    for known_loop in _holders.keyrefs():
-        loop = known_loop()
-        known = None if loop is None else _holders.get(loop)
-        holder = None if known is None else known()
+def settle_all() -> None:
+    """At exit: stop what runs on loops that are neither running nor closed, as a kernel's is."""
+    for loop_reference in _holders.keyrefs():
+        loop = loop_reference()
+        reference = None if loop is None else _holders.get(loop)
+        holder = None if reference is None else reference()
         if loop is None or holder is None:
             continue
-        if holder.turns and not loop.is_closed() and not loop.is_running():
-            responses = list(holder.turns)
-            for response in responses:
-                response.cancel()
+        if holder.running and not loop.is_closed() and not loop.is_running():
+            entries = list(holder.running)
+            for running in entries:
+                running.cancel()
             with suppress(Exception):
-                loop.run_until_complete(_all_ended(responses))
+                loop.run_until_complete(_wait_for_all(entries))
 
 
-async def ended(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Wait until all have ended; a cancellation does not hurry what settles, the second gives up.
+async def wait_until_done(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Wait until all have ended. A first cancellation does not interrupt the wait, a second one does.
 
-    For who was cancelled already and has its own to raise.
+    For callers that were cancelled already and will raise that.
     """
     waiting = list(tasks)
     with suppress(asyncio.CancelledError):
@@ -88,7 +102,7 @@ async def ended(tasks: Iterable[asyncio.Future[Any]]) -> None:
     await asyncio.wait(waiting)
 
 
-async def _all_ended(responses: list[StreamingResponseDTO]) -> None:
+async def _wait_for_all(entries: list[Running]) -> None:
     async with asyncio.timeout(_EXIT_S):
-        for response in responses:
-            await response.wait()
+        for running in entries:
+            await running.wait()

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from createagents_nb.agent.response import StreamingResponseDTO
+from createagents_nb.agent.turn_log import TurnLog
 from createagents_nb.core.events import (
     Event,
     Reasoning,
@@ -65,7 +66,7 @@ def test_an_escape_that_never_ends_is_held_back_only_so_far() -> None:
 
 
 def writer() -> PieceWriter:
-    return PieceWriter(StreamingResponseDTO(RECORD))
+    return PieceWriter(StreamingResponseDTO(TurnLog(RECORD)))
 
 
 def texts(pieces: list[Piece]) -> list[tuple[str, ...]]:

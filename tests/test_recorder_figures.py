@@ -249,8 +249,8 @@ async def test_no_row_is_left_running_whatever_the_end(end: str, server: Scripte
     elif end == "task":
         waiting = asyncio.ensure_future(response.wait())
         await asyncio.sleep(0)
-        assert response._task is not None
-        response._task.cancel()
+        assert response._log._task is not None
+        response._log._task.cancel()
         await waiting
     elif end == "tool":
         await in_tool.wait()

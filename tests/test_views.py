@@ -20,6 +20,7 @@ from kernel_client import BUNDLE_MIME, answer, environment, wait_until
 from traitlets.config import Config
 
 from createagents_nb.agent.response import StreamingResponseDTO
+from createagents_nb.agent.turn_log import TurnLog
 from createagents_nb.core.events import Reasoning, ToolCallFinished, ToolCallRequested, ToolCallStarted, TurnDone
 from createagents_nb.core.records import CallRecord
 from createagents_nb.core.tool_display import TableDisplay
@@ -42,7 +43,7 @@ RECORD = CallRecord(
 
 @pytest.mark.asyncio
 async def test_blocks_come_in_the_order_in_which_they_happened() -> None:
-    tracker = TurnTracker(StreamingResponseDTO(RECORD))
+    tracker = TurnTracker(StreamingResponseDTO(TurnLog(RECORD)))
     tracker.apply([Reasoning("Hm"), Reasoning("m. "), "Let ", "me "])
     tracker.apply(["see.", ToolCallRequested("c1", "rows", '{"limit": 3}')])
     assert tracker.blocks() == (
@@ -62,7 +63,7 @@ async def test_blocks_come_in_the_order_in_which_they_happened() -> None:
 
 @pytest.mark.asyncio
 async def test_a_tool_that_was_asked_for_and_never_ran_does_not_stay_running() -> None:
-    tracker = TurnTracker(StreamingResponseDTO(RECORD))
+    tracker = TurnTracker(StreamingResponseDTO(TurnLog(RECORD)))
     tracker.apply([ToolCallRequested("c1", "rows", "{}"), TurnDone("limit")])
     tool = tracker.tool("c1")
     assert tool is not None
@@ -71,7 +72,7 @@ async def test_a_tool_that_was_asked_for_and_never_ran_does_not_stay_running() -
 
 @pytest.mark.asyncio
 async def test_what_a_tool_shows_and_what_the_agent_allows_reach_the_snapshot() -> None:
-    tracker = TurnTracker(StreamingResponseDTO(RECORD, remote_images=True))
+    tracker = TurnTracker(StreamingResponseDTO(TurnLog(RECORD, remote_images=True)))
     table = TableDisplay(("a",), (("1",),), 1, 1)
     tracker.apply(
         [ToolCallRequested("c1", "rows", "{}"), ToolCallFinished("c1", "rows", 1, "ok", 0.5, "| a |", table)]
@@ -81,19 +82,19 @@ async def test_what_a_tool_shows_and_what_the_agent_allows_reach_the_snapshot() 
     assert isinstance(tool, ToolLine)
     assert tool.display is table
     assert snapshot.remote_images
-    assert not TurnTracker(StreamingResponseDTO(RECORD)).snapshot().remote_images
+    assert not TurnTracker(StreamingResponseDTO(TurnLog(RECORD))).snapshot().remote_images
 
 
 @pytest.mark.asyncio
 async def test_the_cost_reaches_the_snapshot() -> None:
-    response = StreamingResponseDTO(RECORD)
+    response = StreamingResponseDTO(TurnLog(RECORD))
     response.settle(replace(RECORD, status="ok", cost_usd=0.0042))
     assert TurnTracker(response).snapshot().cost_usd == 0.0042
 
 
 @pytest.mark.asyncio
 async def test_tools_at_once_keep_their_own_lines() -> None:
-    tracker = TurnTracker(StreamingResponseDTO(RECORD))
+    tracker = TurnTracker(StreamingResponseDTO(TurnLog(RECORD)))
     tracker.apply([ToolCallRequested(f"c{number}", "rows", "{}") for number in range(3)])
     tracker.apply([ToolCallFinished("c1", "rows", 1, "timeout", 1.0, "too slow")])
     tracker.apply([ToolCallFinished("nobody", "rows", 1, "ok", 1.0, "x")])
@@ -106,7 +107,7 @@ async def test_tools_at_once_keep_their_own_lines() -> None:
 
 @pytest.mark.asyncio
 async def test_snapshot_does_not_change_when_the_turn_goes_on() -> None:
-    tracker = TurnTracker(StreamingResponseDTO(RECORD))
+    tracker = TurnTracker(StreamingResponseDTO(TurnLog(RECORD)))
     tracker.apply(["one "])
     before = tracker.snapshot()
     tracker.apply(["two"])
@@ -152,7 +153,7 @@ def opened(response: StreamingResponseDTO, tracker: TurnTracker, monkeypatch: py
 async def test_growing_updates_cost_a_few_times_the_answer_and_not_its_square(
     published: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    response = StreamingResponseDTO(RECORD)
+    response = StreamingResponseDTO(TurnLog(RECORD))
     tracker = TurnTracker(response)
     view = opened(response, tracker, monkeypatch)
     batches = [[f"word{number} ", "and on.\n\n" if number % 20 == 0 else "and "] for number in range(4_000)]
@@ -171,7 +172,7 @@ async def test_growing_updates_cost_a_few_times_the_answer_and_not_its_square(
 
 @pytest.mark.asyncio
 async def test_short_answer_grows_with_every_batch(published: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    response = StreamingResponseDTO(RECORD)
+    response = StreamingResponseDTO(TurnLog(RECORD))
     tracker = TurnTracker(response)
     view = opened(response, tracker, monkeypatch)
     for batch in (["one "], ["two "], [ToolCallRequested("c", "rows", "{}")]):

@@ -7,9 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..core.messages import MessageContent
+from ..core.provider import ChatRepository
 from ..tools.approval import Approver
 from ..tools.tool import BaseTool
+from .chat import ChatWithAgentUseCase
 from .history import History
+from .response import StreamingResponseDTO
 
 __all__ = ["Agent"]
 
@@ -51,3 +55,11 @@ class Agent:
         self.name, self.model = str.__str__(self.name), str.__str__(self.model)
         if self.instructions is not None:
             self.instructions = str.__str__(self.instructions)
+
+    async def start_turn(self, repository: ChatRepository, message: MessageContent) -> StreamingResponseDTO:
+        """Start a turn with ``repository``; `ChatRepository.chat` calls this.
+
+        Raises:
+            InvalidMessageError: the message is empty or not a string; nothing was sent.
+        """
+        return await ChatWithAgentUseCase(repository).execute(self, message)

@@ -5,34 +5,47 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
-from ..core.events import RoundEnded, ToolCallFinished, ToolCallRequested, ToolCallStarted
-from ..core.messages import Message, Turn
-from ..core.provider import ChatRepository, ChatRequest
+from ..core.events import (
+    ApprovalDecided,
+    AttemptEnded,
+    Event,
+    ProviderDetails,
+    RoundEnded,
+    ToolCallFinished,
+    ToolCallRequested,
+    ToolCallStarted,
+)
+from ..core.messages import Message, MessageContent, Turn, read_parts
+from ..core.provider import ChatRepository, ChatRequest, Emit, ToolSpec
 from ..core.records import CallRecord, CallStatus, RecordSink, RequestRecord, ToolRecord, current_cell
 from ..errors import BudgetExceededError, InvalidMessageError, ProviderError
 from ..logging_config import LoggingConfig
-from ..loop_shutdown import end
+from ..loop_shutdown import cancel_coroutine
 from ..redaction import redact
+from ..tools.approval import Approver
 from ..tools.executor import ToolExecutionResult, ToolExecutor, needs_thread
-from .agent import Agent
+from ..tools.tool import BaseTool
 from .approval_gate import ApprovalGate, with_note
+from .history import History
 from .response import StreamingResponseDTO
+from .turn_log import TurnLog
 
-__all__ = ["ChatWithAgentUseCase"]
+__all__ = ["ChatWithAgentUseCase", "FollowUp", "TurnSettings"]
 
 _Number = TypeVar("_Number", int, float)
 
 _logger = LoggingConfig.get_logger(__name__)
 
 _MAX_TOOL_THREADS = 32
-"""Of one turn, at the same time."""
+"""How many tool threads one turn runs at the same time."""
 
-# What the next request says of a turn that did not end by itself.
+# What the next request says about a turn that did not end by itself.
 _MARKS = {
     "ok": "[empty answer]",
     "cancelled": "[stopped by the user before the end]",
@@ -40,12 +53,31 @@ _MARKS = {
     "limit": "[stopped: too many rounds of tools]",
 }
 
+FollowUp: TypeAlias = Callable[[Message], Sequence[Message] | None]
+"""Called with an answer; returns messages to ask again with, or None to accept it."""
+
+
+class TurnSettings(Protocol):
+    """What the loop reads of an agent: its settings and its history."""
+
+    name: str
+    model: str
+    instructions: str | None
+    tools: tuple[BaseTool, ...]
+    config: Mapping[str, Any]
+    history: History
+    max_tool_rounds: int
+    remote_images: bool
+    approve: Approver | None
+    approval_timeout_s: float
+    turn_numbers: Iterator[int]
+
 
 class ChatWithAgentUseCase:
     """Runs turns of agents against one provider.
 
     Args:
-        repository: the provider.
+        repository: the provider, or a wrapper around one.
         executor: runs the tools; default `ToolExecutor` with its defaults.
         sink: where the records go; default nowhere.
 
@@ -65,7 +97,7 @@ class ChatWithAgentUseCase:
         self._executor = executor or ToolExecutor()
         self._sink = sink
 
-    async def execute(self, agent: Agent, message: str) -> StreamingResponseDTO:
+    async def execute(self, agent: TurnSettings, message: MessageContent) -> StreamingResponseDTO:
         """Start a turn and return its response while it streams.
 
         Raises:
@@ -75,23 +107,38 @@ class ChatWithAgentUseCase:
         await response.begin()
         return response
 
-    def start(self, agent: Agent, message: str) -> StreamingResponseDTO:
+    def start(
+        self, agent: TurnSettings, message: MessageContent, *, follow_up: FollowUp | None = None
+    ) -> StreamingResponseDTO:
         """As `execute`, but the turn does not begin before the caller awaits something.
+
+        Args:
+            follow_up: may ask again after an answer. What it adds counts as a round, and is not remembered.
 
         Raises:
             InvalidMessageError: as `execute`.
             RuntimeError: no event loop is running.
         """
-        if not isinstance(message, str):
-            raise InvalidMessageError(
-                f"The message must be a string, not {type(message).__name__}: chat(str(…)) or an f-string"
-            )
-        message = str.__str__(message)  # NumPy's strings are no JSON
-        if not message.strip():
-            raise InvalidMessageError("The message is empty: write what the agent should answer")
-        turn = _Turn(self._repository, self._executor, self._sink, agent, message)
-        turn.response.start(turn.run(), turn.settle)
-        return turn.response
+        turn = _Turn(self._repository, self._executor, self._sink, agent, _user_message(message), follow_up)
+        turn.log.start(turn.run(), turn.settle)
+        return StreamingResponseDTO(turn.log)
+
+
+def _user_message(content: MessageContent) -> Message:
+    try:
+        parts = read_parts(content)
+    except TypeError:
+        parts = None
+    # A list of nothing but strings is more often a mistake than a message.
+    is_list_of_text = isinstance(content, list | tuple) and all(isinstance(part, str) for part in content)
+    if parts is None or is_list_of_text:
+        raise InvalidMessageError(
+            f"The message must be a string, not {type(content).__name__}: chat(str(…)) or an f-string"
+        )
+    message = Message("user", parts=parts)
+    if message.is_blank:
+        raise InvalidMessageError("The message is empty: write what the agent should answer")
+    return message
 
 
 class _Turn:
@@ -102,18 +149,22 @@ class _Turn:
         repository: ChatRepository,
         executor: ToolExecutor,
         sink: RecordSink | None,
-        agent: Agent,
-        message: str,
+        agent: TurnSettings,
+        message: Message,
+        follow_up: FollowUp | None,
     ) -> None:
         self.repository, self.executor, self.sink, self.agent = repository, executor, sink, agent
+        self.follow_up = follow_up
         self.tools = {tool.name: tool for tool in agent.tools}
         self.number = next(agent.turn_numbers)
         self.started = time.perf_counter()
         self.past = agent.history.messages
-        self.messages = [Message("user", message)]
+        self.messages = [message]
+        self.follow_ups: list[Message] = []  # asked with, but not remembered
         self.round_text_from = 0
+        self.answer_details: ProviderDetails | None = None
         self.tool_call_ids: set[str] = set()
-        self.places = asyncio.Semaphore(_MAX_TOOL_THREADS)
+        self.thread_slots = asyncio.Semaphore(_MAX_TOOL_THREADS)
         # Of the rounds whose rate is known.
         self.generated, self.generation_s = 0, 0.0
         # Opened as interrupted: whatever happens from here on, there is a row to settle.
@@ -127,15 +178,21 @@ class _Turn:
             provider=repository.provider,
             model=agent.model,
             status="running",
-            prompt=message,
+            prompt=message.description,
             cell_id=cell.cell_id,
             execution_count=cell.execution_count,
         )
         content_policy = str if sink is None else sink.content_policy()
-        self.response = StreamingResponseDTO(
-            self.record, remote_images=agent.remote_images, content_policy=content_policy
+        self.log = TurnLog(self.record, content_policy=content_policy, remote_images=agent.remote_images)
+        self.gate = ApprovalGate(
+            agent=agent.name,
+            call_id=self.record.call_id,
+            approve=agent.approve,
+            timeout_s=agent.approval_timeout_s,
+            executor=executor,
+            pending=self.log.approvals,
         )
-        self.gate = ApprovalGate(agent, executor, self.response)
+        self.run_call = repository.wrap_tools(self._run_call)
         if sink is not None:
             sink.call_opened(self.record)
 
@@ -143,7 +200,7 @@ class _Turn:
         try:
             self.status = await self._rounds()
         except Exception as error:
-            if self.response.is_abandoned:  # it fails because there is no loop any more
+            if self.log.is_abandoned:  # it fails because its loop is closed
                 raise
             _logger.warning("Turn of %s failed: %s: %s", self.agent.name, type(error).__name__, error)
             self.status, self.error = "error", error
@@ -154,15 +211,29 @@ class _Turn:
         for number in range(1, self.agent.max_tool_rounds + 2):
             calls = await self._round_trip(number)
             if not calls:
-                return "ok"
-            if number <= self.agent.max_tool_rounds:
-                text = self._round_text()
+                if number > self.agent.max_tool_rounds or not self._asks_again():
+                    return "ok"
+            elif number <= self.agent.max_tool_rounds:
+                asked = Message(
+                    "assistant",
+                    self._round_text(),
+                    tool_calls=tuple(calls),
+                    provider_details=self.answer_details,
+                )
                 results = await self._run_tools(calls, number)
-                # Entered together: a history never holds a call without its answer.
-                self.messages.append(Message("assistant", text, tool_calls=tuple(calls)))
-                self.messages.extend(results)
-                self.round_text_from = len(self.response.text)
+                # Added together: a history never holds a call without its answer.
+                self.messages += [asked, *results]
+                self.round_text_from = len(self.log.text)
         return "limit"
+
+    def _asks_again(self) -> bool:
+        answer = Message("assistant", self._round_text(), provider_details=self.answer_details)
+        more = self.follow_up(answer) if self.follow_up is not None else None
+        if more is None:
+            return False
+        self.follow_ups += [answer, *more]
+        self.round_text_from = len(self.log.text)
+        return True
 
     async def _round_trip(self, number: int) -> list[ToolCallRequested]:
         if self.sink is not None:
@@ -170,9 +241,11 @@ class _Turn:
         system = [Message("system", self.agent.instructions)] if self.agent.instructions else []
         request = ChatRequest(
             model=self.agent.model,
-            messages=[*system, *self.past, *self.messages],
-            tools=self.agent.tools,
+            messages=[*system, *self.past, *self.messages, *self.follow_ups],
+            tools=[ToolSpec(tool.name, tool.description, tool.parameters) for tool in self.agent.tools],
             config=self.agent.config,
+            turn_id=self.record.call_id,
+            round=number,
         )
         record = RequestRecord(
             call_id=self.record.call_id,
@@ -191,7 +264,7 @@ class _Turn:
         calls: list[ToolCallRequested] = []
         end = RoundEnded()
         first: float | None = None
-        feed = self.response.feed
+        feed = self.log.feed
         try:
             async with aclosing(self.repository.round_trip(request)) as events:
                 async for event in events:
@@ -208,40 +281,44 @@ class _Turn:
                         calls.append(event)
                     elif isinstance(event, RoundEnded):
                         end = event
+                    elif isinstance(event, AttemptEnded):
+                        record = replace(record, provider=event.provider, model=event.model, server=event.server)
                     feed(event)
             status = "ok"
         except Exception as error:
-            if not self.response.is_abandoned:
+            if not self.log.is_abandoned:
                 status, failure = "error", error
             raise
         finally:
+            self.answer_details = end.provider_details
             # An interrupted reply has no end that tells when it began.
             self._settle_request(record, status, failure, started, end.first_output_at or first, end)
         return calls
 
     async def _run_tools(self, calls: list[ToolCallRequested], number: int) -> list[Message]:
-        running: list[asyncio.Task[ToolExecutionResult]] = []
+        running: list[asyncio.Task[ToolCallFinished]] = []
         try:
             async with asyncio.TaskGroup() as group:
-                running += [group.create_task(self._run_tool(call, number)) for call in calls]
+                running += [group.create_task(self._record_call(call, number)) for call in calls]
         except KeyboardInterrupt as error:
             if any(task.done() and not task.cancelled() and task.exception() is error for task in running):
                 raise asyncio.CancelledError from None  # the loop has raised it already
             raise
         except BaseException as error:
-            if self.response.is_abandoned:
+            if self.log.is_abandoned:
                 for task in running:
-                    end(task.get_coro())
-            if isinstance(error, ExceptionGroup):  # tools do not raise, so it is the recorder's; it names itself
+                    cancel_coroutine(task.get_coro())
+            if isinstance(error, ExceptionGroup):  # tools do not raise, so the recorder did; it names itself
                 raise error.exceptions[0] from None
             raise
         return [
-            Message("tool", task.result().text, tool_call_id=call.tool_call_id, name=call.name)
+            Message("tool", task.result().result, tool_call_id=call.tool_call_id, name=call.name)
             for call, task in zip(calls, running, strict=True)
         ]
 
-    async def _run_tool(self, call: ToolCallRequested, number: int) -> ToolExecutionResult:
-        self.response.feed(ToolCallStarted(call.tool_call_id, call.name, number))
+    async def _record_call(self, call: ToolCallRequested, number: int) -> ToolCallFinished:
+        """Run a call, by whatever a wrapper put around it, and settle its record."""
+        self.log.feed(ToolCallStarted(call.tool_call_id, call.name, number))
         record = ToolRecord(
             call_id=self.record.call_id,
             tool_call_id=call.tool_call_id,
@@ -253,56 +330,63 @@ class _Turn:
         )
         if self.sink is not None:
             self.sink.tool_opened(record)
+        stopped = ToolExecutionResult(success=False, error="stopped", status="cancelled")
+        finished = _finished(call, number, stopped, None)
+
+        def emit(event: Event) -> None:
+            nonlocal record, finished
+            if isinstance(event, ToolCallFinished):
+                finished = event  # fed when it is settled, below
+                return
+            if isinstance(event, ApprovalDecided):  # waiting for it does not count
+                record = replace(
+                    record, started_at=datetime.now(UTC), arguments=event.arguments or record.arguments
+                )
+            self.log.feed(event)
+
+        try:
+            finished = await self.run_call(call, number, emit)
+            return finished
+        finally:
+            self.log.feed(finished)
+            record = replace(
+                record,
+                status=finished.status,
+                latency_s=finished.latency_s,
+                result=finished.result if finished.status == "ok" else None,
+                error=finished.error,
+            )
+            self.record = replace(self.record, tool_calls=self.record.tool_calls + 1)
+            self.log.update(self.record, record)
+            if self.sink is not None:
+                self.sink.tool_settled(record)
+
+    async def _run_call(self, call: ToolCallRequested, round_number: int, emit: Emit) -> ToolCallFinished:
+        """Have a call decided on, where its tool needs approval, and run it."""
         started: float | None = None
         outcome = ToolExecutionResult(success=False, error="stopped", status="cancelled")
         try:
             tool = self.tools.get(call.name)
             arguments: str | ToolExecutionResult = call.arguments
             if tool is not None and tool.requires_approval:
-                try:
-                    arguments = await self.gate.decide(tool, call, number)
-                finally:
-                    record = replace(record, started_at=datetime.now(UTC))
+                arguments = await self.gate.decide(tool, call, round_number, emit)
             if tool is None:
                 outcome = self.executor.unknown(call.name, list(self.tools))
             elif isinstance(arguments, ToolExecutionResult):
                 outcome = arguments
             else:
-                record = replace(record, arguments=arguments)
                 # 500 calls in one reply would be 500 threads.
-                async with self.places if needs_thread(tool) else nullcontext():
+                async with self.thread_slots if needs_thread(tool) else nullcontext():
                     started = time.perf_counter()
                     outcome = await self.executor.execute(tool, arguments)
                 if arguments is not call.arguments:
                     outcome = with_note(outcome, arguments)
-            return outcome
-        finally:
-            # Waiting is no part of it, for a place or for approval.
-            latency_s = outcome.latency_s
-            if latency_s is None and started is not None and outcome.status == "cancelled":
-                latency_s = time.perf_counter() - started
-            self.response.feed(
-                ToolCallFinished(
-                    call.tool_call_id,
-                    call.name,
-                    number,
-                    outcome.status,
-                    latency_s,
-                    outcome.text,
-                    outcome.display,
-                )
-            )
-            record = replace(
-                record,
-                status=outcome.status,
-                latency_s=latency_s,
-                result=outcome.text if outcome.success else None,
-                error=outcome.error,
-            )
-            self.record = replace(self.record, tool_calls=self.record.tool_calls + 1)
-            self.response.update(self.record, record)
-            if self.sink is not None:
-                self.sink.tool_settled(record)
+        except BaseException:
+            # Waiting for a thread or for approval does not count.
+            latency_s = None if started is None else time.perf_counter() - started
+            emit(_finished(call, round_number, outcome, latency_s))
+            raise
+        return _finished(call, round_number, outcome, outcome.latency_s)
 
     def _settle_request(
         self,
@@ -342,24 +426,24 @@ class _Turn:
         if record.tokens_per_s is not None:
             self.generated += usage.output_tokens or 0
             self.generation_s += end.generation_s or 0.0
-        known = self.record
+        turn = self.record
         self.record = replace(
-            known,
+            turn,
             rounds=record.round,
-            ttft_s=first - self.started if known.ttft_s is None and first is not None else known.ttft_s,
-            input_tokens=_sum(known.input_tokens, usage.input_tokens),
-            output_tokens=_sum(known.output_tokens, usage.output_tokens),
-            cached_tokens=_sum(known.cached_tokens, usage.cached_tokens),
-            reasoning_tokens=_sum(known.reasoning_tokens, usage.reasoning_tokens),
-            cost_usd=_sum(known.cost_usd, record.cost_usd),
+            ttft_s=first - self.started if turn.ttft_s is None and first is not None else turn.ttft_s,
+            input_tokens=_sum(turn.input_tokens, usage.input_tokens),
+            output_tokens=_sum(turn.output_tokens, usage.output_tokens),
+            cached_tokens=_sum(turn.cached_tokens, usage.cached_tokens),
+            reasoning_tokens=_sum(turn.reasoning_tokens, usage.reasoning_tokens),
+            cost_usd=_sum(turn.cost_usd, record.cost_usd),
         )
-        self.response.update(self.record, record)
+        self.log.update(self.record, record)
         if self.sink is not None:
             self.sink.request_settled(record)
 
     def settle(self) -> None:
         """The end of the turn, however it ends; the second call does nothing."""
-        if self.response.done:
+        if self.log.done:
             return
         error = self.error
         self.record = replace(
@@ -369,14 +453,14 @@ class _Turn:
             tokens_per_s=_rate(self.generated, self.generation_s),
             error_type=type(error).__name__ if error is not None else None,
             error=redact(str(error)) if error is not None else None,
-            response=self.response.text,
+            response=self.log.text,
         )
         self._remember()
         try:
             if self.sink is not None:
                 self.sink.call_settled(self.record)
         finally:
-            self.response.settle(self.record, error)
+            self.log.settle(self.record, error)
 
     def _remember(self) -> None:
         if isinstance(self.error, BudgetExceededError) and not self.record.rounds:
@@ -384,14 +468,31 @@ class _Turn:
         text = self._round_text()
         if self.status != "ok" or not text.strip():
             text = f"{text}\n\n{_MARKS[self.status]}".strip()
-        self.agent.history.add(Turn(self.number, (*self.messages, Message("assistant", text, status=self.status))))
+        details = self.answer_details if self.status == "ok" else None
+        answer = Message("assistant", text, status=self.status, provider_details=details)
+        self.agent.history.add(Turn(self.number, (*self.messages, answer)))
 
     def _round_text(self) -> str:
-        return self.response.text[self.round_text_from :]
+        return self.log.text[self.round_text_from :]
 
 
-def _sum(known: _Number | None, more: _Number | None) -> _Number | None:
-    return known if more is None else (known or 0) + more
+def _finished(
+    call: ToolCallRequested, number: int, outcome: ToolExecutionResult, latency_s: float | None
+) -> ToolCallFinished:
+    return ToolCallFinished(
+        call.tool_call_id,
+        call.name,
+        number,
+        outcome.status,
+        latency_s,
+        outcome.text,
+        outcome.display,
+        outcome.error,
+    )
+
+
+def _sum(total: _Number | None, more: _Number | None) -> _Number | None:
+    return total if more is None else (total or 0) + more
 
 
 def _rate(tokens: int | None, seconds: float | None) -> float | None:

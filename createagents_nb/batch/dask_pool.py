@@ -17,7 +17,7 @@ from typing import Any
 from ..core.records import current_cell
 from ..errors import BudgetExceededError, ConfigurationError, WorkerError
 from ..logging_config import LoggingConfig
-from ..loop_shutdown import ended
+from ..loop_shutdown import wait_until_done
 from ..metrics import MetricsRecorder
 from ..redaction import mask_keys
 from .dask_worker import AgentPlan, Chunk, ChunkResult, run_chunk, stop_batch
@@ -158,7 +158,7 @@ class DaskPool:
             if not all(lane.done() for lane in self._lanes):
                 self.stop()
             if self._stopping is not None:
-                await ended([self._stopping])
+                await wait_until_done([self._stopping])
 
     async def _workers(self) -> list[str]:
         """A worker's address for each of its lanes, in turns."""

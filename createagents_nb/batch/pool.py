@@ -14,7 +14,7 @@ from ..agent.chat import ChatWithAgentUseCase
 from ..core.provider import ChatRepository
 from ..core.records import CallRecord, RecordSink, RequestRecord, ToolRecord
 from ..errors import ConfigurationError
-from ..loop_shutdown import ended
+from ..loop_shutdown import wait_until_done
 from ..tools.executor import ToolExecutor
 from ..wrappers.throttled import ThrottledRepository, estimate_tokens
 from .rate_limiter import Gate, Limiter
@@ -167,7 +167,7 @@ class Pool:
         finally:
             if left:
                 self.stop()
-                await ended(workers)
+                await wait_until_done(workers)
         for worker in workers:
             if not worker.cancelled():
                 worker.result()

@@ -1,13 +1,15 @@
-"""What a stream is made of, whoever the provider is.
+"""What a stream is made of, whichever provider it comes from.
 
-A piece of text is a plain ``str``: nothing is built per token. Everything else is one of these.
+A piece of text is a plain ``str``, so nothing is built per token. Everything else is one of the small frozen
+records below.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from .records import CallStatus, ToolStatus
 from .tool_display import ToolDisplay
@@ -15,8 +17,11 @@ from .tool_display import ToolDisplay
 __all__ = [
     "ApprovalDecided",
     "ApprovalRequested",
+    "AttemptEnded",
     "Event",
+    "ProviderDetails",
     "Reasoning",
+    "ReplySource",
     "RoundEnded",
     "ToolCallFinished",
     "ToolCallRequested",
@@ -30,8 +35,31 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
+class ReplySource:
+    """Which server wrote something, as which model, and under which key."""
+
+    server: str
+    """Its address, without path and query."""
+    model: str
+    key_fingerprint: str = ""
+    """SHA-256 of the key, in hex; empty for a server without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderDetails:
+    """Opaque fields of a reply that its server wants back unchanged, such as signatures of its reasoning.
+
+    They go back to the server, model and key that they came from, and to no other. They are never shown.
+    """
+
+    source: ReplySource
+    fields: Mapping[str, Any] = field(repr=False)
+    """JSON as the server sent it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reasoning:
-    """A piece of the model's thinking, where the server sends it."""
+    """A piece of the model's thinking, for servers that send it."""
 
     text: str
 
@@ -44,11 +72,12 @@ class ToolCallRequested:
     name: str
     arguments: str
     """JSON as the model wrote it, which may be broken."""
+    provider_details: ProviderDetails | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCallStarted:
-    """Its turn has come; where the tool needs approval, that is waited for first."""
+    """A tool call begins; a tool that needs approval waits for that first."""
 
     tool_call_id: str
     name: str
@@ -68,33 +97,37 @@ class ApprovalRequested:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalDecided:
-    """A call that waited has its decision; one that was rejected is finished next."""
+    """A call that waited was decided on; a rejected one finishes next."""
 
     tool_call_id: str
     name: str
     round: int
     approved: bool
     arguments: str | None = None
-    """JSON, where they are not the model's any more."""
+    """JSON, if the user changed the arguments."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCallFinished:
+    """A tool call ended, however it did."""
+
     tool_call_id: str
     name: str
     round: int
     status: ToolStatus
     latency_s: float | None
-    """None for a call that nobody approved."""
+    """None if the tool did not run."""
     result: str
-    """As the model is told it: the result, or the error in words it can act on."""
+    """What the model reads: the result, or an error message that it can act on."""
     display: ToolDisplay | None = None
-    """As the user may be shown it, where that is more than the text."""
+    """What the user may see in place of the text: a table or an image."""
+    error: str | None = None
+    """Why it failed, as in `ToolExecutionResult.error`; None after a success."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts, server timings and cost of one round trip; None where the server does not say."""
+    """Token counts, server timings and cost of one round trip; None for what the server does not report."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -106,7 +139,7 @@ class Usage:
     cost_usd: float | None = None
 
     def checked(self) -> Usage:
-        """The same, None for what cannot be: a count below 0, half a token, seconds without an end."""
+        """A copy with None in place of impossible values: negative counts, half tokens, infinite seconds."""
         return Usage(
             input_tokens=count_or_none(self.input_tokens),
             output_tokens=count_or_none(self.output_tokens),
@@ -120,18 +153,18 @@ class Usage:
 
 
 _MAX_COUNT = 2**53
-"""More than any server has counted, and sums of it still fit 64 bits."""
+"""Limit for a token count; sums of this size still fit in 64 bits."""
 
 
 def count_or_none(reported: object) -> int | None:
-    """A server's own count; None for what cannot be one."""
+    """A count as the server reports it; None for a value that cannot be one."""
     if isinstance(reported, bool) or not isinstance(reported, int | float) or not 0 <= reported <= _MAX_COUNT:
         return None
     return int(reported) if reported == int(reported) else None
 
 
 def number_or_none(reported: object) -> float | None:
-    """A server's own number; None for what cannot be one: negative, NaN, infinite."""
+    """A number as the server reports it; None for one that is negative, NaN or infinite."""
     if isinstance(reported, bool) or not isinstance(reported, int | float):
         return None
     try:
@@ -142,7 +175,7 @@ def number_or_none(reported: object) -> float | None:
 
 
 def cost_in_usd(reported: object) -> float | None:
-    """A server's own figure; None for what cannot be a cost: no number, negative, NaN, infinite."""
+    """A cost as the server reports it; None for one that is negative, NaN, infinite or not a number."""
     return number_or_none(reported)
 
 
@@ -151,12 +184,14 @@ class RoundEnded:
     """The last event of a round trip.
 
     Attributes:
-        finish_reason: ``stop``, ``length``, ``tool_calls``, ``content_filter``… as the server says it.
-        first_output_at: ``time.perf_counter()`` of the first text or tool-call token, None if there was none.
-        generation_s: how long tokens were generated, in seconds: as the server says it, else from the first to the
-            last that arrived; None when they all came at once.
-        model: the model that says it answered.
+        finish_reason: ``stop``, ``length``, ``tool_calls``, ``content_filter``… as the server reports it.
+        usage: token counts, timings and cost.
+        first_output_at: ``time.perf_counter()`` of the first text or tool-call token, None without one.
+        generation_s: seconds from the first token to the last: as the server reports it, else as they arrived;
+            None if all arrived at once.
+        model: the model that answered, as the server names it.
         retries: how often the request was sent again before it was answered.
+        provider_details: opaque fields of the whole message that the server wants back.
     """
 
     finish_reason: str | None = None
@@ -165,6 +200,26 @@ class RoundEnded:
     generation_s: float | None = None
     model: str | None = None
     retries: int = 0
+    provider_details: ProviderDetails | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnded:
+    """A wrapper tells which provider a request went to; the request's record names the last one.
+
+    A plain provider need not send it.
+    """
+
+    provider: str
+    model: str
+    server: str | None = None
+    """Host name."""
+    price_provider: str | None = None
+    telemetry_provider: str | None = None
+    replayed: bool = False
+    """Whether the answer comes from a recording."""
+    error: Exception | None = None
+    """Why this attempt failed; None for the one that answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +238,7 @@ Event: TypeAlias = (
     | ApprovalRequested
     | ApprovalDecided
     | ToolCallFinished
+    | AttemptEnded
     | RoundEnded
     | TurnDone
 )

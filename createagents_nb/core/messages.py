@@ -1,44 +1,208 @@
-"""Messages, and the bounded history of an agent: whole turns, in the order in which they were started."""
+"""Messages: what a conversation is made of, and the rules that every provider expects a turn to follow."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
 
-from .events import ToolCallRequested
+from .events import ProviderDetails, ReplySource, ToolCallRequested
+from .media import describe_media
 from .records import CallStatus
 
-__all__ = ["Message", "Turn", "check_messages", "decode_arguments"]
+__all__ = [
+    "FilePart",
+    "ImagePart",
+    "Message",
+    "MessageContent",
+    "Part",
+    "Role",
+    "TextPart",
+    "Turn",
+    "check_messages",
+    "decode_arguments",
+    "read_parts",
+    "without_foreign_details",
+]
 
 Role = Literal["system", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
+class TextPart:
+    """Text in a message."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class _Media:
+    """Bytes or an address; see the subclasses."""
+
+    data: bytes | None = field(default=None, repr=False)
+    media_type: str = ""
+    url: str | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.data is None) == (self.url is None):
+            raise ValueError(f"{type(self).__name__} takes either data or url")
+        if self.data is not None and not isinstance(self.data, bytes):
+            raise ValueError(f"{type(self).__name__}(data=…) takes bytes, not {type(self.data).__name__}")
+        for name in ("media_type", "url", "name"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise ValueError(f"{type(self).__name__}({name}=…) takes a string, not {type(value).__name__}")
+        if self.data is not None and "/" not in self.media_type:
+            raise ValueError(
+                f"{type(self).__name__} needs a media type such as image/png, not {self.media_type!r}"
+            )
+
+    def __str__(self) -> str:
+        """What records and displays show in place of the data, as in ``<image/png, 640 × 480, 24 kB>``."""
+        if self.data is None:
+            # The query may be a signature that opens the file.
+            return f"<{self.media_type or 'file'} at {str(self.url).partition('?')[0][:200]}>"
+        return describe_media(self.media_type, self.data, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart(_Media):
+    """An image in a message.
+
+    Attributes:
+        data: the file, or None for an image that the server fetches.
+        media_type: such as ``image/png``; required with ``data``.
+        url: the address that the server fetches, in place of ``data``.
+        name: the file's name, where it has one.
+
+    Raises:
+        ValueError: neither or both of ``data`` and ``url``, or ``data`` without a media type.
+
+    Example:
+        >>> str(ImagePart(b"…".ljust(2_000), "image/png"))
+        '<image/png, 2 kB>'
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart(_Media):
+    """A document in a message, such as a PDF; attributes and errors as those of `ImagePart`."""
+
+
+Part: TypeAlias = TextPart | ImagePart | FilePart
+MessageContent: TypeAlias = "str | Part | Iterable[str | Part]"
+"""What a message is made from."""
+
+
+def read_parts(content: MessageContent) -> tuple[Part, ...]:
+    """The parts of a message's content; empty text is no part.
+
+    Raises:
+        TypeError: something in it is neither text nor a part; the message names its type.
+    """
+    if isinstance(content, str):
+        # NumPy's strings are not JSON.
+        return (TextPart(str.__str__(content)),) if content else ()
+    if isinstance(content, TextPart | ImagePart | FilePart):
+        return (content,)
+    if not isinstance(content, list | tuple):
+        raise TypeError(type(content).__name__)
+    parts: list[Part] = []
+    for item in content:
+        if not isinstance(item, str | TextPart | ImagePart | FilePart):
+            raise TypeError(f"{type(content).__name__} with {type(item).__name__} in it")
+        parts += read_parts(item)
+    return tuple(parts)
+
+
+# Without slots: a frozen class with slots raises TypeError for properties (python/cpython#105936).
+@dataclass(frozen=True, init=False, repr=False)
 class Message:
     """One message of a conversation.
 
     Attributes:
         role: ``system``, ``user``, ``assistant`` or ``tool``.
-        content: the text.
+        parts: text, images and files, in order.
         tool_calls: what an assistant message asks for.
         tool_call_id: which call a tool message answers.
         name: the tool that answered.
         status: ``cancelled``, ``error`` or ``limit`` on the last message of a turn that did not end well.
+        provider_details: opaque fields that the server which wrote this message wants back.
+
+    Example:
+        >>> Message("user", "Hello").content
+        'Hello'
     """
 
     role: Role
-    content: str
-    tool_calls: tuple[ToolCallRequested, ...] = ()
-    tool_call_id: str | None = None
-    name: str | None = None
-    status: CallStatus = "ok"
+    parts: tuple[Part, ...]
+    tool_calls: tuple[ToolCallRequested, ...]
+    tool_call_id: str | None
+    name: str | None
+    status: CallStatus
+    provider_details: ProviderDetails | None
+
+    def __init__(
+        self,
+        role: Role,
+        content: MessageContent | None = None,
+        tool_calls: tuple[ToolCallRequested, ...] = (),
+        tool_call_id: str | None = None,
+        name: str | None = None,
+        status: CallStatus = "ok",
+        provider_details: ProviderDetails | None = None,
+        *,
+        parts: tuple[Part, ...] = (),
+    ) -> None:
+        set_field = object.__setattr__  # it is frozen
+        set_field(self, "role", role)
+        set_field(self, "parts", parts if content is None else read_parts(content))
+        set_field(self, "tool_calls", tool_calls)
+        set_field(self, "tool_call_id", tool_call_id)
+        set_field(self, "name", name)
+        set_field(self, "status", status)
+        set_field(self, "provider_details", provider_details)
+
+    @property
+    def text(self) -> str:
+        """The text parts, one below the other."""
+        parts = self.parts
+        if len(parts) == 1 and isinstance(parts[0], TextPart):
+            return parts[0].text
+        return "\n".join(part.text for part in parts if isinstance(part, TextPart))
+
+    @property
+    def content(self) -> str:
+        """The same as `text`."""
+        return self.text
+
+    @property
+    def description(self) -> str:
+        """All parts as text: images and files as what they are, in place of their data."""
+        return "\n".join(map(str, self.parts))
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether no server would take it: neither a word, an image nor a file."""
+        return all(isinstance(part, TextPart) and not part.text.strip() for part in self.parts)
+
+    def __repr__(self) -> str:
+        is_text = all(isinstance(part, TextPart) for part in self.parts)
+        shown = [repr(self.role), repr(self.text) if is_text else f"parts={self.parts!r}"]
+        for name, default in (("tool_calls", ()), ("tool_call_id", None), ("name", None), ("status", "ok")):
+            if getattr(self, name) != default:
+                shown.append(f"{name}={getattr(self, name)!r}")
+        return f"Message({', '.join(shown)})"
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The messages of one turn; ``number`` counts the turns of an agent as they were started."""
+    """The messages of one turn; ``number`` counts the turns of an agent in the order in which they started."""
 
     number: int
     messages: tuple[Message, ...]
@@ -49,9 +213,9 @@ class Turn:
 
 
 def check_messages(messages: Sequence[Message]) -> None:
-    """What every provider asks of the messages of one turn.
+    """Check what every provider expects of the messages of one turn.
 
-    A user's message, then rounds of tools (an assistant's message with calls, and right after it one answer for
+    A user message, then rounds of tools (an assistant message with calls, directly followed by one answer for
     each call), then the assistant's answer; none of them empty.
 
     Raises:
@@ -64,7 +228,7 @@ def check_messages(messages: Sequence[Message]) -> None:
             raise ValueError(f"messages[{at}] comes after the answer that ends the turn")
         if (message.role == "user") != (at == 0) or message.role == "system":
             raise ValueError(f"messages[{at}] is of {message.role!r}: a turn has one user's message, its first")
-        if not message.content.strip() and not message.tool_calls:
+        if message.is_blank and not message.tool_calls:
             raise ValueError(f"messages[{at}] is empty")
         if message.tool_calls and message.role != "assistant":
             raise ValueError(f"messages[{at}] is of {message.role!r} and asks for tools")
@@ -83,8 +247,26 @@ def check_messages(messages: Sequence[Message]) -> None:
         raise ValueError(f"it ends after {len(messages)} messages without an answer")
 
 
+def without_foreign_details(messages: Iterable[Message], source: ReplySource | None) -> tuple[Message, ...]:
+    """The messages without the provider details that ``source`` did not write; adapters send nothing else."""
+
+    def own(details: ProviderDetails | None) -> ProviderDetails | None:
+        return details if details is not None and details.source == source else None
+
+    cleaned: list[Message] = []
+    for message in messages:
+        calls = message.tool_calls
+        if any(own(call.provider_details) is not call.provider_details for call in calls):
+            calls = tuple(replace(call, provider_details=own(call.provider_details)) for call in calls)
+        details = own(message.provider_details)
+        if details is not message.provider_details or calls is not message.tool_calls:
+            message = replace(message, tool_calls=calls, provider_details=details)
+        cleaned.append(message)
+    return tuple(cleaned)
+
+
 def decode_arguments(arguments: Mapping[str, Any] | str) -> dict[str, Any]:
-    """A model's arguments as a dict.
+    """The arguments of a tool call as a dict.
 
     Raises:
         ValueError: not JSON, or not an object.

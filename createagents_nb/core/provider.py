@@ -1,46 +1,197 @@
-"""The one thing a provider implements: a round trip, request in, events out."""
+"""The one seam: what a provider implements, what it is asked, and what may be wrapped around it."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol, TypeAlias
 
-from .events import Event
-from .messages import Message
+from ..redaction import Secret
+from .events import Event, ToolCallFinished, ToolCallRequested
+from .messages import ImagePart, Message, MessageContent, Part, TextPart
 
-if TYPE_CHECKING:
-    from ..agent.agent import Agent
-    from ..tools.tool import BaseTool
-
-__all__ = ["ChatRepository", "ChatRequest"]
+__all__ = [
+    "ChatRepository",
+    "ChatRequest",
+    "Emit",
+    "StartsTurns",
+    "ToolCallRunner",
+    "ToolSpec",
+    "TurnResponse",
+]
 
 
 @dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """What a model is told about a tool.
+
+    Attributes:
+        name: unique within a request.
+        description: for the model.
+        parameters: JSON Schema of the arguments, an object.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ChatRequest:
-    """One request to a model, provider-neutral.
+    """One request to a model, provider-neutral. Two requests are equal if they ask the same.
 
     Attributes:
         model: the model's name as the provider knows it.
         messages: the whole conversation, instructions first.
         tools: what the model may ask for.
         config: validated options, see `createagents_nb.create_agent.CreateAgent`.
+        output_schema: JSON Schema that the answer must follow, None for free text.
+        tool_choice: ``"auto"``, ``"required"``, ``"none"`` or a tool's name; None for the server's default.
+        turn_id: the ``call_id`` of the turn; not part of what is asked.
+        round: of the turn, from 1; not part of what is asked.
+
+    Example:
+        >>> ChatRequest("m", [Message("user", "Hello")]) == ChatRequest("m", [Message("user", "Hello")], round=2)
+        True
     """
 
     model: str
     messages: Sequence[Message]
-    tools: Sequence[BaseTool] = ()
+    tools: Sequence[ToolSpec] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
+    output_schema: Mapping[str, Any] | None = None
+    tool_choice: str | None = None
+    turn_id: str | None = None
+    round: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "messages", tuple(self.messages))
+        object.__setattr__(self, "tools", tuple(self.tools))
+
+    def canonical_json(self) -> str:
+        """The one form for hashing, comparing and storing: sorted keys, no blanks.
+
+        Bytes are their SHA-256. Provider details are left out, ids of tool calls are numbers in the order of the
+        calls, and keys in ``config`` are ``***``.
+        """
+        numbers: dict[str, int] = {}
+        for message in self.messages:
+            for call in message.tool_calls:
+                numbers.setdefault(call.tool_call_id, len(numbers) + 1)
+        asked = {
+            "config": _canonical(self.config),
+            "messages": [_canonical_message(message, numbers) for message in self.messages],
+            "model": self.model,
+            "output_schema": _canonical(self.output_schema),
+            "tool_choice": self.tool_choice,
+            "tools": [
+                {"description": tool.description, "name": tool.name, "parameters": _canonical(tool.parameters)}
+                for tool in self.tools
+            ],
+        }
+        return json.dumps(asked, sort_keys=True, separators=(",", ":"))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of `canonical_json`, in hex."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ChatRequest):
+            return NotImplemented
+        return self.canonical_json() == other.canonical_json()
+
+    def __hash__(self) -> int:
+        return hash(self.canonical_json())
+
+
+def _canonical_message(message: Message, numbers: Mapping[str, int]) -> dict[str, Any]:
+    form: dict[str, Any] = {"parts": [_canonical_part(part) for part in message.parts], "role": message.role}
+    if message.tool_calls:
+        form["tool_calls"] = [
+            {"arguments": call.arguments, "id": numbers[call.tool_call_id], "name": call.name}
+            for call in message.tool_calls
+        ]
+    if message.role == "tool":
+        form["name"] = message.name
+        form["tool_call_id"] = numbers.get(message.tool_call_id or "")
+    return form
+
+
+def _canonical_part(part: Part) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"text": part.text}
+    kind = "image" if isinstance(part, ImagePart) else "file"
+    return {
+        "kind": kind,
+        "media_type": part.media_type,
+        "name": part.name,
+        "sha256": None if part.data is None else hashlib.sha256(part.data).hexdigest(),
+        "url": part.url,
+    }
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Secret):
+        return "***"
+    if isinstance(value, bytes):
+        return {"sha256": hashlib.sha256(value).hexdigest()}
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    return value
+
+
+Emit: TypeAlias = Callable[[Event], None]
+"""Takes an event that happens while a tool call runs."""
+
+
+class ToolCallRunner(Protocol):
+    """Runs one tool call, the decision on its approval included; it never raises for a tool's failure."""
+
+    def __call__(self, call: ToolCallRequested, round_number: int, emit: Emit) -> Awaitable[ToolCallFinished]:
+        """Run ``call`` and return how it ended.
+
+        Args:
+            round_number: of the turn, from 1.
+            emit: takes what happens meanwhile: `ApprovalRequested`, `ApprovalDecided`. If the call is cancelled,
+                also its `ToolCallFinished`, before the cancellation is raised.
+        """
+
+
+class TurnResponse(Protocol):
+    """What a started turn gives: its text, piece by piece."""
+
+    def __aiter__(self) -> AsyncIterator[str]: ...
+    async def aclose(self) -> None: ...
+
+
+class StartsTurns(Protocol):
+    """An agent, as far as a provider needs one."""
+
+    async def start_turn(self, repository: ChatRepository, message: MessageContent) -> TurnResponse: ...
 
 
 class ChatRepository(ABC):
-    """A provider. Holds no state of a stream: one instance serves any number of turns at once."""
+    """A provider. Holds no state of a stream, so one instance serves any number of turns at once."""
 
     provider: str
-    """Name of the provider, as it stands in the recorder."""
+    """Name of the provider, as in the recorder."""
     server: str | None = None
-    """Host name of the server that is asked, as it stands in the recorder."""
+    """Host name of the server, as in the recorder; None if there is none."""
+    base_url: str | None = None
+    """Address of the server, where the user or the environment names it."""
+    default_model: ClassVar[str | None] = None
+    """The model of an agent that names none; None if one must be named."""
+    unsupported_config: ClassVar[Mapping[str, str]] = {}
+    """Keys of ``config`` that the provider cannot take, and what to do instead."""
+    price_provider: str | None = None
+    """The provider's id in genai-prices; None for a server without published prices."""
+    telemetry_provider: str | None = None
+    """The provider's name in the OpenTelemetry conventions; None for ``provider``."""
 
     @abstractmethod
     def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
@@ -58,16 +209,22 @@ class ChatRepository(ABC):
             ProviderError: the server cannot be asked.
         """
 
-    async def chat(self, agent: Agent, message: str) -> AsyncGenerator[str, None]:
+    def without_retries(self) -> ChatRepository:
+        """The same provider, which sends no request twice: for callers with a retry policy, such as a batch."""
+        return self
+
+    def wrap_tools(self, run: ToolCallRunner) -> ToolCallRunner:
+        """What runs the tool calls of a turn: ``run`` itself, unless a wrapper stands around it."""
+        return run
+
+    async def chat(self, agent: StartsTurns, message: str) -> AsyncGenerator[str, None]:
         """The text of a whole turn, tools included, piece by piece; closing the generator stops the turn.
 
         Example:
             >>> async for token in OpenAIChatAdapter().chat(agent, "Hello"):
             ...     print(token, end="")
         """
-        from ..agent.chat import ChatWithAgentUseCase  # the loop needs this interface, so it is imported late
-
-        response = await ChatWithAgentUseCase(self).execute(agent, message)
+        response = await agent.start_turn(self, message)
         try:
             async for token in response:
                 yield token

@@ -1,7 +1,6 @@
-"""What a tool returned, as it may be shown: a small table of short strings, or an image of a known kind.
+"""What a user may be shown of a tool's result besides text: a small table of strings, or an image.
 
-Copied when the tool returns, so that what its owner does with it later does not show. Nothing here imports pandas,
-matplotlib or IPython: a value of theirs can only come from a module that is loaded.
+Values are immutable copies without pandas, matplotlib or IPython; `tools.display` makes them.
 """
 
 from __future__ import annotations
@@ -9,27 +8,27 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from .media import IMAGE_SIZES, image_kind
+from .media import image_media_type, image_size
 
 __all__ = ["ImageDisplay", "TableDisplay", "ToolDisplay"]
 
 MAX_IMAGE_BYTES = 2_000_000
-
+"""Limit for an image that is shown: it is stored in the notebook."""
 
 MAX_IMAGE_PIXELS = 50_000_000
-"""A small file may hold a picture that fills the browser's memory."""
+"""Limit for an image that is shown: a small file can decode to more than a browser's memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableDisplay:
-    """The upper left corner of a table: at most 20 rows and 20 columns, the index included.
+    """The upper left corner of a table: at most 20 rows and 20 columns, including the index.
 
     Attributes:
-        columns: the names, those of the index first (``""`` where a level of it has none).
-        rows: the cells, on one line of at most 200 characters each, and as hostile as the data.
-        total_rows: of the whole table.
-        total_columns: of the whole table, the index not counted.
-        index_columns: how many of ``columns`` are the index; 0 where it only counts the rows from 0.
+        columns: column names, index levels first (``""`` for an unnamed level).
+        rows: cells as text, each one line of at most 200 characters; as untrusted as the data.
+        total_rows: rows of the whole table.
+        total_columns: columns of the whole table, without the index.
+        index_columns: number of leading ``columns`` that are index levels; 0 for a default index (0, 1, 2, …).
     """
 
     columns: tuple[str, ...]
@@ -41,32 +40,31 @@ class TableDisplay:
 
 @dataclass(frozen=True, slots=True)
 class ImageDisplay:
-    """A picture whose first bytes are those of its kind.
+    """An image file whose signature matches its media type.
 
     Attributes:
         mime: ``image/png``, ``image/jpeg``, ``image/gif`` or ``image/webp``.
-        data: the file.
+        data: content of the file.
 
     Raises:
-        ValueError: another kind, or data of another kind than ``mime`` says.
+        ValueError: ``mime`` is none of these, or ``data`` has another signature.
     """
 
     mime: str
     data: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        if image_kind(self.data) != self.mime:
+        if image_media_type(self.data) != self.mime:
             raise ValueError(f"This is no {self.mime}: an image is PNG, JPEG, GIF or WebP and begins as such")
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Width and height in pixels, as the header says it; None where it does not."""
-        size = IMAGE_SIZES[self.mime](self.data)
-        return size if size is not None and all(size) else None
+        """Width and height in pixels according to the header; None if unknown."""
+        return image_size(self.data)
 
     @property
     def is_showable(self) -> bool:
-        """At most 2 MB, and 50 million pixels where the size is known."""
+        """Whether it has at most 2 MB, and at most 50 million pixels if its size is known."""
         width, height = self.size or (0, 0)
         return len(self.data) <= MAX_IMAGE_BYTES and width * height <= MAX_IMAGE_PIXELS
 
@@ -77,3 +75,4 @@ class ImageDisplay:
 
 
 ToolDisplay: TypeAlias = TableDisplay | ImageDisplay
+"""Everything a user may be shown of a tool's result besides text."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from ..logging_config import LoggingConfig
-from ..loop_shutdown import settle_left_over
+from ..loop_shutdown import settle_all
 from .observers import RecorderWarning, SettledCall
 from .sqlite_file import DatabaseTrouble, open_to_write, tidy_up, understood, write_calls
 
@@ -262,7 +262,7 @@ _running: set[Worker] = set()
 
 @atexit.register
 def _finish_all() -> None:
-    settle_left_over()
+    settle_all()
     deadline = time.monotonic() + 5.0
     for work in list(_running):
         work.close(max(0.0, deadline - time.monotonic()))

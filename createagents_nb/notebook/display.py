@@ -16,7 +16,7 @@ from .. import bridge
 from ..agent.response import StreamingResponseDTO
 from ..core.records import CellRef, current_cell
 from ..errors import TurnStopped
-from ..loop_shutdown import ended
+from ..loop_shutdown import wait_until_done
 from .frontends import has_page
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ async def _stop(responses: Sequence[StreamingResponseDTO], following: list[async
     for response in responses:
         response.cancel()
     try:
-        await ended(following)
+        await wait_until_done(following)
     except asyncio.CancelledError:
         for task in following:
             task.cancel()

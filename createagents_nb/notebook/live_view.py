@@ -134,7 +134,7 @@ class LiveView:
             bundle |= rendered[0]
         display(bundle, raw=True, display_id=self._id)
         if not _is_deaf():
-            self._response.waiting_calls.join(self)
+            self._response.add_approver(self)
 
     def update(self, events: Sequence[Event]) -> None:
         self._expect_a_page(events)
@@ -152,7 +152,7 @@ class LiveView:
         self.widget.send(message if status is None else {**message, "status": status})
 
     def close(self, snapshot: TurnSnapshot) -> None:
-        self._response.waiting_calls.leave(self)
+        self._response.remove_approver(self)
         if self._patience is not None:
             self._patience.cancel()
         self._ended = {
@@ -221,7 +221,7 @@ class LiveView:
 
         def leave() -> None:
             if not self._views:
-                self._response.waiting_calls.leave(self)
+                self._response.remove_approver(self)
 
         self._patience = asyncio.get_running_loop().call_later(_PAGE_ANSWERS_S, leave)
 

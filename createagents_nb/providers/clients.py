@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from ..errors import ConfigurationError
-from ..loop_shutdown import settle_left_over
+from ..loop_shutdown import settle_all
 from ..redaction import Secret
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def _close_left_over() -> None:
     if os.getpid() != _PROCESS:
         return  # a fork: loops, and what they wait for, are the parent's
     # A kernel stops its loop without shutting it down.
-    settle_left_over()
+    settle_all()
     for loop, pool in list(_pools.items()):
         if not loop.is_closed() and not loop.is_running():
             for _, content_policy in list(pool.values()):

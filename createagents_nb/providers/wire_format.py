@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from ..core.provider import ToolSpec
 from ..redaction import SecretBytes
-from ..tools.tool import BaseTool
 
 __all__ = ["argument_object", "encoded", "well_formed", "wire_name", "wire_tools"]
 
@@ -58,7 +58,7 @@ def well_formed(text: str) -> str:
     return text
 
 
-def wire_tools(tools: Sequence[BaseTool]) -> list[dict[str, Any]]:
+def wire_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
     """The same form for both providers."""
     return [
         {

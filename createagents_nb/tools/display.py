@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from ..core.media import image_kind
+from ..core.media import image_media_type
 from ..core.tool_display import ImageDisplay, TableDisplay, ToolDisplay
 
 __all__ = ["find_image", "make_display", "make_table"]
@@ -165,5 +165,5 @@ def _image(data: Any) -> ImageDisplay | None:
             return None
     if not isinstance(data, bytes):
         return None
-    mime = image_kind(data)
+    mime = image_media_type(data)
     return None if mime is None else ImageDisplay(mime, data)

@@ -87,8 +87,9 @@ async def test_what_a_tool_shows_and_what_the_agent_allows_reach_the_snapshot() 
 
 @pytest.mark.asyncio
 async def test_the_cost_reaches_the_snapshot() -> None:
-    response = StreamingResponseDTO(TurnLog(RECORD))
-    response.settle(replace(RECORD, status="ok", cost_usd=0.0042))
+    log = TurnLog(RECORD)
+    response = StreamingResponseDTO(log)
+    log.settle(replace(RECORD, status="ok", cost_usd=0.0042))
     assert TurnTracker(response).snapshot().cost_usd == 0.0042
 
 

@@ -49,7 +49,7 @@ def test_without_limits_nothing_waits() -> None:
     limiter = Limiter(clock=Clock())
     for _ in range(1000):
         assert limiter.wait_s() == 0
-        limiter.ended(limiter.sent(1e6), 10**6)
+        limiter.ended(limiter.send(1e6), 10**6)
 
 
 @given(st.floats(0.5, 10_000), st.integers(1, 40))
@@ -73,11 +73,11 @@ def test_no_minute_has_more_than_rpm_requests(rpm: float, requests: int) -> None
 def test_tokens_wait_for_what_requests_took_so_far() -> None:
     clock = Clock()
     limiter = Limiter(tpm=600, clock=clock)  # ten a second
-    limiter.ended(limiter.sent(guess=50), tokens=100)
+    limiter.ended(limiter.send(estimate=50), tokens=100)
     assert limiter.wait_s() == pytest.approx(10)
     clock.now += 10
     assert limiter.wait_s() == 0
-    sent = limiter.sent(guess=50)  # 100, as the last
+    sent = limiter.send(estimate=50)  # 100, as the last
     assert limiter.wait_s() == pytest.approx(10)
     limiter.ended(sent, tokens=40)
     assert limiter.wait_s() == pytest.approx(4)
@@ -85,13 +85,13 @@ def test_tokens_wait_for_what_requests_took_so_far() -> None:
 
 def test_an_unknown_number_of_tokens_stays_the_guess() -> None:
     limiter = Limiter(tpm=60, clock=Clock())
-    limiter.ended(limiter.sent(guess=5), None)
+    limiter.ended(limiter.send(estimate=5), None)
     assert limiter.wait_s() == pytest.approx(5)
 
 
 def test_a_request_that_failed_took_no_tokens() -> None:
     limiter = Limiter(tpm=60, clock=Clock())
-    limiter.not_answered(limiter.sent(guess=5))
+    limiter.not_answered(limiter.send(estimate=5))
     assert limiter.wait_s() == 0
 
 
@@ -133,7 +133,7 @@ def test_everybody_waits_as_long_as_the_server_asks() -> None:
 def test_a_pause_may_become_longer_while_it_is_waited_for() -> None:
     clock = Clock()
     limiter = Limiter(clock=clock)
-    first, second = limiter.sent(1), limiter.sent(1)
+    first, second = limiter.send(1), limiter.send(1)
     limiter.refused(first, 10)
     limiter.refused(second, 25)
     assert limiter.wait_s() == 25
@@ -145,20 +145,20 @@ def test_pauses_of_unknown_length_double_until_something_is_answered() -> None:
     waits = []
     for _ in range(8):
         assert not limiter.gives_up
-        limiter.refused(limiter.sent(1), None)
+        limiter.refused(limiter.send(1), None)
         waits.append(limiter.wait_s())
         clock.now += limiter.wait_s()
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
     assert limiter.gives_up
     limiter.answered()
     assert not limiter.gives_up
-    limiter.refused(limiter.sent(1), None)
+    limiter.refused(limiter.send(1), None)
     assert limiter.wait_s() == 1
 
 
 def test_many_refusals_at_once_are_one() -> None:
     limiter = Limiter(clock=Clock())
-    for sent in [limiter.sent(1) for _ in range(50)]:
+    for sent in [limiter.send(1) for _ in range(50)]:
         limiter.refused(sent, None)
     assert limiter.wait_s() == 1
     assert not limiter.gives_up

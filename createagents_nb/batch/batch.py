@@ -1,4 +1,4 @@
-"""One batch: what is left to ask is asked, here or on Dask workers, and every row has its entry in the end."""
+"""One batch: asks the rows that have no answer yet, here or on Dask workers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .results import Results, earlier_answers
 __all__ = ["Batch"]
 
 
-class _Askers(Protocol):
-    """Who asks the rows: a `Pool`, or Dask workers with one each."""
+class _RowRunner(Protocol):
+    """Asks rows: a `Pool`, or Dask workers with a pool each."""
 
     async def run(self, rows: list[Row], concurrency: int) -> None: ...
     def close(self) -> None: ...
@@ -33,15 +33,14 @@ class Batch:
     """The rows of one `CreateAgent.map`.
 
     Args:
-        row_agent: who answers.
+        row_agent: answers.
         recorder: where calls are recorded, and found again.
-        data, template: see `CreateAgent.map`.
-        options: how.
-        client: a Dask client whose workers ask; None: this process does.
+        data, template, options: see `CreateAgent.map`.
+        client: a Dask client whose workers ask; None for this process.
         asked: called with the id of each call that was made.
 
     Raises:
-        ConfigurationError: something of it cannot be; nothing was sent.
+        ConfigurationError: an argument is invalid; nothing was sent.
     """
 
     def __init__(
@@ -58,36 +57,36 @@ class Batch:
         prompts = read_prompts(data, template)
         self._options, self._asked = options, asked
         self._texts, self._index = prompts.texts, prompts.index
-        self._known = earlier_answers(recorder, row_agent, self._texts) if options.resume else {}
+        self._earlier = earlier_answers(recorder, row_agent, self._texts) if options.resume else {}
         self._results = Results(self._index)
         self._failure: tuple[int, BaseException] | None = None
         self._not_run: str | None = None
         self._frame: pd.DataFrame | None = None
         self._ended = asyncio.Event()
-        self._askers: _Askers
+        self._runner: _RowRunner
         self._limiter: Limiter | None = None
         if client is None:
             self._limiter = Limiter(rpm=options.rpm, tpm=options.tpm)
-            self._askers = Pool(row_agent, recorder, self._limiter, self._settled, tick=self._say_pause)
+            self._runner = Pool(row_agent, recorder, self._limiter, self._settled, tick=self._show_pause)
         else:
             from .dask_pool import DaskPool
 
-            self._askers = DaskPool(
+            self._runner = DaskPool(
                 row_agent, recorder, client, options, self._settled, failed=self._failed, exhausted=self._close
             )
 
     async def run(self) -> pd.DataFrame:
-        """Ask what is left to ask.
+        """Ask the rows that have no answer yet.
 
         Raises:
-            BaseException: with ``on_error="stop"``, what the first row to fail failed with.
-            asyncio.CancelledError: it was stopped; what ran has settled.
+            BaseException: with ``on_error="stop"``, the error of the first row that failed.
+            asyncio.CancelledError: the batch was stopped; all its rows have settled.
         """
         self._progress = Progress(len(self._texts), self._options.progress)
         try:
-            todo = self._without_asking()
+            todo = self._rows_to_ask()
             if todo and self._failure is None:
-                await self._askers.run(todo, min(self._options.concurrency, len(todo)))
+                await self._runner.run(todo, min(self._options.concurrency, len(todo)))
         except asyncio.CancelledError as error:
             raise bridge.shown_as_stopped(error, " in agent.last_map, and map(…, resume=True) goes on") from None
         finally:
@@ -102,30 +101,30 @@ class Batch:
         return self.frame()
 
     async def stop(self) -> None:
-        """Stop the rows that run, begin no more, and wait until all has settled; `run` returns the frame."""
-        self._askers.stop()
+        """Stop the rows that run, start no more, and wait until all have settled; `run` returns the frame."""
+        self._runner.stop()
         await self._ended.wait()
 
     def frame(self) -> pd.DataFrame:
-        """The rows as they are; from the end on always the same frame."""
+        """The rows so far; after the end always the same frame."""
         if self._frame is None or not self._ended.is_set():
             self._frame = self._results.frame(self._not_run)
         return self._frame
 
-    def _without_asking(self) -> list[Row]:
-        """Enter the rows that have no prompt and those that were answered before; the others are to be asked."""
+    def _rows_to_ask(self) -> list[Row]:
+        """Enter the rows without a prompt and those that were answered before; return the others."""
         todo: list[Row] = []
         for position, text in enumerate(self._texts):
             if isinstance(text, InvalidMessageError):
                 self._failed(position, text)
-            elif position in self._known:
-                self._results.put(position, **self._known[position])
+            elif position in self._earlier:
+                self._results.put(position, **self._earlier[position])
             else:
                 todo.append((position, text))
-        self._progress.add(len(self._known))
+        self._progress.add(len(self._earlier))
         return todo
 
-    def _say_pause(self) -> None:
+    def _show_pause(self) -> None:
         paused_s = 0.0 if self._limiter is None else self._limiter.paused_s
         self._progress.say(f"refused (429), again in {paused_s:.0f} s" if paused_s >= 0.5 else "")
 
@@ -142,7 +141,7 @@ class Batch:
         self._stop_at(row.position, row.error)
 
     def _failed(self, position: int, error: BaseException) -> None:
-        """A row has failed that was not asked."""
+        """Enter a row that failed before it was asked."""
         self._results.put_error(position, error)
         self._progress.add(failed=1)
         self._stop_at(position, error)
@@ -150,9 +149,9 @@ class Batch:
     def _stop_at(self, position: int, error: BaseException | None) -> None:
         if self._options.on_error == "stop" and self._failure is None and error is not None:
             self._failure = position, error
-            self._askers.stop()
+            self._runner.stop()
 
     def _close(self, reason: BaseException) -> None:
-        """No row that follows could be answered: the budget or the quota is used up."""
+        """Start no more rows: the budget or the quota is used up."""
         self._not_run = self._not_run or error_in_words(reason)
-        self._askers.close()
+        self._runner.close()

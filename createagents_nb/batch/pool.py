@@ -1,4 +1,4 @@
-"""What a batch may be told, checked before anything is sent."""
+"""Rows asked side by side, by a fixed number of workers; each takes the next row when it is done with one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 from ..agent.agent import Agent
 from ..agent.chat import ChatWithAgentUseCase
+from ..core.messages import Message, MessageContent
 from ..core.provider import ChatRepository
 from ..core.records import CallRecord, RecordSink, RequestRecord, ToolRecord
 from ..errors import ConfigurationError
 from ..loop_shutdown import wait_until_done
 from ..tools.executor import ToolExecutor
-from ..wrappers.throttled import ThrottledRepository, estimate_tokens
+from ..wrappers.throttled import ThrottledRepository, estimate_chars, estimate_tokens
 from .rate_limiter import Gate, Limiter
 
 __all__ = ["HEARTBEAT_S", "OnError", "Options", "Pool", "Row", "RowAgent", "SettledRow"]
@@ -29,7 +30,7 @@ class Options:
     """The keyword arguments of `CreateAgent.map`; see there.
 
     Raises:
-        ConfigurationError: one of them cannot be.
+        ConfigurationError: one of them has an invalid value.
     """
 
     concurrency: int
@@ -40,12 +41,12 @@ class Options:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        if not _is(self.concurrency, Integral) or self.concurrency < 1:
+        if not _is_number(self.concurrency, Integral) or self.concurrency < 1:
             raise ConfigurationError(
                 f"concurrency must be a whole number, 1 or more (rows at the same time), not {self.concurrency!r}"
             )
         for name, what, limit in (("rpm", "requests", self.rpm), ("tpm", "tokens", self.tpm)):
-            if limit is not None and not (_is(limit, Real) and 0 < limit < math.inf):
+            if limit is not None and not (_is_number(limit, Real) and 0 < limit < math.inf):
                 raise ConfigurationError(
                     f"{name} must be {what} a minute, a number above 0, or None for no limit, not {limit!r}"
                 )
@@ -59,22 +60,22 @@ class Options:
                 raise ConfigurationError(f"{name} must be True or False, not {value!r}")
 
 
-def _is(value: Any, kind: type) -> bool:
+def _is_number(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)
 class RowAgent:
-    """An agent without a past, and how it reaches its provider.
+    """The agent that answers the rows, and how it reaches its provider.
 
     Attributes:
-        agent: its history holds nothing, so that rows know nothing of each other.
-        repository: a provider that sends no request again by itself: the batch does.
+        agent: has no history, so that rows know nothing of each other.
+        repository: the provider, without retries: the batch retries.
         executor: runs the tools.
-        is_named: the user gave the agent its name.
+        is_named: whether the user named the agent.
         timeout_s, max_retries: as in `CreateAgent`.
-        base_url: the server's address, None for the provider's own.
-        has_own_key: the key was given in code.
+        base_url: the server's address; None for the provider's default.
+        has_own_key: whether the key was given in code.
     """
 
     agent: Agent
@@ -88,16 +89,16 @@ class RowAgent:
 
 
 HEARTBEAT_S = 0.1
-"""A kernel's interrupt reaches a loop that has nothing to do with its next event: there is one so often."""
+"""How often an idle loop wakes up: a kernel's interrupt reaches it with its next event."""
 
 
-Row = tuple[int, str]
-"""Where it stands in the data, and its prompt."""
+Row = tuple[int, MessageContent]
+"""A position in the data, and the prompt."""
 
 
 @dataclass(slots=True)
 class SettledRow:
-    """A row that was asked, and how it ended; ``error`` where it failed."""
+    """A row that was asked, and how it ended; ``error`` is None unless it failed."""
 
     position: int
     call: CallRecord
@@ -110,9 +111,9 @@ class Pool:
     """Asks rows on this event loop.
 
     Args:
-        row_agent: who answers.
+        row_agent: answers.
         sink: where the calls are recorded.
-        limiter: when a request may be sent.
+        limiter: says when a request may be sent.
         settled: called with each row that has ended.
         tick: called ten times a second while rows run.
     """
@@ -128,16 +129,16 @@ class Pool:
     ) -> None:
         self._row_agent, self._sink = row_agent, sink
         self._gate = Gate(limiter)
-        self._tell, self._tick = settled, tick
+        self._settled, self._tick = settled, tick
         self._is_closed = self._is_stopped = False
         self._workers: list[asyncio.Task[None]] = []
 
     def close(self) -> None:
-        """Begin no more rows."""
+        """Start no more rows."""
         self._is_closed = True
 
     def stop(self) -> None:
-        """Begin no more rows, and stop those that run; `run` returns when they have settled."""
+        """Start no more rows, and stop those that run; `run` returns when they have settled."""
         self._is_closed = True
         if not self._is_stopped:  # a second cancellation would not let them settle
             self._is_stopped = True
@@ -145,27 +146,27 @@ class Pool:
                 worker.cancel()
 
     async def run(self, rows: Iterable[Row], concurrency: int) -> None:
-        """Ask all of them; cancelled, it raises when the rows that ran have settled."""
+        """Ask all rows; if cancelled, raise once the rows that ran have settled."""
         todo = iter(rows)
         self._workers = workers = [asyncio.create_task(self._work(todo)) for _ in range(concurrency)]
-        left = len(workers)
-        over = asyncio.get_running_loop().create_future()
+        running = len(workers)
+        finished = asyncio.get_running_loop().create_future()
 
-        def note_end(worker: asyncio.Task[None]) -> None:
-            nonlocal left
-            left -= 1
-            is_broken = not worker.cancelled() and worker.exception() is not None
-            if (left == 0 or is_broken) and not over.done():
-                over.set_result(None)
+        def count_end(worker: asyncio.Task[None]) -> None:
+            nonlocal running
+            running -= 1
+            has_failed = not worker.cancelled() and worker.exception() is not None
+            if (running == 0 or has_failed) and not finished.done():
+                finished.set_result(None)
 
         for worker in workers:
-            worker.add_done_callback(note_end)
+            worker.add_done_callback(count_end)
         try:
-            while not over.done():
-                await asyncio.wait([over], timeout=HEARTBEAT_S)
+            while not finished.done():
+                await asyncio.wait([finished], timeout=HEARTBEAT_S)
                 self._tick()
         finally:
-            if left:
+            if running:
                 self.stop()
                 await wait_until_done(workers)
         for worker in workers:
@@ -173,24 +174,23 @@ class Pool:
                 worker.result()
 
     async def _work(self, todo: Iterator[Row]) -> None:
-        agent = self._row_agent.agent
+        row_agent, agent = self._row_agent, self._row_agent.agent
         instructions = len(agent.instructions or "")
         for position, prompt in todo:
             if self._is_closed:
                 return
-            turn = await self._gate.enter(estimate_tokens(instructions + len(prompt), agent.config))
+            chars = instructions + estimate_chars([Message("user", prompt)])
+            permit = await self._gate.enter(estimate_tokens(chars, agent.config))
             if self._is_closed:
                 return
-            requests = ThrottledRepository(
-                self._row_agent.repository, self._gate, turn, self._row_agent.max_retries
-            )
-            use_case = ChatWithAgentUseCase(requests, executor=self._row_agent.executor, sink=self._sink)
+            throttled = ThrottledRepository(row_agent.repository, self._gate, permit, row_agent.max_retries)
+            use_case = ChatWithAgentUseCase(throttled, executor=row_agent.executor, sink=self._sink)
             response = use_case.start(agent, prompt)
             try:
                 await response.wait()
             finally:
                 await response.aclose()
-                requests.settle(response.requests)
-                self._tell(
+                throttled.settle(response.requests)
+                self._settled(
                     SettledRow(position, response.record, response.requests, response.tools, response.error)
                 )

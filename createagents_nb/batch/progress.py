@@ -1,4 +1,4 @@
-"""The progress bar: tqdm's, as it fits where the batch runs."""
+"""The progress bar: tqdm, in the form that fits where the batch runs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["Progress"]
 _log = LoggingConfig.get_logger(__name__)
 
 
-_Told = TypeVar("_Told", bound=Callable[..., None])
+_Method = TypeVar("_Method", bound=Callable[..., None])
 
 
-def _never_raises(method: _Told) -> _Told:
-    """A bar that fails is no reason to lose a row."""
+def _never_raises(method: _Method) -> _Method:
+    """A progress bar that fails must not cost a row."""
 
     @wraps(method)
     def guarded(self: Progress, *args: Any, **kwargs: Any) -> None:
@@ -27,26 +27,26 @@ def _never_raises(method: _Told) -> _Told:
             self._bar = None
             _log.warning("The progress bar failed: %s: %s", type(error).__name__, error)
 
-    return cast(_Told, guarded)
+    return cast(_Method, guarded)
 
 
 class Progress:
-    """Rows that are done, of how many; nothing is shown, or imported, when it is not wanted.
+    """Counts the rows that are done; tqdm is imported only if a bar is shown.
 
-    In a notebook the bar is a widget while the batch runs and a line of text from then on: a saved notebook has no
-    widget that needs a kernel.
+    In a notebook the bar is a widget while the batch runs and a line of text afterwards, so that a saved notebook
+    has no widget that needs a kernel.
 
     Args:
-        total: rows.
-        is_wanted: show it.
+        total: number of rows.
+        is_shown: whether to show a bar.
     """
 
     @_never_raises
-    def __init__(self, total: int, is_wanted: bool) -> None:
+    def __init__(self, total: int, is_shown: bool) -> None:
         self._bar: Any = None
-        self._shown: Any = None
+        self._display: Any = None
         self._failed, self._note = 0, ""
-        if not is_wanted:
+        if not is_shown:
             return
         from tqdm.auto import tqdm
 
@@ -55,11 +55,11 @@ class Progress:
         if in_notebook:
             from IPython.display import display
 
-            self._shown = display(self._bar.container, display_id=True)
+            self._display = display(self._bar.container, display_id=True)
 
     @_never_raises
     def add(self, rows: int = 1, failed: int = 0) -> None:
-        """So many more rows are done, and so many of them failed."""
+        """Count rows that are done, and those of them that failed."""
         if self._bar is None:
             return
         if failed:
@@ -69,7 +69,7 @@ class Progress:
 
     @_never_raises
     def say(self, note: str) -> None:
-        """What the bar says beside the numbers."""
+        """Set the note beside the numbers."""
         if self._bar is not None and note != self._note:
             self._note = note
             self._show_note()
@@ -77,14 +77,14 @@ class Progress:
 
     @_never_raises
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Turn the bar into its last line of text."""
         if self._bar is None:
             return
         self.say("")
         line = str(self._bar)
         self._bar.close()
-        if self._shown is not None:
-            self._shown.update({"text/plain": line}, raw=True)
+        if self._display is not None:
+            self._display.update({"text/plain": line}, raw=True)
             for widget in (*self._bar.container.children, self._bar.container):
                 for part in (widget, widget.layout, getattr(widget, "style", None)):
                     if part is not None:

@@ -1,4 +1,4 @@
-"""When the next request of a batch may be sent. Arithmetic over a clock; who waits is `Gate`."""
+"""When the next request of a batch may be sent. `Limiter` computes it from a clock, `Gate` waits for it."""
 
 from __future__ import annotations
 
@@ -6,32 +6,23 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
-__all__ = ["MAX_REFUSALS", "Gate", "Limiter", "Sent"]
+from ..wrappers.throttled import Permit
 
-MAX_REFUSALS = 100
-"""How often one request is refused before that is a failure, while others are answered."""
+__all__ = ["Gate", "Limiter"]
+
 _MAX_REFUSALS_IN_A_ROW = 8
-"""How many pauses there are without any answer between them before the batch gives up: a quota that is used up."""
+"""How many pauses without an answer between them mean that a quota is used up."""
 _MAX_PAUSE_S = 60.0
-"""Of pauses whose length the server does not say: 1, 2, 4… seconds, up to this."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A request that was sent: how many pauses there had been, and the tokens it was counted with."""
-
-    pauses: int
-    tokens: float
+"""Limit for pauses whose length the server does not say: 1, 2, 4… seconds."""
 
 
 class Limiter:
     """Spreads requests and tokens evenly over the minute, and pauses when the server refuses.
 
-    Requests go ``60 / rpm`` seconds apart, so that no minute has more than ``rpm`` of them. Tokens are known when
-    a request has ended: until then it counts with what requests took so far, on average, and the difference is
-    made up for afterwards.
+    Requests go ``60 / rpm`` seconds apart, so that no minute has more than ``rpm`` of them. The tokens of a
+    request are known when it has ended. Until then it counts with the average of earlier requests; the difference
+    is corrected afterwards.
 
     Args:
         rpm: requests a minute; None for no limit.
@@ -51,71 +42,72 @@ class Limiter:
 
     @property
     def counts_tokens(self) -> bool:
+        """Whether there is a limit on tokens."""
         return self._token_s > 0
 
     @property
     def gives_up(self) -> bool:
-        """The server has refused everything for a while."""
+        """Whether the server has refused everything for a while."""
         return self._in_a_row >= _MAX_REFUSALS_IN_A_ROW
 
     @property
     def paused_s(self) -> float:
-        """How long the pause still lasts that the server asked for; 0 for none."""
+        """The rest of the pause that the server asked for, in seconds; 0 if there is none."""
         return max(0.0, self._paused_until - self._clock())
 
     def wait_s(self) -> float:
-        """How long the next request has to wait; 0 if it may be sent."""
+        """How long the next request has to wait, in seconds; 0 if it may be sent."""
         return max(0.0, max(self._next_request, self._next_tokens, self._paused_until) - self._clock())
 
-    def sent(self, guess: float) -> Sent:
-        """A request is being sent.
+    def send(self, estimate: float) -> Permit:
+        """Count a request that is being sent.
 
         Args:
-            guess: its tokens, for as long as nothing better is known.
+            estimate: its tokens, used until the average of earlier requests is known.
         """
         now = self._clock()
-        tokens = self._tokens / self._ended if self._ended else guess
+        tokens = self._tokens / self._ended if self._ended else estimate
         self._next_request = max(now, self._next_request) + self._request_s
         self._next_tokens = max(now, self._next_tokens) + tokens * self._token_s
-        return Sent(self._pauses, tokens)
+        return Permit(self._pauses, tokens)
 
     def answered(self) -> None:
-        """An answer begins."""
+        """An answer has begun."""
         self._in_a_row = 0
 
-    def ended(self, sent: Sent, tokens: int | None) -> None:
-        """A request has ended, having taken so many tokens; None if that is not known."""
+    def ended(self, permit: Permit, tokens: int | None) -> None:
+        """A request has ended and took ``tokens``, None if unknown."""
         if tokens is None:
             return
         self._ended += 1
         self._tokens += tokens
-        self._next_tokens += (tokens - sent.tokens) * self._token_s
+        self._next_tokens += (tokens - permit.tokens) * self._token_s
 
-    def not_answered(self, sent: Sent) -> None:
-        """A request has failed before its answer began: it took no tokens."""
-        self._next_tokens -= sent.tokens * self._token_s
+    def not_answered(self, permit: Permit) -> None:
+        """A request has failed before its answer began, so it took no tokens."""
+        self._next_tokens -= permit.tokens * self._token_s
 
-    def refused(self, sent: Sent, retry_after_s: float | None) -> None:
-        """The server refuses more for now: nothing is sent before ``retry_after_s`` have passed.
+    def refused(self, permit: Permit, retry_after_s: float | None) -> None:
+        """The server refuses for now: nothing is sent before ``retry_after_s`` have passed.
 
-        Requests that were under way when a pause began belong to it: they make it no longer by themselves.
+        Refusals of requests that were under way when a pause began do not lengthen it.
         """
-        self.not_answered(sent)
-        is_news = sent.pauses == self._pauses
+        self.not_answered(permit)
+        starts_pause = permit.pauses == self._pauses
         if retry_after_s is None:
-            retry_after_s = min(2.0**self._in_a_row, _MAX_PAUSE_S) if is_news else 0.0
-        if is_news:
+            retry_after_s = min(2.0**self._in_a_row, _MAX_PAUSE_S) if starts_pause else 0.0
+        if starts_pause:
             self._pauses += 1
             self._in_a_row += 1
         self._paused_until = max(self._paused_until, self._clock() + retry_after_s)
 
 
 class Gate:
-    """Where requests wait for their turn, in the order in which they came.
+    """Where requests wait for their permit, in the order in which they came.
 
     Args:
         limiter: says how long.
-        sleep: how that is waited for.
+        sleep: waits.
     """
 
     def __init__(self, limiter: Limiter, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
@@ -123,11 +115,11 @@ class Gate:
         self._sleep = sleep
         self._lock = asyncio.Lock()
 
-    async def enter(self, guess: float) -> Sent:
-        """Wait; the request is to be sent then. See `Limiter.sent` for ``guess``."""
+    async def enter(self, estimate: float) -> Permit:
+        """Wait, and count the request as sent; see `Limiter.send` for ``estimate``."""
         if not self._lock.locked() and self.limiter.wait_s() == 0:
-            return self.limiter.sent(guess)
-        async with self._lock:  # one waits for the time, the others for it
+            return self.limiter.send(estimate)
+        async with self._lock:  # one request waits for the clock, the others for the lock
             while (wait_s := self.limiter.wait_s()) > 0:
                 await self._sleep(wait_s)
-            return self.limiter.sent(guess)
+            return self.limiter.send(estimate)

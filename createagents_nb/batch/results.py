@@ -1,4 +1,4 @@
-"""Rows that were answered before: found in the recorder by what was asked, and of whom."""
+"""The rows of a batch as a frame, and the answers that the recorder has from earlier batches."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _COLUMNS = ("prompt", "response", "input_tokens", "output_tokens", "cost_usd", "
 def earlier_answers(
     recorder: MetricsRecorder, row_agent: RowAgent, texts: Sequence[str | InvalidMessageError]
 ) -> dict[int, dict[str, Any]]:
-    """What goes into the frame of rows that were answered ``ok`` before, by their positions.
+    """Columns of the rows that were answered ``ok`` before, by position.
 
-    By the same provider and model, that is, and the same name where the agent was given one. Rows with the same
-    prompt are given one answer each, the latest, in the order in which they came: where five were asked and three
-    answered, two are left to ask.
+    An earlier answer counts if provider and model are the same, and the name too if the user named the agent. Rows
+    with the same prompt get one earlier answer each, the latest ones, in order: of five equal rows with three
+    earlier answers, two are left to ask.
 
     Raises:
         ConfigurationError: the recorder keeps no prompts.
@@ -38,17 +38,17 @@ def earlier_answers(
         )
     calls = recorder.calls
     agent = row_agent.agent
-    same = (calls["status"] == "ok") & (calls["provider"] == row_agent.repository.provider)
-    same &= calls["model"] == agent.model
+    is_match = (calls["status"] == "ok") & (calls["provider"] == row_agent.repository.provider)
+    is_match &= calls["model"] == agent.model
     if row_agent.is_named:
-        same &= calls["agent"] == agent.name
-    calls = calls[same]
+        is_match &= calls["agent"] == agent.name
+    calls = calls[is_match]
     if len(calls) and calls["prompt"].isna().all():
         raise ConfigurationError(f"{why} has kept none of its calls' (record_content=False, or redact=)")
     calls = calls[calls["prompt"].notna() & calls["response"].notna()]
     found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    for prompt, *known in zip(*(calls[column].tolist() for column in _COLUMNS), strict=True):
-        found[prompt].append(dict(zip(("answer", *_COLUMNS[2:]), known, strict=True)))
+    for prompt, *values in zip(*(calls[column].tolist() for column in _COLUMNS), strict=True):
+        found[prompt].append(dict(zip(("answer", *_COLUMNS[2:]), values, strict=True)))
     wanted = Counter(text for text in texts if isinstance(text, str) and text in found)
     latest = {text: iter(found[text][-count:]) for text, count in wanted.items()}
     answers: dict[int, dict[str, Any]] = {}
@@ -60,16 +60,11 @@ def earlier_answers(
 
 
 NOT_RUN = "not run"
-
-
 STATUSES = ("ok", "cancelled", "error", "limit", NOT_RUN)
-"""Those of calls, and of rows that were never begun: the categories of the column, in this order."""
+"""Categories of the column ``status``, in order: those of calls, and of rows that never started."""
 
-
-# Not Arrow's strings: a model may send half a surrogate pair, which they refuse.
+# Not Arrow's strings: they refuse half a surrogate pair, which a model may send.
 _STRING = pd.StringDtype("python")
-
-
 _DTYPES: dict[str, Any] = {
     "answer": _STRING,
     "status": pd.CategoricalDtype(list(STATUSES)),
@@ -80,26 +75,24 @@ _DTYPES: dict[str, Any] = {
     "latency_s": "Float64",
     "call_id": _STRING,
 }
-
-
 _FROM_CALL = ("input_tokens", "output_tokens", "cost_usd", "latency_s", "call_id")
 
 
 class Results:
-    """One entry for each row of ``index``; ``not run`` until it is put."""
+    """One entry for each row of ``index``, ``not run`` at first."""
 
     def __init__(self, index: pd.Index) -> None:
         self._index = index
         self._columns: dict[str, list[Any]] = {name: [None] * len(index) for name in _DTYPES}
         self._columns["status"] = [NOT_RUN] * len(index)
 
-    def put(self, position: int, **known: Any) -> None:
+    def put(self, position: int, **values: Any) -> None:
         """Set columns of a row; others stay NA."""
-        for name, value in known.items():
+        for name, value in values.items():
             self._columns[name][position] = value
 
     def put_call(self, position: int, call: CallRecord) -> None:
-        """A row was asked. Text of an answer that did not end well is no answer: the recorder has it."""
+        """Enter a row that was asked. The text of a turn that did not end well stays in the recorder."""
         columns = self._columns
         columns["status"][position] = call.status
         if call.status == "ok":
@@ -110,14 +103,14 @@ class Results:
             columns[name][position] = getattr(call, name)
 
     def put_error(self, position: int, error: BaseException) -> None:
-        """A row failed before it was asked."""
+        """Enter a row that failed before it was asked."""
         self.put(position, status="error", error=error_in_words(error))
 
     def frame(self, not_run: str | None = None) -> pd.DataFrame:
         """All rows, aligned to the data; fixed columns and dtypes, NA where unknown.
 
         Args:
-            not_run: why rows were not run; it is their error.
+            not_run: why rows were not run, as their error.
         """
         columns = dict(self._columns)
         if not_run is not None:

@@ -7,7 +7,8 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeAlias
+from types import MappingProxyType
+from typing import Any, Protocol, TypeAlias
 
 from ..redaction import Secret
 from .events import Event, ToolCallFinished, ToolCallRequested
@@ -184,9 +185,9 @@ class ChatRepository(ABC):
     """Host name of the server, as in the recorder; None if there is none."""
     base_url: str | None = None
     """Address of the server, where the user or the environment names it."""
-    default_model: ClassVar[str | None] = None
+    default_model: str | None = None
     """The model of an agent that names none; None if one must be named."""
-    unsupported_config: ClassVar[Mapping[str, str]] = {}
+    unsupported_config: Mapping[str, str] = MappingProxyType({})
     """Keys of ``config`` that the provider cannot take, and what to do instead."""
     price_provider: str | None = None
     """The provider's id in genai-prices; None for a server without published prices."""

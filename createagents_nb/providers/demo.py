@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
 
 from .. import demo
 from .openai_adapter import OpenAIChatAdapter
@@ -20,7 +19,7 @@ class DemoChatAdapter(OpenAIChatAdapter):
     """
 
     provider = "demo"
-    default_model: ClassVar[str | None] = "demo"
+    default_model = "demo"
 
     def __init__(self, *, timeout_s: float = 120.0, max_retries: int = 2, **ignored: object) -> None:
         super().__init__(

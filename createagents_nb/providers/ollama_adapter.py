@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
@@ -43,8 +43,8 @@ class OllamaChatAdapter(ChatRepository):
     """
 
     provider = "ollama"
-    default_model: ClassVar[str | None] = None
-    unsupported_config: ClassVar[Mapping[str, str]] = UNSUPPORTED
+    default_model = None
+    unsupported_config = UNSUPPORTED
 
     def __init__(
         self,

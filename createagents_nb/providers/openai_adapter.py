@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
@@ -44,8 +44,8 @@ class OpenAIChatAdapter(ChatRepository):
     """
 
     provider = "openai"
-    default_model: ClassVar[str | None] = "gpt-4.1-mini"
-    unsupported_config: ClassVar[Mapping[str, str]] = UNSUPPORTED
+    default_model = "gpt-4.1-mini"
+    unsupported_config = UNSUPPORTED
 
     def __init__(
         self,

@@ -1,147 +1,162 @@
-"""A provider whose requests wait for their turn, and are sent again when the server refuses or fails."""
+"""A provider whose requests wait for permission, and are sent again when the server refuses or fails."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
-from types import TracebackType
-from typing import Any
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-from ..batch.rate_limiter import MAX_REFUSALS, Gate, Sent
 from ..core.events import Event, RoundEnded
+from ..core.messages import ImagePart, Message, TextPart
 from ..core.provider import ChatRepository, ChatRequest
 from ..core.records import RequestRecord
 from ..errors import ProviderConnectionError, ProviderError, RateLimitError
+from .base import ProviderWrapper
 
-__all__ = ["ThrottledRepository", "estimate_tokens"]
+__all__ = ["Permit", "RequestGate", "RequestLimiter", "ThrottledRepository", "estimate_chars", "estimate_tokens"]
 
-_PASSING = frozenset({408, 409, *range(500, 600)})
-"""Status codes of failures that may pass: those of which the SDKs send a request again."""
+_TRANSIENT = frozenset({408, 409, *range(500, 600)})
+"""Status codes of failures after which the SDKs send a request again."""
+_MAX_REFUSALS = 100
+"""How often one request may be refused while others are answered."""
 _MAX_BACKOFF_S = 8.0
-_LONGEST_WAIT_S = 120.0
-"""A server that failed and asks for more is not asked again; the same as in a chat."""
-_USUAL_ANSWER = 300
-"""Tokens, where nothing is known yet."""
+_MAX_WAIT_S = 120.0
+"""Limit for what a failing server asks to wait, as in a chat; beyond it the request fails."""
+_TYPICAL_ANSWER_TOKENS = 300
+"""Estimate for an answer whose length nothing is known about."""
+_CHARS_PER_TOKEN = 4
+_IMAGE_TOKENS = 765
+"""What OpenAI counts for an image of 1,024 × 1,024 pixels in high detail (its vision guide)."""
+
+
+def estimate_chars(messages: Iterable[Message]) -> int:
+    """The length of a conversation in characters; an image counts as the text that costs as many tokens."""
+    return sum(
+        len(part.text)
+        if isinstance(part, TextPart)
+        else _IMAGE_TOKENS * _CHARS_PER_TOKEN
+        if isinstance(part, ImagePart)
+        else len(part.data or b"")
+        for message in messages
+        for part in message.parts
+    )
 
 
 def estimate_tokens(chars: int, config: Mapping[str, Any]) -> float:
-    """Tokens of a request and its answer, before any has been counted: four characters are one."""
-    return chars / 4 + (config.get("max_tokens") or _USUAL_ANSWER)
+    """Tokens of a request and its answer, before any have been counted: four characters are one token."""
+    return chars / _CHARS_PER_TOKEN + (config.get("max_tokens") or _TYPICAL_ANSWER_TOKENS)
 
 
-class ThrottledRepository(ChatRepository):
-    """The requests of one row. Its first has waited already, so that waiting is no part of the call.
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Permission to send a request: how many pauses there had been, and the tokens it was counted with."""
+
+    pauses: int
+    tokens: float
+
+
+class RequestLimiter(Protocol):
+    """Learns what became of each request; see `createagents_nb.batch.rate_limiter.Limiter`."""
+
+    @property
+    def counts_tokens(self) -> bool: ...
+    @property
+    def gives_up(self) -> bool: ...
+    def answered(self) -> None: ...
+    def ended(self, permit: Permit, tokens: int | None) -> None: ...
+    def not_answered(self, permit: Permit) -> None: ...
+    def refused(self, permit: Permit, retry_after_s: float | None) -> None: ...
+
+
+class RequestGate(Protocol):
+    """Where requests wait for their permit."""
+
+    @property
+    def limiter(self) -> RequestLimiter: ...
+    async def enter(self, estimate: float) -> Permit: ...
+
+
+class ThrottledRepository(ProviderWrapper):
+    """The requests of one row of a batch.
 
     Args:
-        inner: the provider; it must not send again by itself.
-        first: the turn of the first request.
-        max_retries: how often a request is sent again that failed, apart from refusals (429).
+        inner: the provider; it must not send requests again by itself.
+        gate: gives permits.
+        first: the permit of the first request, so that waiting for it is not part of the turn.
+        max_retries: how often a failed request is sent again; refusals (429) do not count.
     """
 
-    def __init__(self, inner: ChatRepository, gate: Gate, first: Sent, max_retries: int) -> None:
-        self.provider, self.server = inner.provider, inner.server
-        self.inner, self.gate, self.max_retries = inner, gate, max_retries
-        self.waiting: Sent | None = first
-        self.answered: list[Sent] = []
+    def __init__(self, inner: ChatRepository, gate: RequestGate, first: Permit, max_retries: int) -> None:
+        super().__init__(inner)
+        self._gate, self._max_retries = gate, max_retries
+        self._unused: Permit | None = first
+        self._answered: list[Permit] = []
 
-    def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        return _Trip(self, request)
-
-    async def models(self) -> list[str]:
-        return await self.inner.models()
-
-    async def turn(self, request: ChatRequest) -> Sent:
-        """Wait until ``request`` may be sent."""
-        turn, self.waiting = self.waiting, None
-        if turn is not None:
-            return turn
-        chars = sum(len(message.content) for message in request.messages)
-        return await self.gate.enter(estimate_tokens(chars, request.config))
-
-    def settle(self, records: Sequence[RequestRecord]) -> None:
-        """The row has ended: what its requests took is known."""
-        limiter = self.gate.limiter
-        if self.waiting is not None:  # stopped before it was sent
-            limiter.not_answered(self.waiting)
-        if limiter.counts_tokens:
-            for sent, record in zip(self.answered, records, strict=False):
-                known = record.input_tokens is not None and record.output_tokens is not None
-                limiter.ended(sent, (record.input_tokens or 0) + (record.output_tokens or 0) if known else None)
-
-
-class _Trip(AsyncGenerator[Event, None]):
-    """One round trip. From its first event on it hands out the provider's: a plain call an event, no generator."""
-
-    def __init__(self, paced: ThrottledRepository, request: ChatRequest) -> None:
-        self._paced, self._request = paced, request
-        self._events: AsyncGenerator[Event, None] | None = None
-        self._resent = 0
-        self._next: Callable[[], Coroutine[Any, Any, Event]] = self._begin
-
-    def __anext__(self) -> Coroutine[Any, Any, Event]:
-        return self._next()
-
-    def asend(self, value: None) -> Coroutine[Any, Any, Event]:
-        return self._next()
-
-    async def athrow(
-        self,
-        typ: type[BaseException] | BaseException,
-        val: BaseException | object = None,
-        tb: TracebackType | None = None,
-    ) -> Event:
-        await self.aclose()
-        raise typ
-
-    async def aclose(self) -> None:
-        if self._events is not None:
-            await self._events.aclose()
-
-    async def _begin(self) -> Event:
-        paced, limiter = self._paced, self._paced.gate.limiter
+    async def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        limiter = self._gate.limiter
         refusals = failures = 0
         while True:
-            sent = await paced.turn(self._request)
-            self._events = events = paced.inner.round_trip(self._request)
-            try:
-                event = await anext(events)
-            except RateLimitError as error:
-                limiter.refused(sent, error.retry_after_s)
-                error.retries = refusals + failures
-                refusals += 1
-                if refusals == MAX_REFUSALS or limiter.gives_up:
-                    raise
-            except ProviderError as error:
-                limiter.not_answered(sent)
-                error.retries = refusals + failures
-                if failures == paced.max_retries or not _may_pass(error):
-                    raise
-                backoff_s = min(0.5 * 2**failures, _MAX_BACKOFF_S) * random.uniform(0.75, 1.0)
-                wait_s = error.retry_after_s or backoff_s
-                if wait_s > _LONGEST_WAIT_S:
-                    raise
-                await asyncio.sleep(wait_s)
-                failures += 1
-            else:
-                limiter.answered()
-                paced.answered.append(sent)
-                self._resent = refusals + failures
-                self._next = self._counted if self._resent else events.__anext__
-                return self._marked(event)
+            permit = await self._get_permit(request)
+            async with aclosing(self.inner.round_trip(request)) as events:
+                try:
+                    event = await anext(events, None)
+                except RateLimitError as error:
+                    limiter.refused(permit, error.retry_after_s)
+                    error.retries = refusals + failures
+                    refusals += 1
+                    if refusals == _MAX_REFUSALS or limiter.gives_up:
+                        raise
+                    continue
+                except ProviderError as error:
+                    limiter.not_answered(permit)
+                    error.retries = refusals + failures
+                    wait_s = self._wait_s(error, failures)
+                    if wait_s is None:
+                        raise
+                else:
+                    limiter.answered()
+                    self._answered.append(permit)
+                    retries = refusals + failures
+                    try:
+                        while event is not None:
+                            yield event if type(event) is str else _with_retries(event, retries)
+                            event = await anext(events, None)
+                    except ProviderError as error:
+                        error.retries = retries or error.retries
+                        raise
+                    return
+            await asyncio.sleep(wait_s)
+            failures += 1
 
-    async def _counted(self) -> Event:
-        assert self._events is not None
-        try:
-            return self._marked(await anext(self._events))
-        except ProviderError as error:
-            error.retries = self._resent
-            raise
+    def settle(self, records: Sequence[RequestRecord]) -> None:
+        """Tell the limiter what the requests of the row took, once it has ended."""
+        limiter = self._gate.limiter
+        if self._unused is not None:  # stopped before it was sent
+            limiter.not_answered(self._unused)
+        if limiter.counts_tokens:
+            for permit, record in zip(self._answered, records, strict=False):
+                is_known = record.input_tokens is not None and record.output_tokens is not None
+                total = (record.input_tokens or 0) + (record.output_tokens or 0)
+                limiter.ended(permit, total if is_known else None)
 
-    def _marked(self, event: Event) -> Event:
-        return replace(event, retries=self._resent) if self._resent and isinstance(event, RoundEnded) else event
+    async def _get_permit(self, request: ChatRequest) -> Permit:
+        permit, self._unused = self._unused, None
+        if permit is not None:
+            return permit
+        return await self._gate.enter(estimate_tokens(estimate_chars(request.messages), request.config))
+
+    def _wait_s(self, error: ProviderError, failures: int) -> float | None:
+        """How long to wait before a failed request is sent again; None if it is not."""
+        is_transient = isinstance(error, ProviderConnectionError) or error.status_code in _TRANSIENT
+        if failures == self._max_retries or not is_transient:
+            return None
+        backoff_s = min(0.5 * 2**failures, _MAX_BACKOFF_S) * random.uniform(0.75, 1.0)
+        wait_s = error.retry_after_s or backoff_s
+        return wait_s if wait_s <= _MAX_WAIT_S else None
 
 
-def _may_pass(error: ProviderError) -> bool:
-    return isinstance(error, ProviderConnectionError) or error.status_code in _PASSING
+def _with_retries(event: Event, retries: int) -> Event:
+    return replace(event, retries=retries) if retries and isinstance(event, RoundEnded) else event

@@ -1,0 +1,52 @@
+"""The base of everything that stands around a provider: throttling, recorded answers, fallbacks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import AsyncGenerator
+from typing import Self
+
+from ..core.events import Event
+from ..core.provider import ChatRepository, ChatRequest, ToolCallRunner
+
+__all__ = ["ProviderWrapper"]
+
+
+class ProviderWrapper(ChatRepository):
+    """A provider around a provider; does nothing but pass on. Subclasses override what they change.
+
+    `round_trip` sees each request of a turn and every event of its answer; `wrap_tools` sees each tool call with
+    the decision on its approval. A wrapper that overrides both can record whole turns and replay them.
+    `ChatRequest` says which turn and round it belongs to, so one wrapper serves any number of turns at once.
+
+    Args:
+        inner: the provider, or another wrapper.
+
+    Example:
+        >>> class Logged(ProviderWrapper):
+        ...     async def round_trip(self, request):
+        ...         print("asks", request.model)
+        ...         async for event in self.inner.round_trip(request):
+        ...             yield event
+    """
+
+    def __init__(self, inner: ChatRepository) -> None:
+        self.inner = inner
+        self.provider, self.server, self.base_url = inner.provider, inner.server, inner.base_url
+        self.default_model, self.unsupported_config = inner.default_model, inner.unsupported_config
+        self.price_provider, self.telemetry_provider = inner.price_provider, inner.telemetry_provider
+
+    def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        return self.inner.round_trip(request)
+
+    async def models(self) -> list[str]:
+        return await self.inner.models()
+
+    def without_retries(self) -> Self:
+        """This wrapper around the same provider, which sends no request twice."""
+        other = copy.copy(self)
+        other.inner = self.inner.without_retries()
+        return other
+
+    def wrap_tools(self, run: ToolCallRunner) -> ToolCallRunner:
+        return self.inner.wrap_tools(run)

@@ -19,29 +19,37 @@ from weakref import WeakKeyDictionary
 
 from .errors import BridgeError, TurnStopped
 
-__all__ = ["BridgeError", "blocks_the_loop", "cell_task", "interrupt_cancels", "run", "shown_as_stopped", "stops"]
+__all__ = [
+    "BridgeError",
+    "cell_task",
+    "interrupt_cancels",
+    "is_blocking_loop",
+    "render_as_stopped",
+    "run",
+    "stop_requests",
+]
 
-_WATCH_S = 0.1
-_SETTLES_S = 0.5
+_WATCH_INTERVAL_S = 0.1
+_SETTLE_S = 0.5
 """So long after the first interrupt, others mean the same: raised, they would break into what settles."""
 
 _Handler: TypeAlias = "Callable[[int, FrameType | None], Any] | int | None"
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 
-blocks_the_loop: ContextVar[bool] = ContextVar("createagents_nb_blocks_the_loop", default=False)
+is_blocking_loop: ContextVar[bool] = ContextVar("createagents_nb_blocks_the_loop", default=False)
 """True inside `run` where a loop was running: whoever called that loop gets nothing done meanwhile."""
 
 cell_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("createagents_nb_cell_task", default=None)
 """In a notebook, the task of the cell: a KeyboardInterrupt that is raised in any other ends the kernel's loop."""
 
 
-_interrupted: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
+_interrupt_counts: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
 
 
-def stops(task: asyncio.Task[Any] | None) -> int:
+def stop_requests(task: asyncio.Task[Any] | None) -> int:
     """How often ``task`` was told to stop: cancelled, and not taken back, or interrupted while it was in `run`."""
-    return 0 if task is None else task.cancelling() + _interrupted.get(task, 0)
+    return 0 if task is None else task.cancelling() + _interrupt_counts.get(task, 0)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -75,23 +83,23 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         ) from error
     caller, cell = asyncio.current_task(), cell_task.get()
     # Without a notebook, whoever drives the loop, or blocks it further out, is told of an interrupt.
-    is_in_cell = caller is cell or (cell is None and not _is_ours(signal.getsignal(signal.SIGINT)))
+    is_in_cell = caller is cell or (cell is None and not _is_bridge_handler(signal.getsignal(signal.SIGINT)))
     # In this order: raised between the two, an interrupt would leave a task that nobody waits for.
-    with _step_goes_on(loop), _interrupts(passed_on=not is_in_cell) as interrupts:
-        before = blocks_the_loop.set(True)
+    with _loop_step_preserved(loop), _counting_interrupts(passed_on=not is_in_cell) as interrupts:
+        before = is_blocking_loop.set(True)
         task = loop.create_task(coroutine)
-        blocks_the_loop.reset(before)
+        is_blocking_loop.reset(before)
         interrupts.cancel(task)
         try:
             with _cancelled_with_caller(task):
                 return loop.run_until_complete(task)
         except (asyncio.CancelledError, KeyboardInterrupt) as error:
             if interrupts.count and caller is not None:
-                _interrupted[caller] = _interrupted.get(caller, 0) + 1
+                _interrupt_counts[caller] = _interrupt_counts.get(caller, 0) + 1
             if not interrupts.count and isinstance(error, asyncio.CancelledError):
-                shown_as_stopped(error)
+                render_as_stopped(error)
                 raise
-            raise shown_as_stopped(KeyboardInterrupt() if is_in_cell else asyncio.CancelledError()) from None
+            raise render_as_stopped(KeyboardInterrupt() if is_in_cell else asyncio.CancelledError()) from None
         finally:
             # Left early, by a second interrupt: a task that nobody waits for would go on.
             if not task.done():
@@ -106,7 +114,7 @@ def interrupt_cancels(task: asyncio.Task[Any]) -> Iterator[None]:
 
     As `asyncio.run` does it. Does nothing off the main thread.
     """
-    with _interrupts() as interrupts:
+    with _counting_interrupts() as interrupts:
         interrupts.cancel(task)
         yield
 
@@ -136,18 +144,18 @@ class _Interrupts:
         task, now = self._task, time.monotonic()
         if self.count == 1:
             self._first_at = now
-        if now - self._first_at >= _SETTLES_S or (task is not None and task.done()):
+        if now - self._first_at >= _SETTLE_S or (task is not None and task.done()):
             raise KeyboardInterrupt
         if task is not None and self.count == 1:
             task.cancel()
-            task.get_loop().call_soon_threadsafe(_nothing)  # wakes the loop
+            task.get_loop().call_soon_threadsafe(_noop)  # wakes the loop
         tells = self.is_passed_on and self.count == 1 and self.before is not signal.default_int_handler
         if tells and callable(self.before):
             self.before(signum, frame)
 
 
 @contextmanager
-def _interrupts(*, passed_on: bool = False) -> Iterator[_Interrupts]:
+def _counting_interrupts(*, passed_on: bool = False) -> Iterator[_Interrupts]:
     """Inside, interrupts are counted; the first is passed on to who heard it before, if that raises nothing."""
     before = signal.getsignal(signal.SIGINT)
     interrupts = _Interrupts()
@@ -166,12 +174,12 @@ def _interrupts(*, passed_on: bool = False) -> Iterator[_Interrupts]:
             signal.signal(signal.SIGINT, before)
 
 
-def _is_ours(handler: _Handler) -> bool:
+def _is_bridge_handler(handler: _Handler) -> bool:
     return isinstance(getattr(handler, "__self__", None), _Interrupts)
 
 
 @contextmanager
-def _step_goes_on(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+def _loop_step_preserved(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     """Around what re-enters ``loop`` in the middle of one of its steps.
 
     asyncio counts the callbacks of a step and then takes as many; those that the inner steps have run would be
@@ -183,10 +191,10 @@ def _step_goes_on(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         yield
     finally:
         for _ in range(left - len(ready)):
-            loop.call_soon(_nothing)
+            loop.call_soon(_noop)
 
 
-def _nothing() -> None:
+def _noop() -> None:
     pass
 
 
@@ -202,14 +210,14 @@ def _cancelled_with_caller(task: asyncio.Task[Any]) -> Iterator[None]:
         yield
         return
     known = caller.cancelling()
-    next_watch = loop.call_later(_WATCH_S, lambda: watch())
+    next_watch = loop.call_later(_WATCH_INTERVAL_S, lambda: watch())
 
     def watch() -> None:
         nonlocal next_watch
         if caller.cancelling() > known:
             task.cancel()
         else:
-            next_watch = loop.call_later(_WATCH_S, watch)
+            next_watch = loop.call_later(_WATCH_INTERVAL_S, watch)
 
     try:
         yield
@@ -222,7 +230,7 @@ def _cancelled_with_caller(task: asyncio.Task[Any]) -> Iterator[None]:
                 caller._must_cancel = False  # type: ignore[attr-defined]
 
 
-def shown_as_stopped(error: E, where: str = "") -> E:
+def render_as_stopped(error: E, where: str = "") -> E:
     """``error``, as IPython will print it: one line, and not a page of frames for what the user did on purpose."""
     shown = TurnStopped(f"stopped by the user; what arrived is kept{where}")
     error._render_traceback_ = shown._render_traceback_  # type: ignore[attr-defined]

@@ -143,6 +143,6 @@ def _as_json(arguments: dict[str, Any]) -> str:
 
 def _no_approver(tool: BaseTool) -> str:
     way_out = "CreateAgent(approve=…)"
-    if bridge.blocks_the_loop.get():
+    if bridge.is_blocking_loop.get():
         way_out += ", or a cell that does not block the loop as %%time and %%capture do"
     return f"This call was rejected: {tool.name} needs approval, and nobody can be asked here: {way_out}"

@@ -235,7 +235,7 @@ class StreamingResponseDTO:
                 await asyncio.sleep(0)
         except asyncio.CancelledError as error:
             self.cancel()  # the caller never gets the response, so it could not be stopped later
-            bridge.shown_as_stopped(error)
+            bridge.render_as_stopped(error)
             raise
 
     def cancel(self) -> None:
@@ -277,7 +277,7 @@ class StreamingResponseDTO:
             with bridge.interrupt_cancels(waiting):
                 loop.run_until_complete(waiting)
         except asyncio.CancelledError:
-            raise bridge.shown_as_stopped(KeyboardInterrupt()) from None
+            raise bridge.render_as_stopped(KeyboardInterrupt()) from None
         finally:
             self.cancel()  # a later interrupt breaks in: the turn settles when the loop runs again
 
@@ -315,17 +315,17 @@ class StreamingResponseDTO:
         if counts:
             self._consumers.add(consumer)
         task = None if running_loop() is None else asyncio.current_task()
-        stops_before = bridge.stops(task)
+        stops_before = bridge.stop_requests(task)
         try:
             yield
         except asyncio.CancelledError as error:
             if not self._consumers - {consumer}:
                 self.cancel()
-                bridge.shown_as_stopped(error)
+                bridge.render_as_stopped(error)
             raise
         except GeneratorExit:
             # Left early. If the consumer was stopped inside its loop's body, as by ■, the turn stops with it.
-            if counts and bridge.stops(task) > stops_before and not self._consumers - {consumer}:
+            if counts and bridge.stop_requests(task) > stops_before and not self._consumers - {consumer}:
                 self.cancel()
             raise
         finally:

@@ -88,7 +88,7 @@ class Batch:
             if todo and self._failure is None:
                 await self._runner.run(todo, min(self._options.concurrency, len(todo)))
         except asyncio.CancelledError as error:
-            raise bridge.shown_as_stopped(error, " in agent.last_map, and map(…, resume=True) goes on") from None
+            raise bridge.render_as_stopped(error, " in agent.last_map, and map(…, resume=True) goes on") from None
         finally:
             self._ended.set()
             self._progress.close()

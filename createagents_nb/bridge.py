@@ -1,4 +1,4 @@
-"""The one synchronous bridge: waiting for a coroutine where the caller cannot `await`.
+"""The synchronous bridge: wait for a coroutine where the caller cannot `await`.
 
 Used by ``str(response)``, by ``%%agent`` inside ``%%time`` or ``%%capture``, and by ``%agent models``. Everything
 else is async.
@@ -25,44 +25,52 @@ __all__ = [
     "interrupt_cancels",
     "is_blocking_loop",
     "render_as_stopped",
+    "reset",
     "run",
     "stop_requests",
 ]
 
 _WATCH_INTERVAL_S = 0.1
 _SETTLE_S = 0.5
-"""So long after the first interrupt, others mean the same: raised, they would break into what settles."""
+"""Interrupts within this time of the first are ignored: raising them would break into cleanup code."""
 
 _Handler: TypeAlias = "Callable[[int, FrameType | None], Any] | int | None"
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 
-is_blocking_loop: ContextVar[bool] = ContextVar("createagents_nb_blocks_the_loop", default=False)
-"""True inside `run` where a loop was running: whoever called that loop gets nothing done meanwhile."""
+is_blocking_loop: ContextVar[bool] = ContextVar("createagents_nb_is_blocking_loop", default=False)
+"""True in a coroutine that `run` drives by re-entering a running loop: the loop's owner is blocked meanwhile."""
 
 cell_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("createagents_nb_cell_task", default=None)
-"""In a notebook, the task of the cell: a KeyboardInterrupt that is raised in any other ends the kernel's loop."""
+"""The task of the notebook's cell. A KeyboardInterrupt raised in any other task ends the kernel's event loop."""
 
 
 _interrupt_counts: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
+"""Interrupts received by each task while it was blocked in `run`."""
+
+
+def reset() -> None:
+    """Forget the interrupts counted so far. A loop that nest-asyncio has patched stays patched."""
+    _interrupt_counts.clear()
 
 
 def stop_requests(task: asyncio.Task[Any] | None) -> int:
-    """How often ``task`` was told to stop: cancelled, and not taken back, or interrupted while it was in `run`."""
+    """Count the requests to stop ``task``: pending cancellations, and interrupts while it was blocked in `run`."""
     return 0 if task is None else task.cancelling() + _interrupt_counts.get(task, 0)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run ``coroutine`` to its end and return its result, also while this thread's loop is running.
+    """Run ``coroutine`` to completion and return its result, even while this thread's loop is running.
 
-    A running loop is re-entered with nest-asyncio, which patches asyncio for the whole process from then on.
-    An interrupt cancels the coroutine, lets it settle, and is raised then; one that comes half a second later or
-    more is raised at once. In a notebook, a task that is not the cell's is cancelled by it, and so is the cell.
+    A running loop is re-entered with nest-asyncio, which patches asyncio for the rest of the process.
+    An interrupt cancels the coroutine, waits for its cleanup and is then raised; another one half a second or more
+    later is raised immediately. In a notebook, an interrupt in a task other than the cell's cancels that task and
+    the cell.
 
     Raises:
         BridgeError: the running loop cannot be patched.
-        KeyboardInterrupt: interrupted, and the coroutine did not raise an error of its own for it.
-        asyncio.CancelledError: the same, in a task that a notebook's cell has started.
+        KeyboardInterrupt: the call was interrupted and the coroutine did not raise another error.
+        asyncio.CancelledError: the same, in a task started by a notebook's cell.
 
     Example:
         >>> run(asyncio.sleep(0, result="done"))
@@ -71,7 +79,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        # Not asyncio.run: nest-asyncio replaces it with one that leaves its loop open.
+        # nest-asyncio replaces asyncio.run with a version that does not close its loop.
         with asyncio.Runner() as runner:
             return runner.run(coroutine)
     try:
@@ -82,9 +90,9 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
             f"{type(loop).__module__} cannot wait inside a running loop: write `await …` instead"
         ) from error
     caller, cell = asyncio.current_task(), cell_task.get()
-    # Without a notebook, whoever drives the loop, or blocks it further out, is told of an interrupt.
+    # Outside a notebook, the interrupt is passed on to the loop's owner or to an outer `run`.
     is_in_cell = caller is cell or (cell is None and not _is_bridge_handler(signal.getsignal(signal.SIGINT)))
-    # In this order: raised between the two, an interrupt would leave a task that nobody waits for.
+    # Count interrupts before creating the task: one raised in between would leave an orphaned task.
     with _loop_step_preserved(loop), _counting_interrupts(passed_on=not is_in_cell) as interrupts:
         before = is_blocking_loop.set(True)
         task = loop.create_task(coroutine)
@@ -101,7 +109,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
                 raise
             raise render_as_stopped(KeyboardInterrupt() if is_in_cell else asyncio.CancelledError()) from None
         finally:
-            # Left early, by a second interrupt: a task that nobody waits for would go on.
+            # A later interrupt was raised in here: do not leave an orphaned task running.
             if not task.done():
                 task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -110,9 +118,9 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 @contextmanager
 def interrupt_cancels(task: asyncio.Task[Any]) -> Iterator[None]:
-    """Inside, an interrupt cancels ``task`` where else it would be raised in whatever code runs just then.
+    """Make an interrupt cancel ``task`` instead of raising in whatever code is running, as `asyncio.run` does.
 
-    As `asyncio.run` does it. Does nothing off the main thread.
+    Does nothing off the main thread.
     """
     with _counting_interrupts() as interrupts:
         interrupts.cancel(task)
@@ -127,13 +135,13 @@ class _Interrupts:
         self._task: asyncio.Task[Any] | None = None
 
     def cancel(self, task: asyncio.Task[Any]) -> None:
-        """The first interrupt cancels ``task``, also one that has been."""
+        """Cancel ``task`` on the first interrupt, including one already received."""
         self._task = task
         if self.count:
             task.cancel()
 
     def on_interrupt(self, signum: int, frame: FrameType | None) -> None:
-        if self.is_over:  # a cell that began inside and ended outside has put it back
+        if self.is_over:  # reinstalled by a cell that began inside the context and ended after it
             signal.signal(signal.SIGINT, self.before)
             if callable(self.before):
                 self.before(signum, frame)
@@ -149,14 +157,17 @@ class _Interrupts:
         if task is not None and self.count == 1:
             task.cancel()
             task.get_loop().call_soon_threadsafe(_noop)  # wakes the loop
-        tells = self.is_passed_on and self.count == 1 and self.before is not signal.default_int_handler
-        if tells and callable(self.before):
+        passes_on = self.is_passed_on and self.count == 1 and self.before is not signal.default_int_handler
+        if passes_on and callable(self.before):
             self.before(signum, frame)
 
 
 @contextmanager
 def _counting_interrupts(*, passed_on: bool = False) -> Iterator[_Interrupts]:
-    """Inside, interrupts are counted; the first is passed on to who heard it before, if that raises nothing."""
+    """Count interrupts instead of raising them.
+
+    With ``passed_on``, the first also goes to the previous handler, unless that is Python's default, which raises.
+    """
     before = signal.getsignal(signal.SIGINT)
     interrupts = _Interrupts()
     interrupts.before, interrupts.is_passed_on = before, passed_on
@@ -169,7 +180,7 @@ def _counting_interrupts(*, passed_on: bool = False) -> Iterator[_Interrupts]:
         yield interrupts
     finally:
         interrupts.is_over = True
-        # A cell may have begun inside and go on: it keeps its own.
+        # A cell that began in here and is still running has its own handler installed: leave it.
         if signal.getsignal(signal.SIGINT) == installed:
             signal.signal(signal.SIGINT, before)
 
@@ -180,17 +191,18 @@ def _is_bridge_handler(handler: _Handler) -> bool:
 
 @contextmanager
 def _loop_step_preserved(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Around what re-enters ``loop`` in the middle of one of its steps.
+    """Refill the ready queue of ``loop`` after it is re-entered in the middle of a step.
 
-    asyncio counts the callbacks of a step and then takes as many; those that the inner steps have run would be
-    missing, and the loop would end with an IndexError.
+    `BaseEventLoop._run_once` counts the ready callbacks once and then pops that many. The nested steps have run
+    some of them, so without placeholders the outer step would end in an IndexError.
+    https://github.com/python/cpython/blob/3.13/Lib/asyncio/base_events.py
     """
-    ready = getattr(loop, "_ready", ())
-    left = len(ready)
+    ready = getattr(loop, "_ready", ())  # only asyncio's own loops have it
+    count = len(ready)
     try:
         yield
     finally:
-        for _ in range(left - len(ready)):
+        for _ in range(count - len(ready)):
             loop.call_soon(_noop)
 
 
@@ -200,21 +212,22 @@ def _noop() -> None:
 
 @contextmanager
 def _cancelled_with_caller(task: asyncio.Task[Any]) -> Iterator[None]:
-    """Inside, ``task`` is cancelled when the task that blocks here is: a kernel may do so, when ■ came early.
+    """Cancel ``task`` when the blocked caller is cancelled, as a kernel does for an interrupt that arrives early.
 
-    That cancellation is taken back then. It would wait for the caller's next await, and a cell that ends with one
-    before it takes its kernel with it. Before Python 3.13 not every task can take one back.
+    The caller's cancellation is then withdrawn: left pending until its next await, it would end the kernel if the
+    cell ends first. Before Python 3.13, `uncancel` does not clear a pending cancellation, and the flag of a C task
+    is read-only. https://github.com/python/cpython/pull/117407
     """
     caller, loop = asyncio.current_task(), task.get_loop()
     if caller is None:
         yield
         return
-    known = caller.cancelling()
+    cancellations = caller.cancelling()
     next_watch = loop.call_later(_WATCH_INTERVAL_S, lambda: watch())
 
     def watch() -> None:
         nonlocal next_watch
-        if caller.cancelling() > known:
+        if caller.cancelling() > cancellations:
             task.cancel()
         else:
             next_watch = loop.call_later(_WATCH_INTERVAL_S, watch)
@@ -223,7 +236,7 @@ def _cancelled_with_caller(task: asyncio.Task[Any]) -> Iterator[None]:
         yield
     finally:
         next_watch.cancel()
-        while caller.cancelling() > known:
+        while caller.cancelling() > cancellations:
             caller.uncancel()
         if getattr(caller, "_must_cancel", False):
             with suppress(AttributeError):
@@ -231,15 +244,20 @@ def _cancelled_with_caller(task: asyncio.Task[Any]) -> Iterator[None]:
 
 
 def render_as_stopped(error: E, where: str = "") -> E:
-    """``error``, as IPython will print it: one line, and not a page of frames for what the user did on purpose."""
-    shown = TurnStopped(f"stopped by the user; what arrived is kept{where}")
-    error._render_traceback_ = shown._render_traceback_  # type: ignore[attr-defined]
+    """Make IPython print ``error`` as one line: the user stopped the cell on purpose and needs no traceback.
+
+    Args:
+        error: the exception to mark; it is returned.
+        where: appended to the line, to say where the results are.
+    """
+    stopped = TurnStopped(f"stopped by the user; what arrived is kept{where}")
+    error._render_traceback_ = stopped._render_traceback_  # type: ignore[attr-defined]
     return error
 
 
 def _nest(loop: asyncio.AbstractEventLoop) -> None:
     try:
-        import nest_asyncio2 as nest_asyncio  # the one that Python 3.14 needs
+        import nest_asyncio2 as nest_asyncio  # required by Python 3.14
     except ImportError:
         import nest_asyncio
     nest_asyncio.apply(loop)

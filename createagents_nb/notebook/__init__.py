@@ -1,4 +1,4 @@
-"""The porch: magics, cell runner, live view, and the static bundle that a notebook keeps."""
+"""The Jupyter extension: magics, cell hooks, and how responses are displayed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = ["load", "unload"]
 
 
 def load(shell: InteractiveShell) -> None:
-    """What ``%load_ext createagents_nb`` does; doing it again starts afresh."""
-    from . import cell_hooks, display
+    """Load the extension, as ``%load_ext createagents_nb`` does; a loaded one is unloaded first."""
+    from . import cell_hooks, display, kernel_compat
     from .frontends import has_page
     from .magics import AgentMagics
 
@@ -27,34 +27,39 @@ def load(shell: InteractiveShell) -> None:
     shell.register_magics(AgentMagics(shell))
     cell_hooks.install(shell)
     display.install()
-    if getattr(shell, "kernel", None) is not None:
-        # What a first answer needs takes a second or so to import: while the user types, not in the answer.
+    if kernel_compat.has_kernel(shell):
+        # The imports of a first answer take about a second: do them while the user types.
         loop = asyncio.get_running_loop() if has_page(shell) else None
         threading.Thread(target=_warm_up, args=(loop,), name="createagents-nb-warm-up", daemon=True).start()
 
 
 def unload(shell: InteractiveShell) -> None:
-    """What ``%unload_ext createagents_nb`` does."""
-    from . import cell_hooks, display
+    """Unload the extension, as ``%unload_ext createagents_nb`` does."""
+    from . import cell_hooks, display, kernel_compat
 
     cell_hooks.remove(shell)
     display.remove()
-    for kind in ("line", "cell"):
-        shell.magics_manager.magics[kind].pop("agent", None)
+    kernel_compat.unregister_magic(shell, "agent")
 
 
 def _warm_up(loop: asyncio.AbstractEventLoop | None) -> None:
-    """Import what a first answer needs; ``loop`` is the kernel's where there is a page to be made ready, too."""
-    ours = ("commands", "views", "live_view")
-    providers = ("openai_adapter", "straight")
-    theirs = ("markdown_it", "pygments.lexers")
+    """Import what a first answer needs.
+
+    Args:
+        loop: the kernel's loop, if a page is open that should get the front end now.
+    """
     package = __name__.rpartition(".")[0]
-    ways = (f"{package}.providers.{name}" for name in providers)
-    for module in (*(f"{__name__}.{name}" for name in ours), *ways, *theirs):
+    modules = (
+        *(f"{__name__}.{name}" for name in ("commands", "views", "live_view")),
+        *(f"{package}.providers.{name}" for name in ("openai_adapter", "straight")),
+        "markdown_it",
+        "pygments.lexers",
+    )
+    for module in modules:
         importlib.import_module(module)
     if loop is not None:
         live_view = importlib.import_module(f"{__name__}.live_view")
-        with suppress(RuntimeError):  # the loop was closed: the kernel ends
+        with suppress(RuntimeError):  # the loop is closed: the kernel is shutting down
             loop.call_soon_threadsafe(live_view.frontend)
     if os.environ.get("OPENAI_API_KEY"):
         prices.load_published()

@@ -82,7 +82,7 @@ def execution_count(shell: InteractiveShell) -> int:
     """Return the number of the cell that is about to run.
 
     In `pre_run_cell`, ``shell.execution_count`` is that number or the next one, depending on IPython's version.
-    `HistoryManager.input_hist_parsed`, which begins with an empty entry, does not hold the cell yet in any of them.
+    `HistoryManager.input_hist_parsed`, which begins with an empty entry, never holds the cell yet.
     https://github.com/ipython/ipython/blob/main/IPython/core/interactiveshell.py (``run_cell_async``)
     """
     history = shell.history_manager

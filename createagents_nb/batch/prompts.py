@@ -1,9 +1,8 @@
-"""Rows to prompts: a column of texts as it is, or a template that is filled in from each row."""
+"""The prompts of a batch: a column of texts, or a template filled in from each row."""
 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,23 +11,22 @@ import numpy as np
 import pandas as pd
 
 from ..errors import ConfigurationError, InvalidMessageError
+from ..template import ColumnName, parse_columns
 
 __all__ = ["Prompts", "read_prompts"]
 
 VALUE = "value"
-"""What a template calls the rows of data that has no columns."""
+"""Column name by which a template refers to data without columns."""
 _MAX_NAMES = 30
-# Of three braces the inner two count: `{{{x}}}` is a value in single braces.
-_OPEN = re.compile(r"\\\{\{|\{\{(?!\{)")
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """One for each row, in order.
+    """One prompt for each row, in order.
 
     Attributes:
-        index: of the data; a `RangeIndex` where it has none.
-        texts: the prompt, or why the row has none.
+        index: index of the data; a `RangeIndex` where it has none.
+        texts: the prompt, or an error for a row without one.
     """
 
     index: pd.Index
@@ -36,23 +34,24 @@ class Prompts:
 
 
 def read_prompts(data: Any, template: str | None) -> Prompts:
-    """The prompts of ``data``; see `CreateAgent.map` for what both may be.
+    """Return the prompts for the rows of ``data``; see `CreateAgent.map` for both arguments.
 
     Raises:
-        ConfigurationError: it is no data, or the template names what is not there.
+        ConfigurationError: ``data`` has an unsupported type, or the template is malformed or names a column that
+            does not exist.
     """
     index = _index_of(data, template)
     if template is None:
         if isinstance(data, pd.DataFrame):
             raise ConfigurationError(
                 "A DataFrame needs a template, as in agent.map(df, 'Classify {{review}}'); or give one of its "
-                f"columns, agent.map(df['review']). Columns: {_listed([str(one) for one in data.columns])}"
+                f"columns, agent.map(df['review']). Columns: {_joined([str(label) for label in data.columns])}"
             )
-        return Prompts(index, [_checked(value) for value in data])
+        return Prompts(index, [_check_prompt(value) for value in data])
     if not isinstance(template, str):
         raise ConfigurationError(f"template must be a text with {{{{column}}}} in it, not {template!r}")
-    pieces = _pieces(template)
-    names = list(dict.fromkeys(name for _, name in pieces if name is not None))
+    parts = parse_columns(template)
+    names = list(dict.fromkeys(part.name for part in parts if isinstance(part, ColumnName)))
     columns = _columns(data, names)
     if not names:
         raise ConfigurationError(
@@ -60,7 +59,7 @@ def read_prompts(data: Any, template: str | None) -> Prompts:
             "value belongs"
         )
     rows = zip(*columns.values(), strict=True)
-    return Prompts(index, [_filled_in(pieces, dict(zip(columns, row, strict=True))) for row in rows])
+    return Prompts(index, [_fill_in(parts, dict(zip(columns, row, strict=True))) for row in rows])
 
 
 def _index_of(data: Any, template: Any) -> pd.Index:
@@ -78,12 +77,12 @@ def _index_of(data: Any, template: Any) -> pd.Index:
     )
 
 
-# ── one prompt ───────────────────────────────────────────────────────────────────────────────────────
+# ── prompts ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _checked(value: Any) -> str | InvalidMessageError:
+def _check_prompt(value: Any) -> str | InvalidMessageError:
     if isinstance(value, str):
-        text = str(value)  # numpy's are a class of their own
+        text = str(value)  # numpy has a string class of its own
         return text if text.strip() else InvalidMessageError("The prompt is empty")
     if _is_missing(value):
         return InvalidMessageError("There is no prompt in this row (NA)")
@@ -93,77 +92,60 @@ def _checked(value: Any) -> str | InvalidMessageError:
     )
 
 
-def _filled_in(pieces: Sequence[tuple[str, str | None]], row: Mapping[str, Any]) -> str | InvalidMessageError:
+def _fill_in(parts: Sequence[str | ColumnName], row: Mapping[str, Any]) -> str | InvalidMessageError:
     texts: list[str] = []
-    for text, name in pieces:
-        texts.append(text)
-        if name is not None:
-            value = row[name]
-            if _is_missing(value):
-                return InvalidMessageError(f"{{{{{name}}}}} has no value in this row (NA)")
-            texts.append(str(value))
-    return _checked("".join(texts))
+    for part in parts:
+        if isinstance(part, str):
+            texts.append(part)
+            continue
+        value = row[part.name]
+        if _is_missing(value):
+            return InvalidMessageError(f"{{{{{part.name}}}}} has no value in this row (NA)")
+        texts.append(str(value))
+    return _check_prompt("".join(texts))
 
 
 def _is_missing(value: Any) -> bool:
     return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
 
 
-# ── the template ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def _pieces(template: str) -> list[tuple[str, str | None]]:
-    """Text, and the name that follows it (None: nothing does)."""
-    pieces: list[tuple[str, str | None]] = []
-    text, at = "", 0
-    while found := _OPEN.search(template, at):
-        text += template[at : found.start()]
-        at = found.end()
-        if found[0].startswith("\\"):
-            text += "{{"
-            continue
-        end = template.find("}}", at)
-        if end < 0:
-            raise ConfigurationError(
-                "The template has a {{ without its }}: close it, or write \\{{ for two braces"
-            )
-        pieces.append((text, template[at:end].strip()))
-        text, at = "", end + 2
-    return [*pieces, (text + template[at:], None)]
+# ── columns ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _columns(data: Any, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the values of each named column, in order of rows."""
     if isinstance(data, pd.DataFrame):
-        return {name: list(data.iloc[:, _place(name, list(data.columns))]) for name in names}
-    known = [VALUE]
+        return {name: list(data.iloc[:, _position(name, list(data.columns))]) for name in names}
+    available = [VALUE]
     if isinstance(data, pd.Series) and isinstance(data.name, str) and data.name != VALUE:
-        known.append(data.name)
+        available.append(data.name)
     for name in names:
-        if name not in known:
-            raise ConfigurationError(_unknown(name, known))
+        if name not in available:
+            raise ConfigurationError(_unknown_column(name, available))
     values = list(data)
     return dict.fromkeys(names, values)
 
 
-def _place(name: str, labels: list[Any]) -> int:
-    found = [place for place, label in enumerate(labels) if label == name and isinstance(label, str)]
-    found = found or [place for place, label in enumerate(labels) if str(label) == name]
-    if not found:
-        raise ConfigurationError(_unknown(name, [str(label) for label in labels]))
-    if len(found) > 1:
-        raise ConfigurationError(f"{{{{{name}}}}}: {len(found)} columns have this name; give one another")
-    return found[0]
+def _position(name: str, labels: list[Any]) -> int:
+    """Return the position of the column called ``name``; a string label wins over one that only prints so."""
+    positions = [at for at, label in enumerate(labels) if label == name and isinstance(label, str)]
+    positions = positions or [at for at, label in enumerate(labels) if str(label) == name]
+    if not positions:
+        raise ConfigurationError(_unknown_column(name, [str(label) for label in labels]))
+    if len(positions) > 1:
+        raise ConfigurationError(f"{{{{{name}}}}}: {len(positions)} columns have this name; give one another")
+    return positions[0]
 
 
-def _unknown(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
+def _unknown_column(name: str, available: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, available, n=1)
     hint = f" (did you mean {{{{{close[0]}}}}}?)" if close else ""
     return (
-        f"{{{{{name}}}}}: there is no such column{hint}. Known: {_listed(known)}. "
+        f"{{{{{name}}}}}: there is no such column{hint}. Known: {_joined(available)}. "
         "Write \\{{ for two braces that stay"
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def _joined(names: Sequence[str]) -> str:
     more = f", … ({len(names)} in all)" if len(names) > _MAX_NAMES else ""
     return ", ".join(names[:_MAX_NAMES]) + more if names else "none"

@@ -1,13 +1,13 @@
-"""``{{expr}}`` in a prompt: the value of a Python expression, in words a model can read."""
+"""Fill in the ``{{expression}}`` placeholders of a prompt with text that a model can read."""
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import CreateAgentsError, InterpolationError
+from ..template import Expression, parse_expressions, quote_expression
+from ..text import one_line
 from ..tools.result_text import format_frame, truncate
 
 __all__ = ["describe", "interpolate"]
@@ -15,95 +15,62 @@ __all__ = ["describe", "interpolate"]
 MAX_VALUE_CHARS = 20_000
 _HEAD_ROWS = 5
 _MAX_COLUMNS = 60
-_MAX_SHOWN_CHARS = 120
-_OPEN = re.compile(r"\\?\{\{")
+_MAX_ERROR_CHARS = 120
 
 
 def interpolate(text: str, namespace: Mapping[str, Any]) -> str:
-    """``text`` with every ``{{expression}}`` replaced by its value.
+    r"""Replace every ``{{expression}}`` in ``text`` by its value, described for a model.
 
-    Single braces are never touched; ``\\{{`` stands for two braces. Text comes as it is, a DataFrame or Series
-    as its shape, dtypes and head in Markdown, everything else as ``str``; a value of more than 20,000 characters
-    is shortened, with a note.
+    Strings are inserted unchanged, a DataFrame or Series as its shape, dtypes and head in Markdown, other values
+    as ``str``. Values over 20,000 characters are cut, with a note. Single braces are literal, and ``\{{`` stands
+    for two braces.
 
     Args:
-        namespace: where names are looked up.
+        text: the prompt.
+        namespace: where names are looked up; it is not changed.
 
     Raises:
-        InterpolationError: an unknown name, or an expression that is none or fails.
+        InterpolationError: a name is unknown, or an expression is invalid or fails.
 
     Example:
         >>> interpolate("Sum of {{ [1, 2] }}: {{ 1 + 2 }}", {})
         'Sum of [1, 2]: 3'
     """
-    pieces: list[str] = []
-    at = 0
-    while found := _OPEN.search(text, at):
-        pieces.append(text[at : found.start()])
-        if found[0].startswith("\\"):
-            pieces.append("{{")
-            at = found.end()
-            continue
-        code, source, at = _expression(text, found.end())
-        pieces.append(_filled_in(code, source, namespace))
-    pieces.append(text[at:])
-    return "".join(pieces)
-
-
-def _expression(text: str, start: int) -> tuple[Any, str, int]:
-    """The expression that begins here; the first ``}}`` that leaves valid Python ends it: dicts have braces."""
-    end = text.find("}}", start)
-    first = end
-    while end >= 0:
-        source = text[start:end].strip()
-        # `{{ {"a": {}}}}`: the last braces of the run close the placeholder.
-        try:
-            return compile(ast.parse(source, mode="eval"), "{{…}}", "eval"), source, end + 2
-        except (SyntaxError, ValueError):
-            end = text.find("}}", end + 1)
-    if first < 0:
-        raise InterpolationError("A {{ has no }}: close it, or write \\{{ for two braces")
-    raise InterpolationError(
-        f"{_named(text[start:first])} is not a Python expression. Write \\{{{{ for two braces, or use --raw"
+    return "".join(
+        part if isinstance(part, str) else _evaluate(part, namespace) for part in parse_expressions(text)
     )
 
 
-def _filled_in(code: Any, source: str, namespace: Mapping[str, Any]) -> str:
+def _evaluate(expression: Expression, namespace: Mapping[str, Any]) -> str:
+    source = expression.source
     try:
-        return describe(eval(code, dict(namespace)))  # the user's own cell, in the user's own namespace
+        return describe(eval(expression.code, dict(namespace)))  # the user's own code in the user's own namespace
     except NameError as error:
         raise InterpolationError(
-            f"{_named(source)}: the name {error.name or source!r} is not defined. Define it in a cell above, or "
-            "send the cell as it is: --raw"
+            f"{quote_expression(source)}: the name {error.name or source!r} is not defined. Define it in a cell "
+            "above, or send the cell as it is: --raw"
         ) from None
     except CreateAgentsError:
         raise
     except Exception as error:
+        message = one_line(str(error), _MAX_ERROR_CHARS)
         raise InterpolationError(
-            f"{_named(source)} failed: {type(error).__name__}: {_short(str(error))}"
+            f"{quote_expression(source)} failed: {type(error).__name__}: {message}"
         ) from error
 
 
-def _named(source: str) -> str:
-    return f"{{{{{_short(source)}}}}}"
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _MAX_SHOWN_CHARS else text[: _MAX_SHOWN_CHARS - 1] + "…"
-
-
 def describe(value: Any) -> str:
-    """A value as it goes into a prompt.
+    """Return ``value`` as text for a prompt.
 
     Example:
         >>> describe(3)
         '3'
     """
-    kind = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(value).__mro__}
-    if "pandas.DataFrame" in kind:
+    # Recognized by name: pandas is not imported for prompts without a frame.
+    types = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(value).__mro__}
+    if "pandas.DataFrame" in types:
         text = f"DataFrame, {format_frame(value, rows=_HEAD_ROWS, max_columns=_MAX_COLUMNS)}\n"
-    elif "pandas.Series" in kind:
+    elif "pandas.Series" in types:
         text = f"Series, {format_frame(value.to_frame(), rows=_HEAD_ROWS)}\n"
     else:
         text = str(value)

@@ -73,7 +73,7 @@ def quote_expression(source: str) -> str:
 
 
 def _parse(text: str, start: re.Pattern[str], read: Callable[[str, int], tuple[P, int]]) -> Iterator[str | P]:
-    """Yield literal text and placeholders; ``read`` takes the position after ``{{`` and returns that after ``}}``."""
+    """Yield text and placeholders; ``read`` takes the position after ``{{`` and returns the one after ``}}``."""
     position = 0
     while match := start.search(text, position):
         yield text[position : match.start()]

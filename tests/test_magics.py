@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import atexit
 import builtins
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from family import ScriptedServer, json_reply
+from family import ScriptedServer, delta, json_reply, sse
 from IPython.core.interactiveshell import InteractiveShell
 from kernel_client import answer
 from traitlets.config import Config
 
 import createagents_nb
-from createagents_nb import CreateAgent, recorder
+from createagents_nb import CreateAgent, MetricsRecorder, recorder
 from createagents_nb.errors import (
     AgentNotFoundError,
     BudgetExceededError,
@@ -383,6 +384,33 @@ def test_history_is_shown_and_forgotten(
     line("reset a")
     assert agent.history == ()
     assert line("history a") == "nothing yet\n"
+
+
+def test_history_masks_keys_as_saved_output_does(
+    line: Line, shell: InteractiveShell, agent: CreateAgent, server: ScriptedServer
+) -> None:
+    key = "sk-proj-abcdef1234567890"
+    arguments = json.dumps({"header": f"Bearer {key}"})
+    call = {"index": 0, "id": "c1", "function": {"name": "currentdate", "arguments": arguments}}
+    server.enqueue(sse(delta(tool_calls=[call]), delta(finish="tool_calls")))
+    server.enqueue(answer("x" * 185, f" Yours is {key[:9]}", key[9:]))
+    shell.run_cell_magic("agent", "a -t currentdate", f"Is {key} a key?")
+    assert key in "".join(message.content for message in agent.history)
+    shown = line("history a")
+    assert shown.splitlines()[0] == "user: Is *** a key?"
+    assert "currentdate({" in shown
+    assert "sk-" not in shown
+    assert "abcdef" not in shown
+
+
+def test_history_says_when_the_recorder_keeps_no_content(
+    line: Line, shell: InteractiveShell, server: ScriptedServer
+) -> None:
+    quiet = MetricsRecorder(record_content=False)
+    shell.user_ns["a"] = CreateAgent("openai", "m", base_url=server.openai_url, api_key="none", recorder=quiet)
+    server.enqueue(answer("a secret"))
+    shell.run_cell_magic("agent", "a", "hi")
+    assert line("history a") == "user: not kept\nassistant: not kept\n"
 
 
 def test_metrics_are_frames_and_what_they_cost(

@@ -16,6 +16,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from .. import bridge
 from ..builtin_tools import BUILTIN_TOOLS
 from ..core.messages import Message
+from ..core.records import ContentPolicy, unescape_json
 from ..create_agent import CreateAgent
 from ..errors import ConfigurationError, MagicUsageError
 from ..metrics import recorder
@@ -35,7 +36,7 @@ __all__ = ["LINE_MANUAL", "Commands"]
 
 
 class Commands:
-    """One method a subcommand; its docstring is its line in the manual."""
+    """One method per subcommand; the docstring of each is its line in the manual."""
 
     def __init__(self, shell: InteractiveShell, registry: AgentRegistry) -> None:
         self._shell, self._registry = shell, registry
@@ -57,10 +58,10 @@ class Commands:
         }
 
     def run(self, line: str) -> Any:
-        """Run a ``%agent`` line.
+        """Run a ``%agent`` line; return what the cell shows as its value, if anything.
 
         Raises:
-            MagicUsageError: no such subcommand; the ones that exist are listed.
+            MagicUsageError: the subcommand does not exist; the message lists those that do.
         """
         name, _, rest = line.strip().partition(" ")
         command = self._commands.get(name or "status")
@@ -102,11 +103,11 @@ class Commands:
             set_notebook_default(None)
         else:
             before = notebook_default()
-            set_notebook_default(None)  # `use demo` is the provider's own default, whatever was chosen before
+            set_notebook_default(None)  # `use demo` means that provider's default, not the model chosen before
             try:
                 provider, _, model = rest.partition(":")
                 choice = resolve_model(provider, model or None)
-                CreateAgent(choice.provider, choice.model)  # a missing key is said now
+                CreateAgent(choice.provider, choice.model)  # raises now if the key is missing
             except ConfigurationError:
                 set_notebook_default(before)
                 raise
@@ -118,7 +119,7 @@ class Commands:
     def key(self, rest: str) -> None:
         """key [openai|ollama] — ask for the API key: it stays in this kernel, and out of the notebook"""
         variable = KEY_VARIABLES.get(rest or "openai")
-        if variable is None:  # what was written may be the key itself: it is not repeated
+        if variable is None:  # ``rest`` may be the key itself, so the message does not repeat it
             raise MagicUsageError(
                 f"%agent key: name a provider ({', '.join(KEY_VARIABLES)}), and nothing else; the key is asked for"
             )
@@ -161,13 +162,13 @@ class Commands:
             _print_tools(built_in)
             return
         agent = self._registry.find(rest)
-        every = agent.get_all_available_tools()
-        mine = {name: every.pop(name) for name in agent.get_configs()["tools"]}
-        print(f"{rest} has:" if mine else f"{rest} has no tools")
-        _print_tools(mine)
-        if every:
+        others = agent.get_all_available_tools()
+        own = {name: others.pop(name) for name in agent.get_configs()["tools"]}
+        print(f"{rest} has:" if own else f"{rest} has no tools")
+        _print_tools(own)
+        if others:
             print(f"{rest} does not have:")
-            _print_tools(every)
+            _print_tools(others)
 
     def models(self, rest: str) -> None:
         """models [PROVIDER] — what the provider offers"""
@@ -177,8 +178,10 @@ class Commands:
 
     def history(self, rest: str) -> None:
         """history [NAME] — what the agent remembers"""
-        messages = self._registry.find(rest or None).history
-        print("\n".join(_line(message) for message in messages) or "nothing yet")
+        agent = self._registry.find(rest or None)
+        content_policy = agent._recorder.content_policy()  # what is printed is saved with the notebook
+        lines = [_history_line(message, content_policy) for message in agent.history]
+        print("\n".join(lines) or "nothing yet")
 
     def reset(self, rest: str) -> None:
         """reset [NAME] — forget the conversation"""
@@ -236,8 +239,9 @@ LINE_MANUAL = "\n".join(
 
 
 def _limits(rest: str) -> dict[str, Any]:
+    """Parse ``cost_usd=0.50, tokens=100,000 calls = 5``."""
     limits: dict[str, Any] = {}
-    rest = re.sub(r"(?<=\d)[,_](?=\d)", "", re.sub(r"\s*=\s*", "=", rest))  # 100,000; calls = 5
+    rest = re.sub(r"(?<=\d)[,_](?=\d)", "", re.sub(r"\s*=\s*", "=", rest))
     for part in rest.replace(",", " ").split():
         name, _, value = part.partition("=")
         if name not in ("cost_usd", "tokens", "calls") or name in limits:
@@ -252,19 +256,24 @@ def _limits(rest: str) -> dict[str, Any]:
 
 
 def _cost_line(calls: pd.DataFrame) -> str:
-    """``12 calls · 3,400 → 560 tokens · $0.0042 (2 of unknown cost)``"""
+    """Summarize calls: ``12 calls · 3,400 → 560 tokens · $0.0042 (2 of unknown cost)``."""
     costs = calls["cost_usd"].dropna()
     tokens = [f"{int(calls[column].sum()):,}" for column in ("input_tokens", "output_tokens")]
     unpriced = len(calls) - len(costs)
     cost = dollars(float(costs.sum())) if len(costs) else "cost unknown"
     note = f" ({unpriced:,} of unknown cost)" if len(costs) and unpriced else ""
-    counted = f"{len(calls):,} call{'' if len(calls) == 1 else 's'}"
-    return f"{counted} · {' → '.join(tokens)} tokens · {cost}{note}"
+    count = f"{len(calls):,} call{'' if len(calls) == 1 else 's'}"
+    return f"{count} · {' → '.join(tokens)} tokens · {cost}{note}"
 
 
-def _line(message: Message) -> str:
-    text = " ".join(message.content.split())
-    text = text if len(text) <= 200 else text[:199] + "…"
-    calls = ", ".join(f"{call.name}({call.arguments})" for call in message.tool_calls)
+def _history_line(message: Message, content_policy: ContentPolicy) -> str:
+    """Return a message on one line, with what may be saved of its content."""
+
+    def saved(text: str) -> str:
+        kept = content_policy(text) if text else ""
+        return "not kept" if kept is None else kept
+
+    text = one_line(saved(message.content))
+    calls = ", ".join(f"{call.name}({saved(unescape_json(call.arguments))})" for call in message.tool_calls)
     state = f" [{message.status}]" if message.status != "ok" else ""
     return f"{message.role}{state}: {text}{' → ' if text and calls else ''}{calls}"

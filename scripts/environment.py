@@ -1,7 +1,7 @@
-"""Make a virtual environment and install into it: ``environment.py FOLDER --python PYTHON -- REQUIREMENT…``.
+"""Create a virtual environment and install into it: ``environment.py FOLDER --python PYTHON -- REQUIREMENT…``.
 
-uv does the installing where pip can fetch it, pip itself where not. Standard library only: this is what makes the
-first environment. A folder that already holds the right Python is kept, and what it lacks is installed.
+Installs with uv if pip can fetch it, and with pip otherwise. An environment with the right Python is kept, and
+missing requirements are added. Standard library only: it runs before there is an environment.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ from pythons import OLDEST, Python, probe
 
 
 def make_environment(folder: Path, python: Python, requirements: Sequence[str], *options: str) -> Path:
-    """A virtual environment in ``folder`` with ``requirements`` installed; the path of its interpreter.
+    """Create a virtual environment in ``folder``, install ``requirements`` and return the path of its interpreter.
 
-    ``options`` go to uv or pip as they are (``--no-deps``, ``--reinstall``).
+    Args:
+        folder: where the environment is or will be.
+        python: the interpreter to create it from.
+        requirements: as for ``pip install``.
+        options: passed on to uv or pip (``--no-deps``, ``--reinstall``).
 
     Raises:
-        subprocess.CalledProcessError: neither uv nor pip could install; what they said is on the terminal.
+        subprocess.CalledProcessError: neither uv nor pip could install; their output is on the terminal.
     """
     interpreter = folder / "bin" / "python"
     existing = probe(str(interpreter)) if interpreter.exists() else None
@@ -36,7 +40,7 @@ def make_environment(folder: Path, python: Python, requirements: Sequence[str], 
 
 
 def install(interpreter: Path, requirements: Sequence[str], *options: str) -> None:
-    """Install with uv, or with pip where uv cannot be had or cannot reach the registry."""
+    """Install with uv, or with pip if uv is unavailable or cannot reach the registry."""
     pip = [str(interpreter), "-m", "pip"]
     uv = interpreter.parent / "uv"
     if not uv.exists():
@@ -51,13 +55,13 @@ def install(interpreter: Path, requirements: Sequence[str], *options: str) -> No
 
 
 def _uv_environment(pip: list[str]) -> dict[str, str]:
-    """uv does not read pip's configuration: hand it the index that pip was told to use."""
+    """Pass pip's index on to uv, which does not read pip's configuration."""
     environment = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
     if not any(name in environment for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_CONFIG_FILE")):
-        asked = subprocess.run(
+        configured = subprocess.run(
             [*pip, "config", "get", "global.index-url"], capture_output=True, text=True, check=False
         )
-        index = environment.get("PIP_INDEX_URL") or asked.stdout.strip()
+        index = environment.get("PIP_INDEX_URL") or configured.stdout.strip()
         if index:
             environment["UV_DEFAULT_INDEX"] = index
     return environment

@@ -1,12 +1,12 @@
-"""Which Pythons on this machine really run, and can build an environment for this project.
+"""Find the Pythons on this machine that run and can build an environment for this project.
 
-    python3 scripts/pythons.py            all of them, oldest first, one a line
+    python3 scripts/pythons.py            all of them, oldest first, one per line
     python3 scripts/pythons.py newest     the path of the newest
     python3 scripts/pythons.py oldest     the path of the oldest
 
-One interpreter a minor version. A version manager's shims may stand on PATH and fail when they are called, and a
-system Python may lack ``ensurepip``: every candidate is tried by running it. Standard library only, and readable
-by any Python 3.8: this runs before there is an environment.
+Lists one interpreter per minor version. Every candidate is tested by running it: the shims of a version manager
+may be on PATH and fail, and a system Python may lack ``ensurepip``. Standard library only and compatible with
+Python 3.8, because it runs before there is an environment.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 OLDEST = (3, 11)
-NEWEST = (3, 14)  # the newest that the project names in its classifiers; PYTHON=… may go beyond it
+NEWEST = (3, 14)  # the newest in the project's classifiers; PYTHON=… may select a newer one
 
 _PROBE = """
 import json, platform, sys, sysconfig
@@ -44,19 +44,19 @@ class Python(NamedTuple):
 
 
 def find_pythons() -> list[Python]:
-    """The usable interpreters from `OLDEST` to `NEWEST`, oldest first, one a minor version."""
+    """Return the usable interpreters from `OLDEST` to `NEWEST`, oldest first, one per minor version."""
     with ThreadPoolExecutor(max_workers=4) as pool:
-        found = [python for python in pool.map(probe, _candidates()) if python is not None]
+        usable = [python for python in pool.map(probe, _candidates()) if python is not None]
     by_minor: dict[tuple[int, int], Python] = {}
-    for python in found:
-        known = by_minor.get(python.minor)
-        if OLDEST <= python.minor <= NEWEST and (known is None or python.version > known.version):
+    for python in usable:
+        best = by_minor.get(python.minor)
+        if OLDEST <= python.minor <= NEWEST and (best is None or python.version > best.version):
             by_minor[python.minor] = python
     return sorted(by_minor.values())
 
 
 def probe(path: str) -> Python | None:
-    """What ``path`` is when it is run; None when it does not run or cannot build an environment."""
+    """Run the interpreter at ``path``; None if it does not run or cannot build an environment."""
     try:
         done = subprocess.run([path, "-I", "-c", _PROBE], capture_output=True, text=True, timeout=60, check=True)
         executable, version, usable = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""Add up several pytest runs from their JUnit files, and say so in closing lines like pytest's own."""
+"""Add up pytest runs from their JUnit files and print a summary like pytest's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One pytest run: counts of tests, and its duration."""
+    """One pytest run: test counts and duration in seconds."""
 
     name: str
     passed: int
@@ -20,12 +20,12 @@ class Run:
     duration_s: float
 
     def counts(self) -> str:
-        named = {"failed": self.failed, "passed": self.passed, "skipped": self.skipped, "errors": self.errors}
-        return ", ".join(f"{count} {name}" for name, count in named.items() if count) or "no tests ran"
+        counts = {"failed": self.failed, "passed": self.passed, "skipped": self.skipped, "errors": self.errors}
+        return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no tests ran"
 
 
 def summarize(folder: Path) -> list[Run]:
-    """The runs whose reports are in ``folder``, in the order in which they ended."""
+    """Return the runs with reports in ``folder``, in the order in which they ended."""
     reports = sorted(folder.glob("*.xml"), key=lambda path: path.stat().st_mtime_ns)
     return [_read(path) for path in reports]
 

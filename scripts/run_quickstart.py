@@ -1,7 +1,7 @@
-"""Run the quickstart notebook without a browser, and show on the terminal what happens: ``make demo``.
+"""Run the quickstart notebook without a browser and print its outputs on the terminal: ``make demo``.
 
-Each cell's source is shown shortened, then its outputs as they arrive; an answer that grows in place is printed as
-it grows. Leaves ``out/quickstart.html``, ``out/metrics.csv`` and ``out/metrics.json``. The notebook itself is not
+Prints each cell's source, shortened, and its outputs as they arrive; an answer that is updated in place is printed
+as it grows. Writes ``out/quickstart.html``, ``out/metrics.csv`` and ``out/metrics.json``. The notebook is not
 changed.
 """
 
@@ -36,7 +36,7 @@ _calls.to_json(_Path({out!r}) / "metrics.json", orient="records", date_format="i
 
 
 class StreamingClient(NotebookClient):
-    """An nbclient that also prints each message of the running cell when it comes."""
+    """An nbclient that prints each message of the running cell as it arrives."""
 
     cell_output: CellOutput | None = None
 
@@ -47,7 +47,7 @@ class StreamingClient(NotebookClient):
 
 
 async def run(notebook: Any) -> int:
-    """Execute ``notebook`` in place and export the recorder; the number of calls that it recorded."""
+    """Execute ``notebook`` in place, export the recorder, and return the number of recorded calls."""
     client = StreamingClient(
         notebook,
         kernel_name="python3",
@@ -77,7 +77,7 @@ async def run(notebook: Any) -> int:
 
 
 def main() -> int:
-    # The demo needs no key, no server and no money, also where the machine has them.
+    # Use the demo provider even if this machine has a key or a server: it costs nothing.
     os.environ["CREATEAGENTS_NB_MODEL"] = "demo:"
     OUT.mkdir(exist_ok=True)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
@@ -91,7 +91,7 @@ def main() -> int:
         calls = asyncio.run(run(notebook))
     except CellExecutionError as error:
         failure = error
-    from nbconvert import HTMLExporter  # seconds of imports that need not come before the first cell
+    from nbconvert import HTMLExporter  # takes seconds to import, so not before the first cell
 
     html, _ = HTMLExporter().from_notebook_node(notebook)
     (OUT / "quickstart.html").write_text(html, encoding="utf-8")

@@ -1,14 +1,14 @@
-"""Every test, in two environments: ``make test``.
+"""Run all tests in two environments: ``make test``.
 
 main       the checkout, installed in place: tests/, on the newest Python and the newest ipykernel
 notebooks  the committed notebooks, run again cell by cell (nbval)
-wheel      the built wheel in an environment of its own, on the oldest Python, ipykernel 6 and pandas 2, from a
-           copy of the tests that has no source beside it: all but those that need a browser or the checkout, or
-           are marked `once` (`wheel -- -m "not browser and not checkout"` runs these as well)
+wheel      the built wheel in a separate environment, on the oldest Python, ipykernel 6 and pandas 2, with a copy
+           of the tests without the source: all but tests that need a browser or the checkout, or are marked `once`
+           (`wheel -- -m "not browser and not checkout"` runs those as well)
 
-The first step runs in the open. The others run one after another beside it, since tests wait as much as they
-compute, and what they say comes when they have ended. All run, also after one has failed; the closing lines add
-them up. Name steps to run only those; what follows ``--`` goes to pytest (in `main` and `wheel`).
+The first step prints as it runs. The others run one after another in parallel to it, since tests wait as much as
+they compute, and print when they end. All steps run, even after a failure; the last lines add them up. Name steps
+to run only those; arguments after ``--`` go to pytest (in `main` and `wheel`).
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from report import print_report, summarize
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "test-results"
 WHEEL_ENVIRONMENT = ROOT / ".venv-wheel"
-# A test that hangs is a failure with a traceback, not a run without an end.
+# A hanging test fails with a traceback instead of blocking the run.
 TEST_TIMEOUT_S = 180
-# A file's tests stay together: they share servers and kernels. Files come in the order of their names: in xdist's
-# own, most tests first, the long ones with a browser would come last and alone.
+# Tests of a file share servers and kernels, so they stay together. Files run in alphabetical order: xdist's order,
+# most tests first, would leave the long browser tests for the end.
 WORKERS = ["-n", str(min(os.cpu_count() or 1, 4)), "--dist", "loadfile", "--no-loadscope-reorder"]
 OLD = ("ipykernel>=6.29,<7", "pandas>=2.2,<3")
 NOT_FOR_THE_WHEEL = "not browser and not checkout and not once"
-# What the tests may read beside themselves; the package is left out on purpose.
+# Not copied beside the tests of the wheel; above all the package, so that the installed one is imported.
 NOT_COPIED = {"createagents_nb", "dist", "build", "out", "test-results", "node_modules", "shared"}
 
 
@@ -87,24 +87,24 @@ def pytest(
 
 
 def validate_notebooks(name: str, interpreter: Path, folder: Path) -> bool:
-    # A notebook that names no provider must not find the developer's key and spend their money.
+    # A notebook that names no provider must not find and use the developer's key.
     environment = environment_of(interpreter, CREATEAGENTS_NB_MODEL="demo:")
     arguments = ["--nbval-lax", "--nbval-current-env", *WORKERS, "notebooks"]
     return pytest(name, interpreter, arguments, folder, environment)
 
 
 def wheel_environment() -> Path:
-    """The second environment, with the wheel of the checkout as it is now; the path of its interpreter."""
+    """Build the wheel, install it in the second environment and return the path of that interpreter."""
     wheel = build_wheel()
     python = second_python()
-    # The resolved set is kept while pyproject.toml stands; the wheel itself is always installed anew.
+    # Dependencies are kept while pyproject.toml is unchanged; the wheel is always reinstalled.
     stamp = WHEEL_ENVIRONMENT / ".installed"
-    wanted = f"{python}\n{OLD}\n{(ROOT / 'pyproject.toml').read_text()}"
-    if stamp.exists() and stamp.read_text() == wanted:
+    inputs = f"{python}\n{OLD}\n{(ROOT / 'pyproject.toml').read_text()}"
+    if stamp.exists() and stamp.read_text() == inputs:
         return make_environment(WHEEL_ENVIRONMENT, python, [str(wheel)], "--no-deps", "--reinstall")
     shutil.rmtree(WHEEL_ENVIRONMENT, ignore_errors=True)
     interpreter = make_environment(WHEEL_ENVIRONMENT, python, [f"createagents-nb[dev] @ {wheel.as_uri()}", *OLD])
-    stamp.write_text(wanted)
+    stamp.write_text(inputs)
     return interpreter
 
 
@@ -118,7 +118,7 @@ def build_wheel() -> Path:
 
 
 def second_python() -> Python:
-    """The Python furthest from the main environment's; the same one where the machine has no other."""
+    """Return the Python version furthest from the main environment's, or the same if there is no other."""
     main = probe(sys.executable)
     assert main is not None
     others = [python for python in find_pythons() if python.minor != main.minor]
@@ -149,10 +149,10 @@ def copy_without_package(copy: Path) -> None:
 
 
 def environment_of(interpreter: Path, **variables: str) -> dict[str, str]:
-    """This process's environment as it is after activating the interpreter's."""
-    # Tests start some hundred processes: what they import is compiled once, whatever the user's shell says.
-    left_out = {"PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"}
-    environment = {name: value for name, value in os.environ.items() if name not in left_out}
+    """Return this process's environment variables as if the interpreter's environment were activated."""
+    # Bytecode is always written: tests start some hundred processes that import the same modules.
+    removed = {"PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"}
+    environment = {name: value for name, value in os.environ.items() if name not in removed}
     environment["VIRTUAL_ENV"] = str(interpreter.parent.parent)
     environment["PATH"] = f"{interpreter.parent}{os.pathsep}{environment.get('PATH', '')}"
     environment.update(variables)
@@ -191,7 +191,7 @@ def main() -> int:
 
 
 def run_steps(steps: Sequence[str], pytest_arguments: Sequence[str]) -> list[str]:
-    """The names of those that failed."""
+    """Run the steps; return the names of those that failed."""
     with ThreadPoolExecutor(max_workers=1) as others:
         beside = {step: others.submit(run_beside, step, pytest_arguments) for step in steps[1:]}
         passed = {steps[0]: run_step(steps[0], pytest_arguments)}
@@ -199,7 +199,7 @@ def run_steps(steps: Sequence[str], pytest_arguments: Sequence[str]) -> list[str
             result = running.result()
             print(result.stdout, end="", flush=True)
             passed[step] = result.returncode == 0
-    return [step for step, well in passed.items() if not well]
+    return [step for step, has_passed in passed.items() if not has_passed]
 
 
 def run_beside(step: str, pytest_arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""Jupyter outputs as plain text on a terminal, while they come."""
+"""Print Jupyter outputs as plain text on a terminal while they arrive."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\
 
 
 def show_source(source: str) -> None:
-    """A cell's source, long ones shortened."""
+    """Print a cell's source, shortened to `SOURCE_LINES` lines."""
     width = max(40, shutil.get_terminal_size((100, 24)).columns - 4)
     lines = source.strip("\n").split("\n")
     hidden = len(lines) - SOURCE_LINES
@@ -28,9 +28,9 @@ def show_source(source: str) -> None:
 
 
 class CellOutput:
-    """What one cell puts out. Displays that are updated in place are printed as far as two updates agree.
+    """The output of one cell. A display that is updated in place is printed as far as its last two versions agree.
 
-    Only the first unfinished display is printed while it grows; the others follow whole, in their order, so that
+    Only the first unfinished display is printed while it grows; the others follow complete and in order, so that
     two answers in one cell do not mix.
     """
 
@@ -39,14 +39,14 @@ class CellOutput:
 
     def message(self, kind: str, content: dict[str, Any]) -> None:
         if kind == "stream":
-            self._say(content["text"])
+            self._print(content["text"])
         elif kind == "error":
-            self._say("\n".join(content["traceback"]) + "\n")
+            self._print("\n".join(content["traceback"]) + "\n")
         elif kind in {"display_data", "execute_result", "update_display_data"}:
             self._show(kind, content)
 
     def finish(self) -> None:
-        """The cell has ended: print what was held back."""
+        """Print the rest when the cell has ended."""
         for place, growing in enumerate(self._growing.values()):
             if place:
                 _write("\n")
@@ -57,16 +57,16 @@ class CellOutput:
         text = bundle_text(content["data"])
         display_id = (content.get("transient") or {}).get("display_id")
         if display_id is None:
-            self._say(text + "\n" if text else "")
+            self._print(text + "\n" if text else "")
         elif kind == "update_display_data" and display_id not in self._growing:
-            return  # of an earlier cell
+            return  # belongs to an earlier cell
         elif text:
             self._growing.setdefault(display_id, GrowingText()).update(text)
             next(iter(self._growing.values())).print_settled()
         else:
             self._growing.setdefault(display_id, GrowingText())
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         if not text:
             return
         for growing in self._growing.values():
@@ -75,7 +75,7 @@ class CellOutput:
 
 
 class GrowingText:
-    """A text of which newer versions arrive whole."""
+    """A text that arrives as complete versions, each longer than the last."""
 
     def __init__(self) -> None:
         self._previous = ""
@@ -86,20 +86,20 @@ class GrowingText:
         self._previous, self._latest = self._latest, text
 
     def print_settled(self) -> None:
-        """Print what the last two versions share: a status line that changes with every update stays away."""
+        """Print what the last two versions share, which leaves out a status line that changes with each update."""
         settled = shared_start(self._previous, self._latest)
         if settled.startswith(self._printed):
             _write(settled[len(self._printed) :])
             self._printed = settled
 
     def finish(self) -> None:
-        """Print the rest of the last version, or, where it revises what stands there, its lines that differ."""
-        same = shared_start(self._printed, self._latest)
-        if same == self._printed:
-            _write(self._latest[len(same) :])
+        """Print the rest of the last version, or its differing lines if it revises what was printed."""
+        common = shared_start(self._printed, self._latest)
+        if common == self._printed:
+            _write(self._latest[len(common) :])
             self._printed = self._latest
-        elif same != self._latest:
-            _write("\n" + self._latest[same.rfind("\n") + 1 :])
+        elif common != self._latest:
+            _write("\n" + self._latest[common.rfind("\n") + 1 :])
             self._printed = self._latest
         self.end_line()
 
@@ -108,15 +108,15 @@ class GrowingText:
             _write("\n")
 
 
-def shared_start(one: str, other: str) -> str:
-    for index, (left, right) in enumerate(zip(one, other, strict=False)):
-        if left != right:
-            return one[:index]
-    return min(one, other, key=len)
+def shared_start(left: str, right: str) -> str:
+    for index, (a, b) in enumerate(zip(left, right, strict=False)):
+        if a != b:
+            return left[:index]
+    return min(left, right, key=len)
 
 
 def bundle_text(data: dict[str, Any]) -> str:
-    """The text of a display: Markdown before plain text, nothing for a live widget, a picture's type."""
+    """Return a display's text: Markdown, nothing for a live widget, the type of an image, or plain text."""
     if "text/markdown" in data:
         return str(data["text/markdown"])
     if WIDGET_VIEW in data:

@@ -273,7 +273,7 @@ def _history_line(message: Message, content_policy: ContentPolicy) -> str:
         kept = content_policy(text) if text else ""
         return "not kept" if kept is None else kept
 
-    text = one_line(saved(message.content))
+    text = one_line(saved(message.description))
     calls = ", ".join(f"{call.name}({saved(unescape_json(call.arguments))})" for call in message.tool_calls)
     state = f" [{message.status}]" if message.status != "ok" else ""
     return f"{message.role}{state}: {text}{' → ' if text and calls else ''}{calls}"

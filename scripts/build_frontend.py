@@ -1,8 +1,8 @@
 """Build the front end: ``build_frontend.py [--out FOLDER] [--check]``.
 
 Writes the constants that JavaScript shares with Python (``frontend/src/constants.json``: limits, styles, colors,
-TeX commands), installs the packages of ``package-lock.json`` and bundles ``frontend/src`` into ``notebook/static``.
-With ``--check``, checks the types and bundles nothing.
+TeX commands), installs the packages of ``package-lock.json``, and bundles ``frontend/src`` into
+``notebook/static``. With ``--check``, checks the types and bundles nothing.
 """
 
 from __future__ import annotations

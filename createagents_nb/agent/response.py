@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 from .. import bridge
 from ..core.events import ApprovalRequested, Event, RoundEnded, Usage
@@ -36,9 +36,6 @@ class StreamingResponseDTO:
         ...     print(token, end="")
         >>> text = await response
     """
-
-    display_hook: ClassVar[Callable[[StreamingResponseDTO], None] | None] = None
-    """How a notebook shows a response; set by the extension."""
 
     def __init__(self, log: TurnLog) -> None:
         self._log = log
@@ -297,11 +294,7 @@ class StreamingResponseDTO:
         return f"<StreamingResponseDTO {self.status}: {len(text)} characters {shown!r}{hint}>"
 
     def _ipython_display_(self) -> None:
-        hook = type(self).display_hook
-        if hook is None:
-            print(repr(self))
-        else:
-            hook(self)
+        print(repr(self))  # the notebook extension registers a formatter that comes before this method
 
     async def _whole_text(self) -> str:
         await self.wait()

@@ -26,7 +26,7 @@ def load(shell: InteractiveShell) -> None:
     unload(shell)
     shell.register_magics(AgentMagics(shell))
     cell_hooks.install(shell)
-    display.install()
+    display.install(shell)
     if kernel_compat.has_kernel(shell):
         # The imports of a first answer take about a second: do them while the user types.
         loop = asyncio.get_running_loop() if has_page(shell) else None
@@ -38,7 +38,7 @@ def unload(shell: InteractiveShell) -> None:
     from . import cell_hooks, display, kernel_compat
 
     cell_hooks.remove(shell)
-    display.remove()
+    display.remove(shell)
     kernel_compat.unregister_magic(shell, "agent")
 
 

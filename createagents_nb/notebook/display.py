@@ -17,9 +17,12 @@ from ..agent.response import StreamingResponseDTO
 from ..core.records import CellRef, current_cell
 from ..errors import TurnStopped
 from ..loop_shutdown import wait_until_done
+from . import kernel_compat
 from .frontends import has_page
 
 if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
     from ..render.turn_state import TurnTracker
 
 __all__ = ["display_response", "install", "remove", "show", "show_again", "watch"]
@@ -34,13 +37,19 @@ answers: deque[StreamingResponseDTO] = deque(maxlen=_KEPT)
 _background: set[asyncio.Task[None]] = set()
 
 
-def install() -> None:
-    StreamingResponseDTO.display_hook = display_response
+def install(shell: InteractiveShell) -> None:
+    """Make ``shell`` display responses with `display_response`, and forget earlier answers."""
+    formatter = shell.display_formatter
+    if formatter is not None:
+        formatter.ipython_display_formatter.for_type(StreamingResponseDTO, display_response)
     answers.clear()
 
 
-def remove() -> None:
-    StreamingResponseDTO.display_hook = None
+def remove(shell: InteractiveShell) -> None:
+    """Undo `install`; do nothing if it was not called."""
+    formatter = shell.display_formatter
+    if formatter is not None:
+        formatter.ipython_display_formatter.pop(StreamingResponseDTO, None)
 
 
 async def show(value: Any) -> Any:
@@ -117,7 +126,7 @@ def _follow_in_background(response: StreamingResponseDTO) -> None:
 class _ShownList(list[StreamingResponseDTO]):
     def _ipython_display_(self) -> None:
         for response in self:
-            response._ipython_display_()
+            display_response(response)
 
 
 def _responses(value: Any) -> list[StreamingResponseDTO]:
@@ -170,15 +179,11 @@ def _whole(response: StreamingResponseDTO) -> TurnTracker:
 def _interruptible() -> Iterator[None]:
     """A kernel makes an interrupt a cancellation; in a terminal it would be raised somewhere in the loop."""
     task = asyncio.current_task()
-    if task is None or _has_kernel():
+    if task is None or kernel_compat.has_kernel(get_ipython()):
         yield
         return
     with bridge.interrupt_cancels(task):
         yield
-
-
-def _has_kernel() -> bool:
-    return getattr(get_ipython(), "kernel", None) is not None
 
 
 def _is_shown_here(response: StreamingResponseDTO) -> bool:

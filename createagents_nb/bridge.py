@@ -128,9 +128,11 @@ def interrupt_cancels(task: asyncio.Task[Any]) -> Iterator[None]:
 
 
 class _Interrupts:
+    """A SIGINT handler that cancels a task on the first interrupt and raises on a late one."""
+
     def __init__(self) -> None:
         self.count, self._first_at = 0, 0.0
-        self.before: _Handler = None
+        self.previous: _Handler = None
         self.is_over = self.is_passed_on = False
         self._task: asyncio.Task[Any] | None = None
 
@@ -142,10 +144,10 @@ class _Interrupts:
 
     def on_interrupt(self, signum: int, frame: FrameType | None) -> None:
         if self.is_over:  # reinstalled by a cell that began inside the context and ended after it
-            signal.signal(signal.SIGINT, self.before)
-            if callable(self.before):
-                self.before(signum, frame)
-            elif self.before == signal.SIG_DFL:
+            signal.signal(signal.SIGINT, self.previous)
+            if callable(self.previous):
+                self.previous(signum, frame)
+            elif self.previous == signal.SIG_DFL:
                 signal.raise_signal(signum)
             return
         self.count += 1
@@ -157,9 +159,9 @@ class _Interrupts:
         if task is not None and self.count == 1:
             task.cancel()
             task.get_loop().call_soon_threadsafe(_noop)  # wakes the loop
-        passes_on = self.is_passed_on and self.count == 1 and self.before is not signal.default_int_handler
-        if passes_on and callable(self.before):
-            self.before(signum, frame)
+        passes_on = self.is_passed_on and self.count == 1 and self.previous is not signal.default_int_handler
+        if passes_on and callable(self.previous):
+            self.previous(signum, frame)
 
 
 @contextmanager
@@ -168,21 +170,21 @@ def _counting_interrupts(*, passed_on: bool = False) -> Iterator[_Interrupts]:
 
     With ``passed_on``, the first also goes to the previous handler, unless that is Python's default, which raises.
     """
-    before = signal.getsignal(signal.SIGINT)
+    previous = signal.getsignal(signal.SIGINT)
     interrupts = _Interrupts()
-    interrupts.before, interrupts.is_passed_on = before, passed_on
-    if threading.current_thread() is not threading.main_thread() or before is None:
+    interrupts.previous, interrupts.is_passed_on = previous, passed_on
+    if threading.current_thread() is not threading.main_thread() or previous is None:
         yield interrupts
         return
-    installed = interrupts.on_interrupt
-    signal.signal(signal.SIGINT, installed)
+    handler = interrupts.on_interrupt
+    signal.signal(signal.SIGINT, handler)
     try:
         yield interrupts
     finally:
         interrupts.is_over = True
         # A cell that began in here and is still running has its own handler installed: leave it.
-        if signal.getsignal(signal.SIGINT) == installed:
-            signal.signal(signal.SIGINT, before)
+        if signal.getsignal(signal.SIGINT) == handler:
+            signal.signal(signal.SIGINT, previous)
 
 
 def _is_bridge_handler(handler: _Handler) -> bool:

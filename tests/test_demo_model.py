@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from createagents_nb.demo import answers
+from createagents_nb.demo import canned_answers
 from createagents_nb.demo.arguments import fill_arguments, fill_schema
 from createagents_nb.demo.conversation import ChatMessage, Options, Reply, Tool, ToolCall
-from createagents_nb.demo.matching import match_tools
 from createagents_nb.demo.model import answer
 from createagents_nb.demo.tokens import count_tokens, delays_s, generate, split
+from createagents_nb.demo.tool_selection import match_tools
 
 pytestmark = pytest.mark.once
 
@@ -186,7 +186,7 @@ def test_results_stand_in_the_answer_as_they_are() -> None:
     ]:
         _, text = turn("use rows", [ROWS], result)
         assert expected in text
-        assert text.startswith(answers.INTRO["en"])
+        assert text.startswith(canned_answers.INTRO["en"])
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_answers_depend_on_the_question_and_quote_it() -> None:
 
 
 def test_a_quotation_is_short_and_has_no_markup_of_its_own() -> None:
-    quoted = answers.quote("# a\n\n<script>`$x$`[l](u)" + " word" * 100)
+    quoted = canned_answers.quote("# a\n\n<script>`$x$`[l](u)" + " word" * 100)
     assert quoted.startswith("> \\# a \\<script\\>\\`\\$x\\$\\`\\[l\\](u)")
     assert "\n" not in quoted
     assert len(quoted) < 130

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from .conversation import Tool
-from .evidence import Evidence, read_evidence
+from .entities import Evidence, read_evidence
 from .schema import MAX_DEPTH, clamp, fit_text, kind_of, resolve, string_kind
-from .strings import Strings, default_string, stated
-from .words import content_words, fold, split_name, stem
+from .stemming import content_words, fold, split_name, stem
+from .string_arguments import Strings, default_string, stated
 
 __all__ = ["fill_arguments", "fill_schema"]
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import answers
+from . import canned_answers
 from .arguments import fill_arguments, fill_schema
 from .conversation import ChatMessage, Options, Reply, Tool, ToolCall
-from .matching import best_tool, clean, match_tools, split_steps
-from .words import fold, is_portuguese
+from .stemming import fold, is_portuguese
+from .tool_selection import best_tool, clean, match_tools, split_steps
 
 __all__ = ["answer"]
 
@@ -137,15 +137,19 @@ def _text(turn: _Turn, options: Options, language: str) -> tuple[str, str]:
     question = " ".join(_FENCED.sub(" ", clean(turn.question)).split()) or turn.question
     if options.json_schema is not None:
         return "JSON", _json(options.json_schema, question, language)
-    parts = [answers.INTRO[language]]
+    parts = [canned_answers.INTRO[language]]
     if turn.results:
-        parts += [answers.quote(question), _heading(turn.results, language), _results(turn.results, language)]
+        parts += [
+            canned_answers.quote(question),
+            _heading(turn.results, language),
+            _results(turn.results, language),
+        ]
         return "results", "\n\n".join(parts) + "\n"
     if _MEMORY.search(fold(question)):
-        return "memory", "\n\n".join([*parts, answers.quote(question), *_memory(turn, language)]) + "\n"
-    table = answers.about_table(turn.question, language)
-    kind, text = ("table", table) if table else answers.pick(question, language)
-    parts += [answers.quote(question)] if question else []
+        return "memory", "\n\n".join([*parts, canned_answers.quote(question), *_memory(turn, language)]) + "\n"
+    table = canned_answers.about_table(turn.question, language)
+    kind, text = ("table", table) if table else canned_answers.pick(question, language)
+    parts += [canned_answers.quote(question)] if question else []
     return kind, "\n\n".join([*parts, text.strip()]) + "\n"
 
 
@@ -161,13 +165,15 @@ def _memory(turn: _Turn, language: str) -> list[str]:
         "en": f"Messages of yours before this one, as they were sent along: {count}. The last was:",
         "pt": f"Mensagens suas antes desta, como vieram junto: {count}. A última foi:",
     }[language]
-    return [number, answers.quote(turn.earlier_questions[-1], 300)]
+    return [number, canned_answers.quote(turn.earlier_questions[-1], 300)]
 
 
 def _json(schema: Any, question: str, language: str) -> str:
     if schema.get("properties") or schema.get("type") not in (None, "object"):
         return json.dumps(fill_schema(schema, question), ensure_ascii=False)
-    return json.dumps({"demo": answers.INTRO[language].strip("*"), "question": question[:300]}, ensure_ascii=False)
+    return json.dumps(
+        {"demo": canned_answers.INTRO[language].strip("*"), "question": question[:300]}, ensure_ascii=False
+    )
 
 
 def _heading(results: Sequence[tuple[ToolCall, str | None]], language: str) -> str:
@@ -197,7 +203,7 @@ def _result(call: ToolCall, text: str | None, language: str) -> str:
             "en": "was **rejected**, and did not run. A model reads",
             "pt": "foi **rejeitada** e não rodou. Um modelo lê",
         }
-        return f"- {signature} {words[language]}: {_code(answers.shorten(text, 160))}"
+        return f"- {signature} {words[language]}: {_code(canned_answers.shorten(text, 160))}"
     if edited := _EDITED.match(text):
         signature = _signature(call.name, _decoded(edited[1]))
         signature += {"en": ", as you edited it,", "pt": ", como você editou,"}[language]
@@ -221,7 +227,7 @@ def _signature(name: str, arguments: Mapping[str, Any] | None) -> str:
     inner = "…"
     if arguments is not None:
         inner = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in arguments.items())
-    return _code(answers.shorten(f"{name}({inner})", 120))
+    return _code(canned_answers.shorten(f"{name}({inner})", 120))
 
 
 def _decoded(text: str) -> Mapping[str, Any] | None:
@@ -294,7 +300,7 @@ def _fence(text: str) -> str:
 
 
 def _reasoning(turn: _Turn, calls: Sequence[ToolCall], kind: str, language: str) -> str:
-    asked = answers.shorten(turn.question, 60)
+    asked = canned_answers.shorten(turn.question, 60)
     if language == "pt":
         doing = (
             f"As palavras pedem {', '.join(call.name for call in calls)}."

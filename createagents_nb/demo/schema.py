@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .conversation import Tool
-from .words import content_words, fold, split_name
+from .stemming import content_words, fold, split_name
 
 __all__ = ["MAX_DEPTH", "clamp", "fit_text", "kind_of", "resolve", "string_kind", "tool_vocabulary"]
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 from .conversation import Tool
-from .evidence import Evidence, read_evidence
+from .entities import Evidence, read_evidence
 from .schema import resolve, string_kind, tool_vocabulary
-from .words import STOP_WORDS, content_words, fold, same_word
+from .stemming import STOP_WORDS, content_words, fold, same_word
 
 __all__ = ["best_tool", "clean", "match_tools", "split_steps"]
 

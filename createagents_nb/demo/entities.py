@@ -7,7 +7,7 @@ import zoneinfo
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from .words import STOP_WORDS, fold, is_portuguese, stem
+from .stemming import STOP_WORDS, fold, is_portuguese, stem
 
 __all__ = ["Evidence", "Number", "find_zone", "read_evidence"]
 

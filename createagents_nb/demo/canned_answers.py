@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .words import fold
+from .stemming import fold
 
 __all__ = ["INTRO", "about_table", "pick", "quote", "shorten"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from .conversation import Tool
-from .evidence import Evidence
+from .entities import Evidence
 from .schema import tool_vocabulary
-from .words import STOP_WORDS, fold, is_portuguese, split_name, stem
+from .stemming import STOP_WORDS, fold, is_portuguese, split_name, stem
 
 __all__ = ["Strings", "default_string", "stated"]
 

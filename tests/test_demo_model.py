@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from createagents_nb.demo import canned_answers
 from createagents_nb.demo.arguments import fill_arguments, fill_schema
-from createagents_nb.demo.conversation import ChatMessage, Options, Reply, Tool, ToolCall
+from createagents_nb.demo.conversation import AnswerOptions, ChatMessage, DemoReply, Tool, ToolCall
 from createagents_nb.demo.model import answer
-from createagents_nb.demo.tokens import count_tokens, delays_s, generate, split
-from createagents_nb.demo.tool_selection import match_tools
+from createagents_nb.demo.tokens import count_tokens, generate, token_delays_s, tokenize
+from createagents_nb.demo.tool_selection import select_tools
 
 pytestmark = pytest.mark.once
 
@@ -51,11 +51,11 @@ MEAN = Tool("column_mean", "Mean of a column of the table", parameters("column",
 TOOLS = [ROWS, CURRENT_DATE, READ_FILE, WEATHER, FETCH, ADD, MULTIPLY, CALCULATOR, MEAN]
 
 
-def ask(question: str, tools: list[Tool] = TOOLS, **options: Any) -> Reply:
-    return answer([ChatMessage("user", question)], tools, Options(**options))
+def ask(question: str, tools: list[Tool] = TOOLS, **options: Any) -> DemoReply:
+    return answer([ChatMessage("user", question)], tools, AnswerOptions(**options))
 
 
-def calls(reply: Reply) -> list[tuple[str, dict[str, Any]]]:
+def calls(reply: DemoReply) -> list[tuple[str, dict[str, Any]]]:
     return [(call.name, dict(call.arguments)) for call in reply.tool_calls]
 
 
@@ -157,8 +157,8 @@ def test_it_answers_after_its_rounds_whatever_the_tools_say() -> None:
 
 def test_a_tool_named_in_the_message_always_matches() -> None:
     tool = Tool("frobnicate", "")
-    assert match_tools([tool], "please frobnicate this") == [tool]
-    assert match_tools([tool], "please refrobnicate this") == []
+    assert select_tools([tool], "please frobnicate this") == [tool]
+    assert select_tools([tool], "please refrobnicate this") == []
 
 
 def test_table_rows_inside_a_message_do_not_ask_for_tools() -> None:
@@ -260,7 +260,7 @@ def test_answers_depend_on_the_question_and_quote_it() -> None:
 
 
 def test_a_quotation_is_short_and_has_no_markup_of_its_own() -> None:
-    quoted = canned_answers.quote("# a\n\n<script>`$x$`[l](u)" + " word" * 100)
+    quoted = canned_answers.quote_line("# a\n\n<script>`$x$`[l](u)" + " word" * 100)
     assert quoted.startswith("> \\# a \\<script\\>\\`\\$x\\$\\`\\[l\\](u)")
     assert "\n" not in quoted
     assert len(quoted) < 130
@@ -374,7 +374,7 @@ def test_lists_and_objects_are_filled_from_the_message() -> None:
 @given(st.text(max_size=300))
 @settings(max_examples=150)
 def test_pieces_join_to_the_text_exactly(text: str) -> None:
-    pieces = split(text)
+    pieces = tokenize(text)
     assert "".join(pieces) == text
     assert len(pieces) == count_tokens(text)
 
@@ -396,12 +396,12 @@ def test_pieces_are_about_four_characters_long() -> None:
 
 
 def test_a_generation_ends_at_the_limit_and_before_a_stop_text() -> None:
-    reply = Reply("one two three four", reasoning="hm")
+    reply = DemoReply("one two three four", reasoning="hm")
     assert generate(reply, [], max_tokens=3).finish_reason == "length"
     assert generate(reply, [], max_tokens=3).text("content") == "one two"
     assert generate(reply, [], max_tokens=5).finish_reason == "stop"
     assert generate(reply, [], stop=("four", " three")).text("content") == "one two"
-    call = Reply(tool_calls=(ToolCall("rows", {"limit": 3}),))
+    call = DemoReply(tool_calls=(ToolCall("rows", {"limit": 3}),))
     cut = generate(call, ['{"limit": 3}'], max_tokens=3)
     assert cut.calls == [0]
     assert cut.arguments(0) == '{"limit'
@@ -410,7 +410,7 @@ def test_a_generation_ends_at_the_limit_and_before_a_stop_text() -> None:
 
 def test_the_pace_is_uneven_the_same_each_time_and_right_on_average() -> None:
     def first(count: int) -> list[float]:
-        return [delay for delay, _ in zip(delays_s(45), range(count), strict=False)]
+        return [delay for delay, _ in zip(token_delays_s(45), range(count), strict=False)]
 
     assert first(300) == first(300)
     assert len(set(first(50))) > 40

@@ -15,7 +15,7 @@ from . import model, ollama_reply, ollama_request, openai_reply, openai_request
 from .conversation import canonical_model
 from .ollama_request import OllamaError
 from .openai_error import OpenAIError, model_not_found
-from .tokens import Generation, Piece, delays_s, generate
+from .tokens import Generation, Token, generate, token_delays_s
 
 __all__ = ["MAX_BODY_BYTES", "make_app"]
 
@@ -32,8 +32,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def make_app(tokens_per_s: float) -> web.Application:
     """The application; ``tokens_per_s`` is the pace of the models that have one."""
-    app = web.Application(middlewares=[_errors, _local_only], client_max_size=MAX_BODY_BYTES)
-    server = _Server(tokens_per_s)
+    app = web.Application(middlewares=[_error_middleware, _loopback_middleware], client_max_size=MAX_BODY_BYTES)
+    server = _ChatRoutes(tokens_per_s)
     app.add_routes(
         [
             web.get("/", _root),
@@ -50,19 +50,19 @@ def make_app(tokens_per_s: float) -> web.Application:
     return app
 
 
-def _json(body: Any, status: int = 200) -> web.Response:
+def _json_response(body: Any, status: int = 200) -> web.Response:
     return web.json_response(body, status=status, dumps=lambda value: json.dumps(value, ensure_ascii=False))
 
 
 @web.middleware
-async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Whatever goes wrong, in the words of the API that was called."""
     try:
         return await handler(request)
     except (OpenAIError, OllamaError) as error:
-        return _json(error.body, error.status)
+        return _json_response(error.body, error.status)
     except web.HTTPException as error:
-        return _refusal(request, error)
+        return _http_error_response(request, error)
     except OSError:  # the client is gone
         raise
     except Exception as error:
@@ -72,19 +72,19 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
             body: Any = {"error": {"message": message, "type": "server_error", "param": None, "code": None}}
         else:
             body = {"error": message}
-        return _json(body, 500)
+        return _json_response(body, 500)
 
 
-def _refusal(request: web.Request, error: web.HTTPException) -> web.Response:
+def _http_error_response(request: web.Request, error: web.HTTPException) -> web.Response:
     if error.status == 413:
         message = f"The request is larger than {MAX_BODY_BYTES:,} bytes."
         large = OpenAIError(413, message) if request.path.startswith("/v1") else OllamaError(413, message)
-        return _json(large.body, 413)
+        return _json_response(large.body, 413)
     if request.path.startswith("/v1"):
         if error.status == 405:
             message = f"Not allowed to {request.method} on {request.path}."
-            return _json(OpenAIError(405, message, code="method_not_supported").body, 405)
-        return _json(
+            return _json_response(OpenAIError(405, message, code="method_not_supported").body, 405)
+        return _json_response(
             OpenAIError(error.status, f"Invalid URL ({request.method} {request.path})").body, error.status
         )
     words = {404: "404 page not found", 405: "405 method not allowed"}
@@ -92,7 +92,7 @@ def _refusal(request: web.Request, error: web.HTTPException) -> web.Response:
 
 
 @web.middleware
-async def _local_only(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _loopback_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """No page of another site gets an answer, not even through a name that resolves to this machine."""
     if request.transport is None:
         raise ConnectionResetError("the client is gone")
@@ -100,18 +100,20 @@ async def _local_only(request: web.Request, handler: Handler) -> web.StreamRespo
     own = {f"{name}:{port}" for name in _LOOPBACK}
     hosts = request.headers.getall("Host", [])
     if len(hosts) != 1 or hosts[0].lower() not in own:
-        return _forbidden(request, f"This server answers under its own address only: use http://127.0.0.1:{port}")
+        return _forbidden_response(
+            request, f"This server answers under its own address only: use http://127.0.0.1:{port}"
+        )
     if any(origin not in {f"http://{host}" for host in own} for origin in request.headers.getall("Origin", [])):
-        return _forbidden(request, "This server does not answer the pages of other sites")
+        return _forbidden_response(request, "This server does not answer the pages of other sites")
     return await handler(request)
 
 
-def _forbidden(request: web.Request, message: str) -> web.Response:
+def _forbidden_response(request: web.Request, message: str) -> web.Response:
     error = OpenAIError(403, message) if request.path.startswith("/v1") else OllamaError(403, message)
-    return _json(error.body, 403)
+    return _json_response(error.body, 403)
 
 
-async def _body(request: web.Request, fail: Callable[[str], Exception]) -> Any:
+async def _read_body(request: web.Request, fail: Callable[[str], Exception]) -> Any:
     raw = await request.read()
     if not raw.strip():
         raise fail("missing request body")
@@ -125,11 +127,11 @@ async def _body(request: web.Request, fail: Callable[[str], Exception]) -> Any:
         raise fail("invalid JSON") from None
 
 
-def _openai_failure(reason: str) -> OpenAIError:
+def _openai_body_error(reason: str) -> OpenAIError:
     return OpenAIError(400, f"We could not parse the JSON body of your request: {reason}.")
 
 
-def _ollama_failure(reason: str) -> OllamaError:
+def _ollama_body_error(reason: str) -> OllamaError:
     return OllamaError(400, reason)
 
 
@@ -144,26 +146,26 @@ async def _root(_: web.Request) -> web.Response:
 
 
 async def _version(_: web.Request) -> web.Response:
-    return _json({"version": ollama_reply.VERSION})
+    return _json_response({"version": ollama_reply.VERSION})
 
 
 async def _tags(_: web.Request) -> web.Response:
-    return _json(ollama_reply.tags())
+    return _json_response(ollama_reply.tags())
 
 
 async def _ps(_: web.Request) -> web.Response:
-    return _json(ollama_reply.running())
+    return _json_response(ollama_reply.loaded_models())
 
 
 async def _show(request: web.Request) -> web.Response:
-    body = await _body(request, _ollama_failure)
+    body = await _read_body(request, _ollama_body_error)
     field = "model" if isinstance(body, dict) and body.get("model") else "name"
-    return _json(ollama_reply.show(ollama_request.read_model(body, field)))
+    return _json_response(ollama_reply.show(ollama_request.parse_model(body, field)))
 
 
 async def _models(request: web.Request) -> web.Response:
     _check_key(request)
-    return _json(openai_reply.model_list())
+    return _json_response(openai_reply.model_list())
 
 
 async def _model(request: web.Request) -> web.Response:
@@ -171,73 +173,75 @@ async def _model(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     if canonical_model(name) is None:
         raise model_not_found(name)
-    return _json(openai_reply.model_card(name))
+    return _json_response(openai_reply.model_card(name))
 
 
-class _Server:
+class _ChatRoutes:
     def __init__(self, tokens_per_s: float) -> None:
         self._tokens_per_s = tokens_per_s
 
-    async def _paced(self, name: str, generation: Generation) -> AsyncIterator[Piece]:
+    async def _pace(self, name: str, generation: Generation) -> AsyncIterator[Token]:
         """The tokens, each when it is due."""
         if canonical_model(name) == "demo-instant":
-            for piece in generation.pieces:
-                yield piece
+            for token in generation.tokens:
+                yield token
             return
         loop = asyncio.get_running_loop()
         due = loop.time()
-        for piece, delay_s in zip(generation.pieces, delays_s(self._tokens_per_s), strict=False):
+        for token, delay_s in zip(generation.tokens, token_delays_s(self._tokens_per_s), strict=False):
             due += delay_s
             await asyncio.sleep(max(0.0, due - loop.time()))
-            yield piece
+            yield token
 
     async def openai_chat(self, request: web.Request) -> web.StreamResponse:
         _check_key(request)
-        call = openai_request.read_request(await _body(request, _openai_failure))
+        call = openai_request.parse_request(await _read_body(request, _openai_body_error))
         reply = model.answer(call.messages, call.tools, call.options)
         arguments = openai_reply.arguments_text(reply)
         generation = generate(reply, arguments, max_tokens=call.options.max_tokens, stop=call.options.stop)
-        writer = openai_reply.OpenAIReply(call, reply, generation)
+        writer = openai_reply.OpenAIReplyWriter(call, reply, generation)
         if not call.stream:
-            async for _ in self._paced(call.model, generation):
+            async for _ in self._pace(call.model, generation):
                 pass
-            return _json(writer.whole())
+            return _json_response(writer.body())
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
         )
         await response.prepare(request)
-        await response.write(writer.first())
-        async for piece in self._paced(call.model, generation):
-            await response.write(writer.piece(piece))
-        await response.write(writer.last())
+        await response.write(writer.format_start())
+        async for token in self._pace(call.model, generation):
+            await response.write(writer.format_token(token))
+        await response.write(writer.format_end())
         await response.write_eof()
         return response
 
     async def ollama_chat(self, request: web.Request) -> web.StreamResponse:
         received_ns = time.perf_counter_ns()
-        body = await _body(request, _ollama_failure)
-        call = ollama_request.read_request(body)
+        body = await _read_body(request, _ollama_body_error)
+        call = ollama_request.parse_request(body)
         if not call.messages:
-            return _json(
-                ollama_reply.loaded(call.model, "unload" if body.get("keep_alive") in (0, "0", "0s") else "load")
+            return _json_response(
+                ollama_reply.load_response(
+                    call.model, "unload" if body.get("keep_alive") in (0, "0", "0s") else "load"
+                )
             )
         reply = model.answer(call.messages, call.tools, call.options)
         arguments = ollama_reply.arguments_text(reply)
         generation = generate(reply, arguments, max_tokens=call.options.max_tokens, stop=call.options.stop)
-        writer = ollama_reply.OllamaReply(call, reply, generation, received_ns)
+        writer = ollama_reply.OllamaReplyWriter(call, reply, generation, received_ns)
         if not call.stream:
-            async for _ in self._paced(call.model, generation):
-                writer.mark_first()
-            return _json(writer.whole())
+            async for _ in self._pace(call.model, generation):
+                writer.mark_first_token()
+            return _json_response(writer.body())
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
-        pieces = generation.pieces
+        tokens = generation.tokens
         at = 0
-        async for piece in self._paced(call.model, generation):
+        async for token in self._pace(call.model, generation):
             at += 1
-            line = writer.piece(piece, ends_call=at == len(pieces) or pieces[at].call != piece.call)
+            line = writer.format_token(token, ends_call=at == len(tokens) or tokens[at].call != token.call)
             if line:
                 await response.write(line)
-        await response.write(writer.last())
+        await response.write(writer.format_end())
         await response.write_eof()
         return response

@@ -7,21 +7,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from .conversation import Tool
-from .entities import Evidence, read_evidence
-from .schema import MAX_DEPTH, clamp, fit_text, kind_of, resolve, string_kind
+from .entities import Entities, extract_entities
+from .schema import MAX_DEPTH, clamp, fit_text, resolve, schema_type, string_kind
 from .stemming import content_words, fold, split_name, stem
-from .string_arguments import Strings, default_string, stated
+from .string_arguments import StringSelector, default_text, find_stated_value
 
 __all__ = ["fill_arguments", "fill_schema"]
 
 _MISSING: Any = object()
-_COUNTS = frozenset(
+_COUNT_NAMES = frozenset(
     {"limit", "n", "count", "k", "top", "size", "max", "rows", "num", "number", "head", "linhas", "length"}
 )
-_AND = re.compile(r"\s*(?:,|;|&|\band\b|\be\b|\bor\b|\bou\b)\s*")
+_LIST_SEPARATOR = re.compile(r"\s*(?:,|;|&|\band\b|\be\b|\bor\b|\bou\b)\s*")
 _NEGATED = r"(?:not|no|without|don't|dont|nao|sem|disable)\s+(?:\w+\s+)?"
 MAX_FAN_OUT = 4
-_MOST_ITEMS = 100  # a schema may ask for a billion
+_MAX_ITEMS = 100  # a schema may ask for a billion
 
 
 def fill_arguments(
@@ -43,21 +43,21 @@ def fill_arguments(
     if wanted is None or wanted not in first:
         return [first]
     name, kind = wanted, string_kind(wanted, resolve(tool.parameters["properties"][wanted], tool.parameters))
-    values = filler.seen.zones if kind == "zone" else _listed_with(first[name], filler.seen)
+    values = filler.entities.zones if kind == "zone" else _list_with(first[name], filler.entities)
     if first[name] not in values:
         return [first]
     schema = resolve(tool.parameters["properties"][name], tool.parameters)
     return [{**first, name: fit_text(value, schema, text)} for value in values[:MAX_FAN_OUT]]
 
 
-def _listed_with(value: str, seen: Evidence) -> list[str]:
+def _list_with(value: str, entities: Entities) -> list[str]:
     """``value`` and what stands beside it in a list such as "Paris, Oslo and Rome"."""
-    at = seen.text.find(value)
+    at = entities.text.find(value)
     values, end = [value], at + len(value)
-    for kind in (seen.quoted, seen.urls, seen.files, seen.names):
+    for kind in (entities.quoted, entities.urls, entities.files, entities.names):
         for other in kind if value in kind else ():
-            start = seen.text.find(other, end)
-            if start >= 0 and _AND.fullmatch(seen.text[end:start].strip("\"'`“”")):
+            start = entities.text.find(other, end)
+            if start >= 0 and _LIST_SEPARATOR.fullmatch(entities.text[end:start].strip("\"'`“”")):
                 values.append(other)
                 end = start + len(other)
     return values
@@ -75,11 +75,11 @@ def _fan_out_parameter(tool: Tool) -> str | None:
     if not isinstance(properties, Mapping):
         return None
     schemas = {name: resolve(schema, tool.parameters) for name, schema in properties.items()}
-    if any(kind_of(schema) in ("array", "object") for schema in schemas.values()):
+    if any(schema_type(schema) in ("array", "object") for schema in schemas.values()):
         return None
     required = tool.parameters.get("required") or ()
-    strings = [n for n, s in schemas.items() if kind_of(s) == "string" and n in required and not s.get("enum")]
-    zones = [n for n, s in schemas.items() if kind_of(s) == "string" and string_kind(n, s) == "zone"]
+    strings = [n for n, s in schemas.items() if schema_type(s) == "string" and n in required and not s.get("enum")]
+    zones = [n for n, s in schemas.items() if schema_type(s) == "string" and string_kind(n, s) == "zone"]
     if len(strings or zones) != 1:
         return None
     name = (strings or zones)[0]
@@ -92,21 +92,21 @@ class _Filler:
     def __init__(self, tool: Tool, text: str, whole: str | None, earlier: float | None) -> None:
         self.tool = tool
         self.root = tool.parameters
-        self.seen: Evidence = read_evidence(text)
-        self.whole: Evidence = read_evidence(whole) if whole and whole != text else self.seen
-        self.earlier = earlier if self._leans_on_earlier(text) else None
+        self.entities: Entities = extract_entities(text)
+        self.message_entities: Entities = extract_entities(whole) if whole and whole != text else self.entities
+        self.earlier = earlier if self._refers_to_earlier_result(text) else None
         self.folded = fold(text)
-        self.strings = Strings(tool)
+        self.strings = StringSelector(tool)
         self.numeric_parameters = 0
 
-    def _leans_on_earlier(self, text: str) -> bool:
+    def _refers_to_earlier_result(self, text: str) -> bool:
         """Whether the text says "it" or "the result", or has fewer numbers than the tool needs."""
         if re.search(r"(?i)\b(?:it|that|this|result|isso|resultado)\b", text):
             return True
         properties = self.root.get("properties")
         schemas = properties if isinstance(properties, Mapping) else {}
-        kinds = [kind_of(resolve(schemas.get(name), self.root)) for name in self.root.get("required") or ()]
-        return sum(kind in ("integer", "number") for kind in kinds) > len(self.seen.numbers)
+        kinds = [schema_type(resolve(schemas.get(name), self.root)) for name in self.root.get("required") or ()]
+        return sum(kind in ("integer", "number") for kind in kinds) > len(self.entities.numbers)
 
     def object(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
         properties = schema.get("properties")
@@ -116,7 +116,7 @@ class _Filler:
         resolved = {
             name: resolve(properties.get(name), self.root) for name in {**properties, **dict.fromkeys(required)}
         }
-        self.numeric_parameters = sum(kind_of(one) in ("integer", "number") for one in resolved.values())
+        self.numeric_parameters = sum(schema_type(one) in ("integer", "number") for one in resolved.values())
         found: dict[str, Any] = {}
         # Required ones choose first; numbers that the message names by the parameter's name even before that.
         named = [name for name in resolved if name in required and self._has_named_number(name)]
@@ -125,7 +125,7 @@ class _Filler:
             if value is not _MISSING:
                 found[name] = value
         if not properties and isinstance(schema.get("additionalProperties"), Mapping) and depth:
-            for key, text in re.findall(r"(\w+)\s*=\s*([\w.-]+)", self.seen.text):
+            for key, text in re.findall(r"(\w+)\s*=\s*([\w.-]+)", self.entities.text):
                 value = _Filler(self.tool, text, None, None).value(
                     key, resolve(schema["additionalProperties"], self.root), required=True, depth=depth + 1
                 )
@@ -134,38 +134,38 @@ class _Filler:
 
     def value(self, name: str, schema: Any, *, required: bool, depth: int) -> Any:
         schema = resolve(schema, self.root)
-        kind = kind_of(schema)
+        kind = schema_type(schema)
         if "const" in schema:
             return schema["const"] if required else _MISSING
         if schema.get("enum"):
-            return self._enum(schema, required)
+            return self._fill_enum(schema, required)
         if depth > MAX_DEPTH:
-            return self._fallback(schema, "demo") if required else _MISSING
+            return self._default_value(schema, "demo") if required else _MISSING
         if kind in ("integer", "number"):
-            return self._number(name, schema, required)
+            return self._fill_number(name, schema, required)
         if kind == "boolean":
-            return self._boolean(name, schema, required)
+            return self._fill_boolean(name, schema, required)
         if kind == "array":
-            return self._array(name, schema, required, depth)
+            return self._fill_array(name, schema, required, depth)
         if kind == "object":
-            return self.object(schema, depth) if required else self._optional_object(schema, depth)
+            return self.object(schema, depth) if required else self._fill_optional_object(schema, depth)
         if kind == "null":
             return None if required else _MISSING
-        return self._string(name, schema, required)
+        return self._fill_string(name, schema, required)
 
-    def _fallback(self, schema: Mapping[str, Any], value: Any) -> Any:
+    def _default_value(self, schema: Mapping[str, Any], value: Any) -> Any:
         if schema.get("default") is not None:
             return schema["default"]
         examples = schema.get("examples")
         return examples[0] if isinstance(examples, list) and examples else value
 
-    def _enum(self, schema: Mapping[str, Any], required: bool) -> Any:
+    def _fill_enum(self, schema: Mapping[str, Any], required: bool) -> Any:
         options = list(schema["enum"])
         for option in sorted(options, key=lambda one: -len(str(one))):
             pattern = rf"(?<!\w){re.escape(fold(str(option)).replace('_', ' '))}(?!\w)"
             if option is not None and re.search(pattern, self.folded.replace("_", " ")):
                 return option
-        stems = set(content_words(self.seen.text))
+        stems = set(content_words(self.entities.text))
         for option in options:
             words = content_words(str(option).replace("_", " "))
             if words and stems.issuperset(words):
@@ -177,29 +177,31 @@ class _Filler:
 
     def _has_named_number(self, name: str) -> bool:
         words = {stem(word) for word in split_name(name)}
-        return any(words & {number.before, number.after} for number in self.seen.numbers)
+        return any(words & {number.before, number.after} for number in self.entities.numbers)
 
-    def _number(self, name: str, schema: Mapping[str, Any], required: bool) -> Any:
+    def _fill_number(self, name: str, schema: Mapping[str, Any], required: bool) -> Any:
         words = {stem(word) for word in split_name(name)} - {""}
-        unused = [number for number in self.seen.numbers if not number.used]
+        unused = [number for number in self.entities.numbers if not number.used]
         chosen = next((number for number in unused if words & {number.before, number.after}), None)
         if chosen is None and required and self.earlier is not None:
             value, self.earlier = self.earlier, None
             return clamp(value, schema)
-        if chosen is None and (required or self.numeric_parameters == 1 or _COUNTS.intersection(split_name(name))):
+        if chosen is None and (
+            required or self.numeric_parameters == 1 or _COUNT_NAMES.intersection(split_name(name))
+        ):
             chosen = next(iter(unused), None)
         if chosen is None and required:
-            chosen = next((number for number in self.whole.numbers if not number.used), None)
+            chosen = next((number for number in self.message_entities.numbers if not number.used), None)
         if chosen is not None:
             chosen.used = True
             return clamp(chosen.value, schema)
         if not required:
             return _MISSING
-        default = self._fallback(schema, 1)
+        default = self._default_value(schema, 1)
         usable = isinstance(default, (int, float)) and not isinstance(default, bool)
         return clamp(default if usable else 1, schema)
 
-    def _boolean(self, name: str, schema: Mapping[str, Any], required: bool) -> Any:
+    def _fill_boolean(self, name: str, schema: Mapping[str, Any], required: bool) -> Any:
         words = r"[\s_-]*".join(map(re.escape, split_name(name))) or re.escape(name)
         if (
             stated := re.search(rf"\b{words}\s*(?:=|:|is)?\s*(true|false|yes|no|on|off|sim|nao)\b", self.folded)
@@ -212,23 +214,23 @@ class _Filler:
         default = schema.get("default")
         return (default if isinstance(default, bool) else True) if required else _MISSING
 
-    def _array(self, name: str, schema: Mapping[str, Any], required: bool, depth: int) -> Any:
+    def _fill_array(self, name: str, schema: Mapping[str, Any], required: bool, depth: int) -> Any:
         item = resolve(schema.get("items"), self.root)
-        kind = kind_of(item)
+        kind = schema_type(item)
         stated_least = schema.get("minItems")
-        least = min(stated_least, _MOST_ITEMS) if isinstance(stated_least, int) else 0
+        least = min(stated_least, _MAX_ITEMS) if isinstance(stated_least, int) else 0
         values: list[Any] = []
         if item.get("enum"):
             values = [
                 one for one in item["enum"] if re.search(rf"(?<!\w){re.escape(fold(str(one)))}(?!\w)", self.folded)
             ]
         elif kind in ("integer", "number"):
-            numbers = [number for number in self.seen.numbers if not number.used]
+            numbers = [number for number in self.entities.numbers if not number.used]
             values = [clamp(number.value, item) for number in numbers]
             for number in numbers:
                 number.used = True
         elif kind in ("string", "any"):
-            values = [fit_text(one, item, self.seen.text) for one in self._listed(name, item)]
+            values = [fit_text(one, item, self.entities.text) for one in self._list_values(name, item)]
         if not values and not required:
             return _MISSING
         while len(values) < max(least or 0, 1 if required and kind != "any" and not values else 0):
@@ -237,39 +239,41 @@ class _Filler:
             values = [one for at, one in enumerate(values) if one not in values[:at]]
         return values[: schema.get("maxItems")]
 
-    def _listed(self, name: str, item: Mapping[str, Any]) -> list[str]:
-        seen = self.seen
+    def _list_values(self, name: str, item: Mapping[str, Any]) -> list[str]:
+        entities = self.entities
         kinds = {
-            "zone": seen.zones,
-            "url": seen.urls,
-            "file": seen.files,
-            "email": seen.emails,
-            "date": seen.dates,
+            "zone": entities.zones,
+            "url": entities.urls,
+            "file": entities.files,
+            "email": entities.emails,
+            "date": entities.dates,
         }
         kind = string_kind(name, item)
         if kind in kinds:
             return list(kinds[kind])
-        if seen.quoted or seen.names:
-            return list(seen.quoted or seen.names)
-        if (after := re.search(r":\s*(.+)$", seen.text, re.DOTALL)) is not None:
-            return [part for part in _AND.split(after[1].strip().rstrip(".?!")) if part]
+        if entities.quoted or entities.names:
+            return list(entities.quoted or entities.names)
+        if (after := re.search(r":\s*(.+)$", entities.text, re.DOTALL)) is not None:
+            return [part for part in _LIST_SEPARATOR.split(after[1].strip().rstrip(".?!")) if part]
         return []
 
-    def _optional_object(self, schema: Mapping[str, Any], depth: int) -> Any:
+    def _fill_optional_object(self, schema: Mapping[str, Any], depth: int) -> Any:
         bare = {**schema, "required": []}
         found = self.object(bare, depth)
         if not found:
             return _MISSING
         return {**self.object(schema, depth), **found}
 
-    def _string(self, name: str, schema: Mapping[str, Any], required: bool) -> Any:
+    def _fill_string(self, name: str, schema: Mapping[str, Any], required: bool) -> Any:
         kind = string_kind(name, schema)
-        value = stated(name, self.seen.text) or self.strings.find(kind, self.seen, required=required)
-        if value is None and required and self.whole is not self.seen:
-            value = self.strings.find(kind, self.whole, required=True)
+        value = find_stated_value(name, self.entities.text) or self.strings.find(
+            kind, self.entities, required=required
+        )
+        if value is None and required and self.message_entities is not self.entities:
+            value = self.strings.find(kind, self.message_entities, required=True)
         if value is None and not required:
             return _MISSING
         if value is None:
-            value = str(self._fallback(schema, default_string(kind, self.seen)))
+            value = str(self._default_value(schema, default_text(kind, self.entities)))
         self.strings.used.add(value)
-        return fit_text(value, schema, self.seen.text)
+        return fit_text(value, schema, self.entities.text)

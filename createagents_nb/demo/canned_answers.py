@@ -6,7 +6,7 @@ import re
 
 from .stemming import fold
 
-__all__ = ["INTRO", "about_table", "pick", "quote", "shorten"]
+__all__ = ["INTRO", "answer_about_table", "pick_answer", "quote_line", "shorten_line"]
 
 INTRO = {
     "en": "*Demo provider: this text is canned, no model is reading your question.*",
@@ -195,7 +195,7 @@ _KINDS = (
     ),
     ("table", _TABLE, r"\b(?:tables?|data|dataframe|columns?|rows?|csv|tabelas?|dados|colunas?|linhas?)\b"),
 )
-_SENT = {
+_SENT_TABLE = {
     "en": """\
 ## The table that you sent
 
@@ -214,38 +214,38 @@ seus dados chegaram.
 """,
 }
 # A head, a line of dashes, and the rows below it.
-_SENT_TABLE = re.compile(
+_MARKDOWN_TABLE = re.compile(
     r"^\|[^\n]{1,2000}\|[ \t]*\n\|[ :|-]{1,2000}\|[ \t]*(?:\n\|[^\n]{1,2000}\|[ \t]*)*", re.MULTILINE
 )
 _MAX_TABLE_ROWS = 5
-_HELLO = re.compile(
+_GREETING_WORDS = re.compile(
     r"(?:hello|hi|hey|ola|oi|bom dia|boa tarde|boa noite|good (?:morning|evening|afternoon)|how are you|tudo bem"
     r"|thanks|thank you|obrigad[oa])\b"
 )
 
 
-def pick(question: str, language: str) -> tuple[str, str]:
+def pick_answer(question: str, language: str) -> tuple[str, str]:
     """The kind of answer that the words of ``question`` call for, and its text."""
     folded = fold(question)
     called_for = [(kind, texts) for kind, texts, words in _KINDS if re.search(words, folded)]
     if len(called_for) == 1:
         kind, texts = called_for[0]
         return kind, texts[language]
-    if not called_for and len(folded) <= 60 and _HELLO.match(folded.strip(" ¡!.,")):
+    if not called_for and len(folded) <= 60 and _GREETING_WORDS.match(folded.strip(" ¡!.,")):
         return "greeting", _GREETING[language]
     return "showcase", _SHOWCASE[language]
 
 
-def about_table(message: str, language: str) -> str | None:
+def answer_about_table(message: str, language: str) -> str | None:
     """An answer that shows the first Markdown table of ``message`` again; None where there is none."""
-    found = _SENT_TABLE.search(message)
+    found = _MARKDOWN_TABLE.search(message)
     if found is None:
         return None
     rows = found[0].strip().splitlines()[: _MAX_TABLE_ROWS + 2]
-    return _SENT[language].format(table="\n".join(rows))
+    return _SENT_TABLE[language].format(table="\n".join(rows))
 
 
-def shorten(text: str, length: int = 90) -> str:
+def shorten_line(text: str, length: int = 90) -> str:
     """``text`` in one line of at most ``length`` characters, cut between words."""
     line = " ".join(text.split())
     if len(line) <= length:
@@ -254,6 +254,6 @@ def shorten(text: str, length: int = 90) -> str:
     return (cut.rsplit(" ", 1)[0] if " " in cut[length // 2 :] else cut) + "…"
 
 
-def quote(text: str, length: int = 90) -> str:
+def quote_line(text: str, length: int = 90) -> str:
     """``text`` as a Markdown quotation of one line, in which nothing but the words is left of its own Markdown."""
-    return "> " + re.sub(r"([\\`*$\[\]<>#|])", r"\\\1", shorten(text, length))
+    return "> " + re.sub(r"([\\`*$\[\]<>#|])", r"\\\1", shorten_line(text, length))

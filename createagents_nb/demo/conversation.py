@@ -9,10 +9,10 @@ from typing import Any, Literal
 __all__ = [
     "MODELS",
     "THINKING_MODEL",
-    "ChatCall",
+    "AnswerOptions",
     "ChatMessage",
-    "Options",
-    "Reply",
+    "DemoReply",
+    "DemoRequest",
     "Tool",
     "ToolCall",
     "canonical_model",
@@ -52,7 +52,7 @@ class ChatMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class AnswerOptions:
     """What a request says about how to answer.
 
     Attributes:
@@ -73,20 +73,20 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class ChatCall:
+class DemoRequest:
     """One request for an answer, whichever wire format it came in; ``model`` is as the client wrote it."""
 
     model: str
     messages: tuple[ChatMessage, ...]
     tools: tuple[Tool, ...]
-    options: Options
+    options: AnswerOptions
     stream: bool
     include_usage: bool = False
     prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class DemoReply:
     """What the "model" says in one round: text, or tool calls."""
 
     content: str = ""

@@ -9,19 +9,19 @@ from functools import lru_cache
 
 from .stemming import STOP_WORDS, fold, is_portuguese, stem
 
-__all__ = ["Evidence", "Number", "find_zone", "read_evidence"]
+__all__ = ["Entities", "Number", "extract_entities", "find_zone"]
 
-_FENCE = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_CODE_BLOCK = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _QUOTED = re.compile(r"`([^`\n]+)`|\"([^\"\n]+)\"|“([^”\n]+)”|«([^»\n]+)»|(?<!\w)'([^'\n]+)'(?!\w)")
 _URL = re.compile(r"https?://[^\s<>\"'`)\]}]+")
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+")
 _DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?Z?)?")
-_CLOCK = re.compile(r"\b\d{1,2}:\d{2}(?::\d{2})?\b")
-_CHUNK = re.compile(r"[^\s\"'`,;()<>“”]+")
+_TIME_OF_DAY = re.compile(r"\b\d{1,2}:\d{2}(?::\d{2})?\b")
+_NON_SPACE = re.compile(r"[^\s\"'`,;()<>“”]+")
 _FILE = re.compile(
     r"(?i)[^/\\]*\.(csv|tsv|txt|md|jsonl?|ya?ml|xlsx?|parquet|pdf|py|ipynb|html?|xml|log|toml|ini|sql|png|jpe?g|zip|db)"
 )
-_ROOTED = re.compile(r"(?:~|\.{1,2})?/[\w.~/-]+")
+_PATH = re.compile(r"(?:~|\.{1,2})?/[\w.~/-]+")
 _NUMBER = re.compile(
     r"(?<![\w.)])-?(?:\d{1,3}(?:,\d{3}){1,4}(?!\d)|\d{1,15})(?:[.,]\d{1,15})?(?=(?:[a-zA-Z]{1,3}|[%°])?(?![\w]))"
 )
@@ -31,12 +31,12 @@ _ARITHMETIC = re.compile(
         "N", r"\d{1,15}(?:\.\d{1,15})?"
     )
 )
-_PROPER = re.compile(r"[A-ZÀ-Þ][\w'’-]*(?:[ \t]+(?:(?:de|do|da|of|the)[ \t]+)?[A-ZÀ-Þ][\w'’-]*)*")
-_AFTER = re.compile(
+_PROPER_NOUN = re.compile(r"[A-ZÀ-Þ][\w'’-]*(?:[ \t]+(?:(?:de|do|da|of|the)[ \t]+)?[A-ZÀ-Þ][\w'’-]*)*")
+_AFTER_PREPOSITION = re.compile(
     r"(?i:\b(?:in|at|for|from|to|em|no|na|para|de))[ \t]+([^\W\d_][\w'’-]*(?:[ \t]+[A-ZÀ-Þ][\w'’-]*)*)"
 )
 _WORD = re.compile(r"[^\W\d_][\w'’-]*")
-_SPELLED = {
+_NUMBER_WORDS = {
     word: value
     for value, words in {
         2: "two dois duas", 3: "three tres", 4: "four quatro", 5: "five cinco", 6: "six seis", 7: "seven sete",
@@ -72,7 +72,7 @@ class Number:
 
 
 @dataclass(slots=True)
-class Evidence:
+class Entities:
     """Everything found in one text; lists are in the order of the text."""
 
     text: str
@@ -90,7 +90,7 @@ class Evidence:
 
 
 @lru_cache(maxsize=1)
-def _zones() -> dict[str, str]:
+def _time_zones() -> dict[str, str]:
     cities = dict(_CITIES)
     for zone in sorted(zoneinfo.available_timezones()):
         region, _, city = zone.rpartition("/")
@@ -106,52 +106,52 @@ def find_zone(text: str) -> str | None:
     >>> find_zone("São Paulo"), find_zone("europe/lisbon"), find_zone("Atlantis")
     ('America/Sao_Paulo', 'Europe/Lisbon', None)
     """
-    return _zones().get(fold(text.strip()))
+    return _time_zones().get(fold(text.strip()))
 
 
 def _unique(items: list[str]) -> list[str]:
     return list(dict.fromkeys(item for item in items if item))
 
 
-def _take(pattern: re.Pattern[str], text: str) -> tuple[list[str], str]:
+def _extract(pattern: re.Pattern[str], text: str) -> tuple[list[str], str]:
     """All matches, and the text with blanks in their place, so that nothing is found twice."""
     found = [match.group().rstrip(".,;:!?") for match in pattern.finditer(text)]
     return _unique(found), pattern.sub(lambda match: " " * len(match.group()), text)
 
 
-def read_evidence(text: str) -> Evidence:
+def extract_entities(text: str) -> Entities:
     """Everything in ``text`` that could be an argument."""
-    seen = Evidence(text)
-    seen.code = [match[1].rstrip("\n") for match in _FENCE.finditer(text)]
-    rest = _FENCE.sub(" ", text)
+    entities = Entities(text)
+    entities.code = [match[1].rstrip("\n") for match in _CODE_BLOCK.finditer(text)]
+    rest = _CODE_BLOCK.sub(" ", text)
     quoted = _QUOTED.findall(rest)
-    seen.quoted = _unique([next(group for group in groups if group).strip() for groups in quoted])
+    entities.quoted = _unique([next(group for group in groups if group).strip() for groups in quoted])
     # What stands in quotation marks may still be an address, a file or a place.
-    seen.urls, rest = _take(_URL, rest)
-    seen.emails, rest = _take(_EMAIL, rest)
-    seen.dates, rest = _take(_DATE, rest)
-    clocks, rest = _take(_CLOCK, rest)
-    seen.dates += clocks
-    for match in _CHUNK.finditer(rest):
+    entities.urls, rest = _extract(_URL, rest)
+    entities.emails, rest = _extract(_EMAIL, rest)
+    entities.dates, rest = _extract(_DATE, rest)
+    clocks, rest = _extract(_TIME_OF_DAY, rest)
+    entities.dates += clocks
+    for match in _NON_SPACE.finditer(rest):
         chunk = match.group().rstrip(".:!?")
         zone = find_zone(chunk) if "/" in chunk else None
         if zone is not None:
-            seen.zones.append(zone)
-        elif _FILE.fullmatch(re.split(r"[/\\]", chunk)[-1]) or _ROOTED.fullmatch(chunk):
-            seen.files.append(chunk)
+            entities.zones.append(zone)
+        elif _FILE.fullmatch(re.split(r"[/\\]", chunk)[-1]) or _PATH.fullmatch(chunk):
+            entities.files.append(chunk)
         else:
             continue
         rest = rest[: match.start()] + " " * len(match.group()) + rest[match.end() :]
-    seen.files = _unique(seen.files)
+    entities.files = _unique(entities.files)
     rest = _QUOTED.sub(lambda match: " " * len(match.group()), rest)
-    seen.expressions = [found.strip() for found in (m.group() for m in _ARITHMETIC.finditer(rest))]
-    seen.numbers = _numbers(rest)
-    _names(rest, seen)
-    seen.zones = _unique(seen.zones)
-    return seen
+    entities.expressions = [found.strip() for found in (m.group() for m in _ARITHMETIC.finditer(rest))]
+    entities.numbers = _find_numbers(rest)
+    _collect_names(rest, entities)
+    entities.zones = _unique(entities.zones)
+    return entities
 
 
-def _numbers(text: str) -> list[Number]:
+def _find_numbers(text: str) -> list[Number]:
     decimal_comma = is_portuguese(text)
     numbers: list[tuple[int, Number]] = []
     for match in _NUMBER.finditer(text):
@@ -160,25 +160,25 @@ def _numbers(text: str) -> list[Number]:
             digits = digits.replace(",", ".")
         digits = digits.replace(",", "")
         value = float(digits) if "." in digits else int(digits)
-        numbers.append((match.start(), _between(value, text, match.start(), match.end())))
+        numbers.append((match.start(), _with_context(value, text, match.start(), match.end())))
     numbers += [
-        (match.start(), _between(_SPELLED[fold(match.group())], text, match.start(), match.end()))
+        (match.start(), _with_context(_NUMBER_WORDS[fold(match.group())], text, match.start(), match.end()))
         for match in _WORD.finditer(text)
-        if fold(match.group()) in _SPELLED
+        if fold(match.group()) in _NUMBER_WORDS
     ]
     return [number for _, number in sorted(numbers, key=lambda at: at[0])]
 
 
-def _between(value: int | float, text: str, start: int, end: int) -> Number:
+def _with_context(value: int | float, text: str, start: int, end: int) -> Number:
     before = _WORD.findall(text[max(0, start - 40) : start])
     after = _WORD.match(text[end : end + 40].lstrip())
     near = bool(before) and text[max(0, start - 40) : start].rstrip(" =:").endswith(before[-1])
     return Number(value, stem(fold(before[-1])) if near else "", stem(fold(after.group())) if after else "")
 
 
-def _names(text: str, seen: Evidence) -> None:
+def _collect_names(text: str, entities: Entities) -> None:
     """Capitalised words; the first word of a sentence only when it names a place."""
-    for match in _PROPER.finditer(text):
+    for match in _PROPER_NOUN.finditer(text):
         words = match.group().split()
         before = text[: match.start()].rstrip(" \t*_#>(-")
         opens_sentence = not before or before.endswith((".", "!", "?", ":", "\n"))
@@ -190,12 +190,12 @@ def _names(text: str, seen: Evidence) -> None:
             continue
         phrase = " ".join(words).rstrip("'’-").removesuffix("'s").removesuffix("’s")
         if (zone := find_zone(phrase)) is not None:
-            seen.zones.append(zone)
-        seen.names.append(phrase)
-    for match in _AFTER.finditer(text):
+            entities.zones.append(zone)
+        entities.names.append(phrase)
+    for match in _AFTER_PREPOSITION.finditer(text):
         phrase = match[1].removesuffix("'s")
         if (zone := find_zone(phrase)) is not None:
-            seen.zones.append(zone)
+            entities.zones.append(zone)
         if (phrase[0].isupper() and fold(phrase) not in STOP_WORDS) or zone is not None:
-            seen.places.append(phrase)
-    seen.names, seen.places = _unique(seen.names), _unique(seen.places)
+            entities.places.append(phrase)
+    entities.names, entities.places = _unique(entities.names), _unique(entities.places)

@@ -11,34 +11,34 @@ from typing import Any
 
 from . import canned_answers
 from .arguments import fill_arguments, fill_schema
-from .conversation import ChatMessage, Options, Reply, Tool, ToolCall
+from .conversation import AnswerOptions, ChatMessage, DemoReply, Tool, ToolCall
 from .stemming import fold, is_portuguese
-from .tool_selection import best_tool, clean, match_tools, split_steps
+from .tool_selection import best_tool, extract_prose, select_tools, split_steps
 
 __all__ = ["answer"]
 
-_FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
-_MEMORY = re.compile(
+_CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_MEMORY_QUESTION = re.compile(
     r"\b(?:remember|(?:what )?did i (?:just )?(?:ask|say|tell|write)|i (?:just )?(?:asked|said|told)"
     r"|(?:my|the) (?:previous|last|earlier|first) (?:question|message|prompt)"
     r"|lembra\w*|o que (?:foi que )?eu (?:perguntei|disse|falei|escrevi)|eu (?:perguntei|disse)"
     r"|(?:minha|a) (?:ultima|primeira) (?:pergunta|mensagem)|(?:pergunta|mensagem) anterior)\b"
 )
-_FAILED = re.compile(
+_FAILURE = re.compile(
     r"(?i)\W{0,3}(?:error|erro|failed|failure|exception|traceback|unknown tool|no tool|there is no tool"
     r"|invalid (?:json|arguments?)|timed? ?out|\w{1,60}(?:Error|Exception):"
     r"|(?:the )?tool\b.{0,80}\b(?:failed|raised|does not exist|timed out|was (?:not|cancelled|rejected)))"
 )
 # What our own agents say of a call that the user decided on.
-_REJECTED = re.compile(r"(?:The user|This call was) rejected\b")
-_EDITED = re.compile(r"The user changed the arguments to (.*?)\n\n", re.DOTALL)
+_REJECTION = re.compile(r"(?:The user|This call was) rejected\b")
+_EDITED_ARGUMENTS = re.compile(r"The user changed the arguments to (.*?)\n\n", re.DOTALL)
 _TABLE_RULE = re.compile(r"\s*\|(?:\s*:?-+:?\s*\|)+\s*")
 _MAX_LINES = 30
 _MAX_CHARS = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
+class _CurrentTurn:
     """The last question, and what has been called and returned since."""
 
     question: str
@@ -50,7 +50,9 @@ class _Turn:
         return [pair for one in self.rounds for pair in one]
 
 
-def answer(messages: Sequence[ChatMessage], tools: Sequence[Tool] = (), options: Options | None = None) -> Reply:
+def answer(
+    messages: Sequence[ChatMessage], tools: Sequence[Tool] = (), options: AnswerOptions | None = None
+) -> DemoReply:
     """What the demo says next.
 
     Tools are called in the rounds that the question plans ("… then …" begins a new one); when these are done, or
@@ -59,34 +61,36 @@ def answer(messages: Sequence[ChatMessage], tools: Sequence[Tool] = (), options:
     >>> answer([ChatMessage("user", "Show 3 rows")], [Tool("rows", "First rows of the table")]).tool_calls
     (ToolCall(name='rows', arguments={}, id=None),)
     """
-    options = options or Options()
-    turn = _read(messages)
+    options = options or AnswerOptions()
+    turn = _parse_turn(messages)
     calls = _next_calls(turn, tools, options)
     language = "pt" if is_portuguese(turn.question) else "en"
     if calls:
-        return Reply(
-            tool_calls=calls, reasoning=_reasoning(turn, calls, "tools", language) if options.think else ""
+        return DemoReply(
+            tool_calls=calls, reasoning=_make_reasoning(turn, calls, "tools", language) if options.think else ""
         )
-    kind, content = _text(turn, options, language)
-    return Reply(content, reasoning=_reasoning(turn, (), kind, language) if options.think else "")
+    kind, content = _answer_text(turn, options, language)
+    return DemoReply(content, reasoning=_make_reasoning(turn, (), kind, language) if options.think else "")
 
 
-def _read(messages: Sequence[ChatMessage]) -> _Turn:
+def _parse_turn(messages: Sequence[ChatMessage]) -> _CurrentTurn:
     asked = [at for at, message in enumerate(messages) if message.role == "user"]
     last = asked[-1] if asked else -1
     rounds: list[tuple[tuple[ToolCall, str | None], ...]] = []
     for at in range(last + 1, len(messages)):
         if messages[at].tool_calls:
             end = next((n for n in range(at + 1, len(messages)) if messages[n].role != "tool"), len(messages))
-            rounds.append(_pair(messages[at].tool_calls, messages[at + 1 : end]))
-    return _Turn(
+            rounds.append(_pair_results(messages[at].tool_calls, messages[at + 1 : end]))
+    return _CurrentTurn(
         question=messages[last].content if asked else "",
         earlier_questions=tuple(messages[at].content for at in asked[:-1]),
         rounds=tuple(rounds),
     )
 
 
-def _pair(calls: Sequence[ToolCall], results: Sequence[ChatMessage]) -> tuple[tuple[ToolCall, str | None], ...]:
+def _pair_results(
+    calls: Sequence[ToolCall], results: Sequence[ChatMessage]
+) -> tuple[tuple[ToolCall, str | None], ...]:
     """Each call with its result: by id, else by name, else by position."""
     left = list(results)
     pairs: list[tuple[ToolCall, str | None]] = []
@@ -103,21 +107,21 @@ def _pair(calls: Sequence[ToolCall], results: Sequence[ChatMessage]) -> tuple[tu
     return tuple(pairs)
 
 
-def _next_calls(turn: _Turn, tools: Sequence[Tool], options: Options) -> tuple[ToolCall, ...]:
+def _next_calls(turn: _CurrentTurn, tools: Sequence[Tool], options: AnswerOptions) -> tuple[ToolCall, ...]:
     if not tools or options.tool_choice == "none":
         return ()
-    text = clean(turn.question)
+    text = extract_prose(turn.question)
     done = len(turn.rounds)
     offered = [tool for tool in tools if options.forced_tool in (None, tool.name)]
-    steps = [(step, matched) for step in split_steps(text) if (matched := match_tools(offered, step))]
-    if not steps and (matched := match_tools(offered, text)):
+    steps = [(step, matched) for step in split_steps(text) if (matched := select_tools(offered, step))]
+    if not steps and (matched := select_tools(offered, text)):
         steps = [(text, matched)]
     if done == 0 and offered and (options.forced_tool or (options.tool_choice == "required" and not steps)):
         steps = [(text, [best_tool(offered, text)])]
     if done >= len(steps):
         return ()
     step, matched = steps[done]
-    earlier = _number(turn.rounds[-1]) if turn.rounds else None
+    earlier = _last_number(turn.rounds[-1]) if turn.rounds else None
     return tuple(
         ToolCall(tool.name, arguments)
         for tool in matched
@@ -125,35 +129,37 @@ def _next_calls(turn: _Turn, tools: Sequence[Tool], options: Options) -> tuple[T
     )
 
 
-def _number(results: Sequence[tuple[ToolCall, str | None]]) -> float | None:
+def _last_number(results: Sequence[tuple[ToolCall, str | None]]) -> float | None:
     """The number that the last round returned, for "then multiply it by 2"."""
-    texts = [_EDITED.sub("", result or "", count=1) for _, result in results]
+    texts = [_EDITED_ARGUMENTS.sub("", result or "", count=1) for _, result in results]
     found = [re.fullmatch(r"\s*(-?\d{1,15}(?:\.\d+)?)\s*", text) for text in texts]
     values = [float(match[1]) if "." in match[1] else int(match[1]) for match in found if match]
     return values[-1] if values else None
 
 
-def _text(turn: _Turn, options: Options, language: str) -> tuple[str, str]:
-    question = " ".join(_FENCED.sub(" ", clean(turn.question)).split()) or turn.question
+def _answer_text(turn: _CurrentTurn, options: AnswerOptions, language: str) -> tuple[str, str]:
+    question = " ".join(_CODE_BLOCK.sub(" ", extract_prose(turn.question)).split()) or turn.question
     if options.json_schema is not None:
-        return "JSON", _json(options.json_schema, question, language)
+        return "JSON", _answer_json(options.json_schema, question, language)
     parts = [canned_answers.INTRO[language]]
     if turn.results:
         parts += [
-            canned_answers.quote(question),
-            _heading(turn.results, language),
-            _results(turn.results, language),
+            canned_answers.quote_line(question),
+            _results_heading(turn.results, language),
+            _format_results(turn.results, language),
         ]
         return "results", "\n\n".join(parts) + "\n"
-    if _MEMORY.search(fold(question)):
-        return "memory", "\n\n".join([*parts, canned_answers.quote(question), *_memory(turn, language)]) + "\n"
-    table = canned_answers.about_table(turn.question, language)
-    kind, text = ("table", table) if table else canned_answers.pick(question, language)
-    parts += [canned_answers.quote(question)] if question else []
+    if _MEMORY_QUESTION.search(fold(question)):
+        return "memory", "\n\n".join(
+            [*parts, canned_answers.quote_line(question), *_answer_from_memory(turn, language)]
+        ) + "\n"
+    table = canned_answers.answer_about_table(turn.question, language)
+    kind, text = ("table", table) if table else canned_answers.pick_answer(question, language)
+    parts += [canned_answers.quote_line(question)] if question else []
     return kind, "\n\n".join([*parts, text.strip()]) + "\n"
 
 
-def _memory(turn: _Turn, language: str) -> list[str]:
+def _answer_from_memory(turn: _CurrentTurn, language: str) -> list[str]:
     if not turn.earlier_questions:
         return [
             {"en": "This is the first message I was sent.", "pt": "Esta é a primeira mensagem que recebi."}[
@@ -165,10 +171,10 @@ def _memory(turn: _Turn, language: str) -> list[str]:
         "en": f"Messages of yours before this one, as they were sent along: {count}. The last was:",
         "pt": f"Mensagens suas antes desta, como vieram junto: {count}. A última foi:",
     }[language]
-    return [number, canned_answers.quote(turn.earlier_questions[-1], 300)]
+    return [number, canned_answers.quote_line(turn.earlier_questions[-1], 300)]
 
 
-def _json(schema: Any, question: str, language: str) -> str:
+def _answer_json(schema: Any, question: str, language: str) -> str:
     if schema.get("properties") or schema.get("type") not in (None, "object"):
         return json.dumps(fill_schema(schema, question), ensure_ascii=False)
     return json.dumps(
@@ -176,8 +182,8 @@ def _json(schema: Any, question: str, language: str) -> str:
     )
 
 
-def _heading(results: Sequence[tuple[ToolCall, str | None]], language: str) -> str:
-    rejected = [_REJECTED.match(text or "") is not None for _, text in results]
+def _results_heading(results: Sequence[tuple[ToolCall, str | None]], language: str) -> str:
+    rejected = [_REJECTION.match(text or "") is not None for _, text in results]
     if all(rejected):
         return {"en": "No tool ran:", "pt": "Nenhuma tool rodou:"}[language]
     if any(rejected):
@@ -185,27 +191,27 @@ def _heading(results: Sequence[tuple[ToolCall, str | None]], language: str) -> s
     return {"en": "Your tools really ran:", "pt": "As suas tools rodaram de verdade:"}[language]
 
 
-def _results(results: Sequence[tuple[ToolCall, str | None]], language: str) -> str:
+def _format_results(results: Sequence[tuple[ToolCall, str | None]], language: str) -> str:
     """Short results as one list, the others as blocks of their own."""
-    said = [_result(call, text, language) for call, text in results]
+    said = [_format_result(call, text, language) for call, text in results]
     groups = itertools.groupby(said, key=lambda one: one.startswith("- "))
     return "\n\n".join(("\n" if is_list else "\n\n").join(group) for is_list, group in groups)
 
 
-def _result(call: ToolCall, text: str | None, language: str) -> str:
-    signature = _signature(call.name, call.arguments)
+def _format_result(call: ToolCall, text: str | None, language: str) -> str:
+    signature = _format_call(call.name, call.arguments)
     if text is None:
         return (
             f"- {signature}: {'no result was sent back' if language == 'en' else 'nenhum resultado veio de volta'}"
         )
-    if _REJECTED.match(text):
+    if _REJECTION.match(text):
         words = {
             "en": "was **rejected**, and did not run. A model reads",
             "pt": "foi **rejeitada** e não rodou. Um modelo lê",
         }
-        return f"- {signature} {words[language]}: {_code(canned_answers.shorten(text, 160))}"
-    if edited := _EDITED.match(text):
-        signature = _signature(call.name, _decoded(edited[1]))
+        return f"- {signature} {words[language]}: {_inline_code(canned_answers.shorten_line(text, 160))}"
+    if edited := _EDITED_ARGUMENTS.match(text):
+        signature = _format_call(call.name, _decode_object(edited[1]))
         signature += {"en": ", as you edited it,", "pt": ", como você editou,"}[language]
         text = text[edited.end() :]
     if failed := _is_failure(text):
@@ -215,22 +221,22 @@ def _result(call: ToolCall, text: str | None, language: str) -> str:
     said = words[language]
     if not text.strip():
         return f"- {signature} {said} {'nothing' if language == 'en' else 'nada'}"
-    shown, note = _limit(text.strip("\n"), language)
+    shown, note = _truncate(text.strip("\n"), language)
     lines = shown.splitlines()
     if len(lines) == 1 and len(shown) <= 160:
-        return f"- {signature} {'**' + said + '**' if failed else said} {_code(shown)}"
-    return f"{signature} {'**' + said + '**' if failed else said}:\n\n{_blocks(shown)}{note}"
+        return f"- {signature} {'**' + said + '**' if failed else said} {_inline_code(shown)}"
+    return f"{signature} {'**' + said + '**' if failed else said}:\n\n{_format_blocks(shown)}{note}"
 
 
-def _signature(name: str, arguments: Mapping[str, Any] | None) -> str:
+def _format_call(name: str, arguments: Mapping[str, Any] | None) -> str:
     """The call as one would write it, on one line; without arguments where they cannot be read."""
     inner = "…"
     if arguments is not None:
         inner = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in arguments.items())
-    return _code(canned_answers.shorten(f"{name}({inner})", 120))
+    return _inline_code(canned_answers.shorten_line(f"{name}({inner})", 120))
 
 
-def _decoded(text: str) -> Mapping[str, Any] | None:
+def _decode_object(text: str) -> Mapping[str, Any] | None:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):  # long ones were cut
@@ -245,10 +251,10 @@ def _is_failure(text: str) -> bool:
         except (ValueError, RecursionError):
             return False
         return isinstance(said, dict) and bool(said.get("error"))
-    return _FAILED.match(text) is not None
+    return _FAILURE.match(text) is not None
 
 
-def _limit(text: str, language: str) -> tuple[str, str]:
+def _truncate(text: str, language: str) -> tuple[str, str]:
     lines = text.splitlines()
     kept: list[str] = []
     size = 0
@@ -264,7 +270,7 @@ def _limit(text: str, language: str) -> tuple[str, str]:
     return "\n".join(kept), f"\n\n*({left} more lines)*" if language == "en" else f"\n\n*(mais {left} linhas)*"
 
 
-def _blocks(text: str) -> str:
+def _format_blocks(text: str) -> str:
     """Markdown tables as they are, everything else in fences."""
     lines = text.splitlines()
     table_lines: set[int] = set()
@@ -275,23 +281,23 @@ def _blocks(text: str) -> str:
     groups = itertools.groupby(range(len(lines)), key=table_lines.__contains__)
     blocks = ((is_table, "\n".join(lines[at] for at in group)) for is_table, group in groups)
     return "\n\n".join(
-        block if is_table else _fence(block.strip("\n")) for is_table, block in blocks if block.strip()
+        block if is_table else _code_block(block.strip("\n")) for is_table, block in blocks if block.strip()
     )
 
 
-def _ticks(text: str, least: int) -> str:
+def _backticks(text: str, least: int) -> str:
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     return "`" * max(least, longest + 1)
 
 
-def _code(text: str) -> str:
-    ticks = _ticks(text, 1)
+def _inline_code(text: str) -> str:
+    ticks = _backticks(text, 1)
     pad = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{ticks}{pad}{text}{pad}{ticks}"
 
 
-def _fence(text: str) -> str:
-    ticks = _ticks(text, 3)
+def _code_block(text: str) -> str:
+    ticks = _backticks(text, 3)
     try:
         kind = "json" if isinstance(json.loads(text), (dict, list)) else "text"
     except (ValueError, RecursionError):
@@ -299,8 +305,8 @@ def _fence(text: str) -> str:
     return f"{ticks}{kind}\n{text}\n{ticks}"
 
 
-def _reasoning(turn: _Turn, calls: Sequence[ToolCall], kind: str, language: str) -> str:
-    asked = canned_answers.shorten(turn.question, 60)
+def _make_reasoning(turn: _CurrentTurn, calls: Sequence[ToolCall], kind: str, language: str) -> str:
+    asked = canned_answers.shorten_line(turn.question, 60)
     if language == "pt":
         doing = (
             f"As palavras pedem {', '.join(call.name for call in calls)}."

@@ -9,42 +9,42 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from .conversation import MODELS, THINKING_MODEL, ChatCall, Reply, canonical_model
-from .tokens import Generation, Piece
+from .conversation import MODELS, THINKING_MODEL, DemoReply, DemoRequest, canonical_model
+from .tokens import Generation, Token
 
-__all__ = ["VERSION", "OllamaReply", "arguments_text", "loaded", "running", "show", "tags"]
+__all__ = ["VERSION", "OllamaReplyWriter", "arguments_text", "load_response", "loaded_models", "show", "tags"]
 
 VERSION = "0.0.0"
 _CONTEXT = 8192
-_STARTED = datetime.now(UTC)
+_STARTED_AT = datetime.now(UTC)
 
 
 def _now() -> str:
-    return _stamp(datetime.now(UTC))
+    return _timestamp(datetime.now(UTC))
 
 
-def _stamp(when: datetime) -> str:
+def _timestamp(when: datetime) -> str:
     return when.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def arguments_text(reply: Reply) -> list[str]:
+def arguments_text(reply: DemoReply) -> list[str]:
     """What is counted as the tokens of each call."""
     return [
         json.dumps(dict(call.arguments), ensure_ascii=False, separators=(",", ":")) for call in reply.tool_calls
     ]
 
 
-class OllamaReply:
+class OllamaReplyWriter:
     """Writes one answer; ``loaded_ns`` is when its generation began, by ``time.perf_counter_ns``."""
 
-    def __init__(self, call: ChatCall, reply: Reply, generation: Generation, received_ns: int) -> None:
+    def __init__(self, call: DemoRequest, reply: DemoReply, generation: Generation, received_ns: int) -> None:
         self._call, self._reply, self._generation = call, reply, generation
         self._texts = arguments_text(reply)
         self._received_ns = received_ns
         self._loaded_ns = time.perf_counter_ns()
         self._first_ns: int | None = None
 
-    def _line(self, message: dict[str, Any]) -> bytes:
+    def _format_line(self, message: dict[str, Any]) -> bytes:
         line = {
             "model": self._call.model,
             "created_at": _now(),
@@ -53,22 +53,22 @@ class OllamaReply:
         }
         return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
-    def mark_first(self) -> None:
+    def mark_first_token(self) -> None:
         """The first token is there: the prompt has been evaluated."""
         self._first_ns = self._first_ns or time.perf_counter_ns()
 
-    def piece(self, piece: Piece, *, ends_call: bool) -> bytes:
+    def format_token(self, token: Token, *, ends_call: bool) -> bytes:
         """The line for one token; a tool call is one line, when its last token is there."""
-        self.mark_first()
-        if piece.kind == "reasoning":
-            return self._line({"content": "", "thinking": piece.text})
-        if piece.kind == "content":
-            return self._line({"content": piece.text})
-        if ends_call and self._is_whole(piece.call):
-            return self._line({"content": "", "tool_calls": [self._tool_call(piece.call)]})
+        self.mark_first_token()
+        if token.kind == "reasoning":
+            return self._format_line({"content": "", "thinking": token.text})
+        if token.kind == "content":
+            return self._format_line({"content": token.text})
+        if ends_call and self._is_complete(token.call):
+            return self._format_line({"content": "", "tool_calls": [self._tool_call(token.call)]})
         return b""
 
-    def _is_whole(self, call: int) -> bool:
+    def _is_complete(self, call: int) -> bool:
         return self._generation.arguments(call) == self._texts[call]
 
     def _tool_call(self, at: int) -> dict[str, Any]:
@@ -76,21 +76,24 @@ class OllamaReply:
         function = {"index": at, "name": call.name, "arguments": dict(call.arguments)}
         return {"id": f"call_{secrets.token_hex(4)}", "function": function}
 
-    def last(self) -> bytes:
+    def format_end(self) -> bytes:
         """The line that ends the stream, with counts and durations."""
-        return json.dumps(self._done({"content": ""}), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        return (
+            json.dumps(self._final_body({"content": ""}), ensure_ascii=False, separators=(",", ":")).encode()
+            + b"\n"
+        )
 
-    def whole(self) -> dict[str, Any]:
+    def body(self) -> dict[str, Any]:
         """The buffered answer."""
-        self.mark_first()
+        self.mark_first_token()
         message: dict[str, Any] = {"content": self._generation.text("content")}
         if thinking := self._generation.text("reasoning"):
             message["thinking"] = thinking
-        if calls := [self._tool_call(at) for at in self._generation.calls if self._is_whole(at)]:
+        if calls := [self._tool_call(at) for at in self._generation.calls if self._is_complete(at)]:
             message["tool_calls"] = calls
-        return self._done(message)
+        return self._final_body(message)
 
-    def _done(self, message: dict[str, Any]) -> dict[str, Any]:
+    def _final_body(self, message: dict[str, Any]) -> dict[str, Any]:
         ended = time.perf_counter_ns()
         first = self._first_ns or ended
         reason = self._generation.finish_reason
@@ -104,12 +107,12 @@ class OllamaReply:
             "load_duration": max(1, self._loaded_ns - self._received_ns),
             "prompt_eval_count": self._call.prompt_tokens,
             "prompt_eval_duration": max(1, first - self._loaded_ns),
-            "eval_count": len(self._generation.pieces),
+            "eval_count": len(self._generation.tokens),
             "eval_duration": max(1, ended - first),
         }
 
 
-def loaded(model: str, reason: str) -> dict[str, Any]:
+def load_response(model: str, reason: str) -> dict[str, Any]:
     """The answer to no messages at all: ``reason`` is ``load`` or ``unload``."""
     message = {"role": "assistant", "content": ""}
     return {"model": model, "created_at": _now(), "message": message, "done": True, "done_reason": reason}
@@ -141,7 +144,7 @@ def tags() -> dict[str, Any]:
             {
                 "name": f"{name}:latest",
                 "model": f"{name}:latest",
-                "modified_at": _stamp(_STARTED),
+                "modified_at": _timestamp(_STARTED_AT),
                 "size": 0,
                 "digest": _digest(name),
                 "details": {**_details(), "context_length": _CONTEXT, "embedding_length": 0},
@@ -152,9 +155,9 @@ def tags() -> dict[str, Any]:
     }
 
 
-def running() -> dict[str, Any]:
+def loaded_models() -> dict[str, Any]:
     """``GET /api/ps``: canned text is always loaded."""
-    expires = _stamp(datetime.now(UTC) + timedelta(minutes=5))
+    expires = _timestamp(datetime.now(UTC) + timedelta(minutes=5))
     return {
         "models": [
             {
@@ -186,5 +189,5 @@ def show(name: str) -> dict[str, Any]:
             "demo.embedding_length": 0,
         },
         "capabilities": _capabilities(name),
-        "modified_at": _stamp(_STARTED),
+        "modified_at": _timestamp(_STARTED_AT),
     }

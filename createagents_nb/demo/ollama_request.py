@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .conversation import THINKING_MODEL, ChatCall, ChatMessage, Options, Tool, ToolCall, canonical_model
+from .conversation import THINKING_MODEL, AnswerOptions, ChatMessage, DemoRequest, Tool, ToolCall, canonical_model
 from .tokens import count_tokens
 
-__all__ = ["OllamaError", "read_model", "read_request"]
+__all__ = ["OllamaError", "parse_model", "parse_request"]
 
-_OPTIONS: dict[str, tuple[type, ...]] = {
+_OPTION_TYPES: dict[str, tuple[type, ...]] = {
     "temperature": (int, float),
     "top_p": (int, float),
     "min_p": (int, float),
@@ -34,7 +34,7 @@ class OllamaError(Exception):
         self.body = {"error": message}
 
 
-def _expect(right: bool, value: Any, field: str, go_type: str) -> None:
+def _check_type(right: bool, value: Any, field: str, go_type: str) -> None:
     if not right:
         names = {dict: "object", list: "array", str: "string", bool: "bool", int: "number", float: "number"}
         kind = names.get(type(value), "null")
@@ -42,7 +42,7 @@ def _expect(right: bool, value: Any, field: str, go_type: str) -> None:
         raise OllamaError(400, message)
 
 
-def read_model(body: Any, field: str = "model") -> str:
+def parse_model(body: Any, field: str = "model") -> str:
     """The model's name as the client wrote it.
 
     Raises:
@@ -51,7 +51,7 @@ def read_model(body: Any, field: str = "model") -> str:
     if not isinstance(body, dict):
         raise OllamaError(400, "json: cannot unmarshal the body into Go value of type api.ChatRequest")
     name = body.get(field)
-    _expect(name is None or isinstance(name, str), name, field, "string")
+    _check_type(name is None or isinstance(name, str), name, field, "string")
     if not name:
         raise OllamaError(400, "model is required")
     if canonical_model(name) is None:
@@ -59,53 +59,53 @@ def read_model(body: Any, field: str = "model") -> str:
     return str(name)
 
 
-def read_request(body: Any) -> ChatCall:
+def parse_request(body: Any) -> DemoRequest:
     """A checked request; one without messages only loads the model.
 
     Raises:
         OllamaError: what Ollama answers to such a body.
     """
-    name = read_model(body)
+    name = parse_model(body)
     stream, messages, tools = body.get("stream"), body.get("messages"), body.get("tools")
-    _expect(stream is None or isinstance(stream, bool), stream, "stream", "bool")
-    _expect(messages is None or isinstance(messages, list), messages, "messages", "[]api.Message")
-    _expect(tools is None or isinstance(tools, list), tools, "tools", "api.Tools")
-    options = _options(body)
-    read = tuple(_message(message) for message in messages or ())
+    _check_type(stream is None or isinstance(stream, bool), stream, "stream", "bool")
+    _check_type(messages is None or isinstance(messages, list), messages, "messages", "[]api.Message")
+    _check_type(tools is None or isinstance(tools, list), tools, "tools", "api.Tools")
+    options = _parse_options(body)
+    read = tuple(_parse_message(message) for message in messages or ())
     prompt = sum(4 + count_tokens(message.content) for message in read)
     prompt += count_tokens(json.dumps(tools)) if tools else 0
     limit = options.get("num_predict", -1)
-    return ChatCall(
+    return DemoRequest(
         model=name,
         messages=read,
-        tools=tuple(_tool(tool) for tool in tools or ()),
-        options=Options(
-            think=_thinks(body, name),
+        tools=tuple(_parse_tool(tool) for tool in tools or ()),
+        options=AnswerOptions(
+            think=_parse_think(body, name),
             max_tokens=limit if limit > 0 else None,
             stop=tuple(str(stop) for stop in options.get("stop", ())),
-            json_schema=_schema(body),
+            json_schema=_parse_format(body),
         ),
         stream=stream is not False,
         prompt_tokens=prompt,
     )
 
 
-def _options(body: Mapping[str, Any]) -> dict[str, Any]:
+def _parse_options(body: Mapping[str, Any]) -> dict[str, Any]:
     options = body.get("options")
-    _expect(options is None or isinstance(options, dict), options, "options", "map[string]interface {}")
+    _check_type(options is None or isinstance(options, dict), options, "options", "map[string]interface {}")
     for name, value in (options or {}).items():
-        kinds = _OPTIONS.get(name)
+        kinds = _OPTION_TYPES.get(name)
         whole = kinds == (int,) and isinstance(value, float) and value.is_integer()
         if kinds and value is not None and not whole and (not isinstance(value, kinds) or isinstance(value, bool)):
             raise OllamaError(500, f'option "{name}" must be of type {_GO_TYPES[kinds]}')
     return {
-        name: int(value) if _OPTIONS.get(name) == (int,) else value
+        name: int(value) if _OPTION_TYPES.get(name) == (int,) else value
         for name, value in (options or {}).items()
         if value is not None
     }
 
 
-def _thinks(body: Mapping[str, Any], name: str) -> bool:
+def _parse_think(body: Mapping[str, Any], name: str) -> bool:
     think = body.get("think")
     if think is not None and not isinstance(think, bool) and think not in ("low", "medium", "high", "max"):
         raise OllamaError(400, f'invalid think value: "{think}" (must be "high", "medium", "low", true, or false)')
@@ -115,7 +115,7 @@ def _thinks(body: Mapping[str, Any], name: str) -> bool:
     return able and think is not False
 
 
-def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _parse_format(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     wanted = body.get("format")
     if wanted is None or wanted == "":
         return None
@@ -128,28 +128,28 @@ def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return wanted
 
 
-def _message(message: Any) -> ChatMessage:
-    _expect(isinstance(message, dict), message, "messages", "api.Message")
+def _parse_message(message: Any) -> ChatMessage:
+    _check_type(isinstance(message, dict), message, "messages", "api.Message")
     content, calls = message.get("content"), message.get("tool_calls")
-    _expect(content is None or isinstance(content, str), content, "messages.content", "string")
-    _expect(calls is None or isinstance(calls, list), calls, "messages.tool_calls", "[]api.ToolCall")
+    _check_type(content is None or isinstance(content, str), content, "messages.content", "string")
+    _check_type(calls is None or isinstance(calls, list), calls, "messages.tool_calls", "[]api.ToolCall")
     return ChatMessage(
         role=str(message.get("role") or "user"),
         content=content or "",
-        tool_calls=tuple(_call(call) for call in calls or ()),
+        tool_calls=tuple(_parse_call(call) for call in calls or ()),
         tool_call_id=message.get("tool_call_id") or None,
         name=message.get("tool_name") or message.get("name") or None,
     )
 
 
-def _call(call: Any) -> ToolCall:
+def _parse_call(call: Any) -> ToolCall:
     function = call.get("function") if isinstance(call, dict) else None
-    _expect(isinstance(function, dict), call, "messages.tool_calls", "api.ToolCall")
+    _check_type(isinstance(function, dict), call, "messages.tool_calls", "api.ToolCall")
     assert isinstance(function, dict)
     arguments = function.get("arguments")
     if isinstance(arguments, str):  # OpenAI's form, which Ollama refuses in these words
         raise OllamaError(400, "Value looks like object, but can't find closing '}' symbol")
-    _expect(
+    _check_type(
         arguments is None or isinstance(arguments, dict),
         arguments,
         "messages.tool_calls.function.arguments",
@@ -158,10 +158,10 @@ def _call(call: Any) -> ToolCall:
     return ToolCall(str(function.get("name") or ""), arguments or {}, call.get("id") or None)
 
 
-def _tool(tool: Any) -> Tool:
+def _parse_tool(tool: Any) -> Tool:
     function = tool.get("function") if isinstance(tool, dict) else None
-    _expect(isinstance(function, dict), tool, "tools", "api.Tool")
+    _check_type(isinstance(function, dict), tool, "tools", "api.Tool")
     assert isinstance(function, dict)
     parameters = function.get("parameters")
-    _expect(parameters is None or isinstance(parameters, dict), parameters, "tools.function.parameters", "map")
+    _check_type(parameters is None or isinstance(parameters, dict), parameters, "tools.function.parameters", "map")
     return Tool(str(function.get("name") or ""), str(function.get("description") or ""), parameters or {})

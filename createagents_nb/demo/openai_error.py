@@ -6,7 +6,7 @@ from typing import Any
 
 from .conversation import MODELS
 
-__all__ = ["OpenAIError", "empty", "expect", "missing", "model_not_found"]
+__all__ = ["OpenAIError", "check_type", "empty_array", "missing_parameter", "model_not_found"]
 
 
 class OpenAIError(Exception):
@@ -27,7 +27,7 @@ def model_not_found(model: object) -> OpenAIError:
     return OpenAIError(404, message, code="model_not_found")
 
 
-def _kind(value: Any) -> str:
+def _describe_type(value: Any) -> str:
     names = {
         dict: "an object",
         list: "an array",
@@ -39,23 +39,23 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-def expect(right: bool, param: str, expected: str, value: Any) -> None:
+def check_type(right: bool, param: str, expected: str, value: Any) -> None:
     """Check a type.
 
     Raises:
         OpenAIError: not ``right``: ``value`` is not what ``param`` must be.
     """
     if not right:
-        message = f"Invalid type for '{param}': expected {expected}, but got {_kind(value)} instead."
+        message = f"Invalid type for '{param}': expected {expected}, but got {_describe_type(value)} instead."
         raise OpenAIError(400, message, param=param, code="invalid_type")
 
 
-def missing(param: str) -> OpenAIError:
+def missing_parameter(param: str) -> OpenAIError:
     message = f"Missing required parameter: '{param}'."
     return OpenAIError(400, message, param=param, code="missing_required_parameter")
 
 
-def empty(param: str) -> OpenAIError:
+def empty_array(param: str) -> OpenAIError:
     message = (
         f"Invalid '{param}': empty array. Expected an array with minimum length 1, but got an empty array instead."
     )

@@ -7,24 +7,24 @@ import secrets
 import time
 from typing import Any
 
-from .conversation import MODELS, ChatCall, Reply
-from .tokens import Generation, Piece
+from .conversation import MODELS, DemoReply, DemoRequest
+from .tokens import Generation, Token
 
-__all__ = ["DONE", "OpenAIReply", "arguments_text", "model_card", "model_list"]
+__all__ = ["DONE", "OpenAIReplyWriter", "arguments_text", "model_card", "model_list"]
 
 DONE = b"data: [DONE]\n\n"
-_STARTED = int(time.time())
+_STARTED_AT = int(time.time())
 
 
-def arguments_text(reply: Reply) -> list[str]:
+def arguments_text(reply: DemoReply) -> list[str]:
     """The arguments of each call as this format has them: JSON in a string."""
     return [json.dumps(dict(call.arguments), ensure_ascii=False) for call in reply.tool_calls]
 
 
-class OpenAIReply:
+class OpenAIReplyWriter:
     """Writes one answer."""
 
-    def __init__(self, call: ChatCall, reply: Reply, generation: Generation) -> None:
+    def __init__(self, call: DemoRequest, reply: DemoReply, generation: Generation) -> None:
         self._call, self._reply, self._generation = call, reply, generation
         self._common = {
             "id": f"chatcmpl-{secrets.token_hex(12)}",
@@ -35,7 +35,7 @@ class OpenAIReply:
 
     @property
     def usage(self) -> dict[str, Any]:
-        prompt, completion = self._call.prompt_tokens, len(self._generation.pieces)
+        prompt, completion = self._call.prompt_tokens, len(self._generation.tokens)
         return {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
@@ -44,7 +44,7 @@ class OpenAIReply:
             "completion_tokens_details": {"reasoning_tokens": self._generation.reasoning_tokens},
         }
 
-    def _event(self, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> bytes:
+    def _format_event(self, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> bytes:
         chunk = {
             **self._common,
             "object": "chat.completion.chunk",
@@ -55,33 +55,35 @@ class OpenAIReply:
             chunk["usage"] = usage
         return b"data: " + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
 
-    def _delta(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
-        return self._event([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}])
+    def _format_delta(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+        return self._format_event([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}])
 
-    def first(self) -> bytes:
+    def format_start(self) -> bytes:
         """The chunk that says who speaks."""
-        return self._delta(
+        return self._format_delta(
             {"role": "assistant", "content": None if self._reply.tool_calls else "", "refusal": None}
         )
 
-    def piece(self, piece: Piece) -> bytes:
+    def format_token(self, token: Token) -> bytes:
         """The chunk for one token."""
-        if piece.kind == "reasoning":
-            return self._delta({"reasoning_content": piece.text})
-        if piece.kind == "content":
-            return self._delta({"content": piece.text})
-        if piece.text:
-            return self._delta({"tool_calls": [{"index": piece.call, "function": {"arguments": piece.text}}]})
-        function = {"name": self._reply.tool_calls[piece.call].name, "arguments": ""}
-        opened = {"index": piece.call, "id": self._ids[piece.call], "type": "function", "function": function}
-        return self._delta({"tool_calls": [opened]})
+        if token.kind == "reasoning":
+            return self._format_delta({"reasoning_content": token.text})
+        if token.kind == "content":
+            return self._format_delta({"content": token.text})
+        if token.text:
+            return self._format_delta(
+                {"tool_calls": [{"index": token.call, "function": {"arguments": token.text}}]}
+            )
+        function = {"name": self._reply.tool_calls[token.call].name, "arguments": ""}
+        opened = {"index": token.call, "id": self._ids[token.call], "type": "function", "function": function}
+        return self._format_delta({"tool_calls": [opened]})
 
-    def last(self) -> bytes:
+    def format_end(self) -> bytes:
         """The finish reason, the usage where it was asked for, and the end mark."""
-        end = self._delta({}, self._generation.finish_reason)
-        return end + (self._event([], self.usage) if self._call.include_usage else b"") + DONE
+        end = self._format_delta({}, self._generation.finish_reason)
+        return end + (self._format_event([], self.usage) if self._call.include_usage else b"") + DONE
 
-    def whole(self) -> dict[str, Any]:
+    def body(self) -> dict[str, Any]:
         """The buffered answer."""
         generation = self._generation
         calls = [
@@ -109,7 +111,7 @@ class OpenAIReply:
 
 
 def model_card(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": _STARTED, "owned_by": "createagents-nb"}
+    return {"id": name, "object": "model", "created": _STARTED_AT, "owned_by": "createagents-nb"}
 
 
 def model_list() -> dict[str, Any]:

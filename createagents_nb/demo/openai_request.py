@@ -7,17 +7,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .conversation import THINKING_MODEL, ChatCall, ChatMessage, Options, Tool, ToolCall, canonical_model
-from .openai_error import OpenAIError, empty, expect, missing, model_not_found
+from .conversation import THINKING_MODEL, AnswerOptions, ChatMessage, DemoRequest, Tool, ToolCall, canonical_model
+from .openai_error import OpenAIError, check_type, empty_array, missing_parameter, model_not_found
 from .tokens import count_tokens
 
-__all__ = ["read_request"]
+__all__ = ["parse_request"]
 
 _ROLES = ("system", "assistant", "user", "function", "tool", "developer")
 _TOOL_NAME = re.compile(r"^[a-zA-Z0-9_-]{1,128}$")
 
 
-def read_request(body: Any) -> ChatCall:
+def parse_request(body: Any) -> DemoRequest:
     """A checked request.
 
     Raises:
@@ -28,35 +28,35 @@ def read_request(body: Any) -> ChatCall:
     model = body.get("model")
     if not model:
         raise OpenAIError(400, "you must provide a model parameter")
-    expect(isinstance(model, str), "model", "a string", model)
+    check_type(isinstance(model, str), "model", "a string", model)
     canonical = canonical_model(model)
     if canonical is None:
         raise model_not_found(model)
-    messages = _messages(body)
-    tools = _tools(body)
-    stream = _boolean(body, "stream")
+    messages = _parse_messages(body)
+    tools = _parse_tools(body)
+    stream = _parse_boolean(body, "stream")
     stream_options = body.get("stream_options")
     if stream_options is not None:
-        expect(isinstance(stream_options, dict), "stream_options", "an object", stream_options)
+        check_type(isinstance(stream_options, dict), "stream_options", "an object", stream_options)
         if not stream:
             message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
             raise OpenAIError(400, message, param="stream_options")
     _check_numbers(body)
-    limit = _limit(body)
-    choice, forced = _tool_choice(body, tools)
+    limit = _parse_max_tokens(body)
+    choice, forced = _parse_tool_choice(body, tools)
     prompt = sum(4 + count_tokens(message.content) for message in messages)
     prompt += count_tokens(json.dumps(body["tools"])) if tools else 0
-    return ChatCall(
+    return DemoRequest(
         model=model,
         messages=messages,
         tools=tools,
-        options=Options(
+        options=AnswerOptions(
             tool_choice=choice,
             forced_tool=forced,
             think=canonical == THINKING_MODEL and body.get("reasoning_effort") != "none",
             max_tokens=limit,
-            stop=_stop(body),
-            json_schema=_schema(body),
+            stop=_parse_stop(body),
+            json_schema=_parse_response_format(body),
         ),
         stream=stream,
         include_usage=bool(stream_options and stream_options.get("include_usage")),
@@ -64,13 +64,13 @@ def read_request(body: Any) -> ChatCall:
     )
 
 
-def _boolean(body: Mapping[str, Any], name: str) -> bool:
+def _parse_boolean(body: Mapping[str, Any], name: str) -> bool:
     value = body.get(name)
-    expect(value is None or isinstance(value, bool), name, "a boolean", value)
+    check_type(value is None or isinstance(value, bool), name, "a boolean", value)
     return bool(value)
 
 
-def _number(
+def _parse_number(
     body: Mapping[str, Any], name: str, low: float, high: float | None, *, whole: bool = False
 ) -> float | None:
     value = body.get(name)
@@ -78,7 +78,7 @@ def _number(
         return None
     right = isinstance(value, int) or (isinstance(value, float) and not whole)
     kind = "integer" if whole else "decimal"
-    expect(right and not isinstance(value, bool), name, f"an {kind}" if whole else f"a {kind}", value)
+    check_type(right and not isinstance(value, bool), name, f"an {kind}" if whole else f"a {kind}", value)
     for wrong, bound, word, sign in (
         (value < low, low, "below minimum", ">="),
         (high is not None and value > high, high, "above maximum", "<="),
@@ -93,29 +93,29 @@ def _number(
 
 
 def _check_numbers(body: Mapping[str, Any]) -> None:
-    _number(body, "temperature", 0, 2)
-    _number(body, "top_p", 0, 1)
-    _number(body, "frequency_penalty", -2, 2)
-    _number(body, "presence_penalty", -2, 2)
-    _number(body, "seed", -(2**63), 2**63, whole=True)
-    if (_number(body, "n", 1, 128, whole=True) or 1) > 1:
+    _parse_number(body, "temperature", 0, 2)
+    _parse_number(body, "top_p", 0, 1)
+    _parse_number(body, "frequency_penalty", -2, 2)
+    _parse_number(body, "presence_penalty", -2, 2)
+    _parse_number(body, "seed", -(2**63), 2**63, whole=True)
+    if (_parse_number(body, "n", 1, 128, whole=True) or 1) > 1:
         raise OpenAIError(
             400, "The demo answers with one choice: leave 'n' out.", param="n", code="unsupported_value"
         )
 
 
-def _limit(body: Mapping[str, Any]) -> int | None:
-    limits = [_number(body, name, 1, None, whole=True) for name in ("max_completion_tokens", "max_tokens")]
+def _parse_max_tokens(body: Mapping[str, Any]) -> int | None:
+    limits = [_parse_number(body, name, 1, None, whole=True) for name in ("max_completion_tokens", "max_tokens")]
     return next((int(limit) for limit in limits if limit is not None), None)
 
 
-def _stop(body: Mapping[str, Any]) -> tuple[str, ...]:
+def _parse_stop(body: Mapping[str, Any]) -> tuple[str, ...]:
     stop = body.get("stop")
     if stop is None:
         return ()
     stops = [stop] if isinstance(stop, str) else stop
     right = isinstance(stops, list) and all(isinstance(one, str) for one in stops)
-    expect(right, "stop", "a string or an array of strings", stop)
+    check_type(right, "stop", "a string or an array of strings", stop)
     if len(stops) > 4:
         expected = f"Expected an array with maximum length 4, but got {len(stops)} instead."
         message = f"Invalid 'stop': array too long. {expected}"
@@ -123,44 +123,44 @@ def _stop(body: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(stops)
 
 
-def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _parse_response_format(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     wanted = body.get("response_format")
     if wanted is None:
         return None
-    expect(isinstance(wanted, dict), "response_format", "an object", wanted)
+    check_type(isinstance(wanted, dict), "response_format", "an object", wanted)
     if wanted.get("type") == "json_schema":
         named = wanted.get("json_schema")
         schema = named.get("schema") if isinstance(named, dict) else None
         if not isinstance(schema, dict):
-            raise missing("response_format.json_schema")
+            raise missing_parameter("response_format.json_schema")
         return schema
     return {} if wanted.get("type") == "json_object" else None
 
 
-def _messages(body: Mapping[str, Any]) -> tuple[ChatMessage, ...]:
+def _parse_messages(body: Mapping[str, Any]) -> tuple[ChatMessage, ...]:
     messages = body.get("messages")
     if messages is None:
-        raise missing("messages")
-    expect(isinstance(messages, list), "messages", "an array of objects", messages)
+        raise missing_parameter("messages")
+    check_type(isinstance(messages, list), "messages", "an array of objects", messages)
     if not messages:
-        raise empty("messages")
-    read = tuple(_message(message, f"messages[{at}]") for at, message in enumerate(messages))
-    _check_pairs(read)
+        raise empty_array("messages")
+    read = tuple(_parse_message(message, f"messages[{at}]") for at, message in enumerate(messages))
+    _check_tool_results(read)
     return read
 
 
-def _message(message: Any, where: str) -> ChatMessage:
-    expect(isinstance(message, dict), where, "an object", message)
+def _parse_message(message: Any, where: str) -> ChatMessage:
+    check_type(isinstance(message, dict), where, "an object", message)
     role = message.get("role")
     if role is None:
-        raise missing(f"{where}.role")
+        raise missing_parameter(f"{where}.role")
     if role not in _ROLES:
         known = ", ".join(f"'{one}'" for one in _ROLES[:-1])
         text = f"Invalid value: '{role}'. Supported values are: {known}, and '{_ROLES[-1]}'."
         raise OpenAIError(400, text, param=f"{where}.role", code="invalid_value")
     calls = message.get("tool_calls")
     if calls is not None and role == "assistant":
-        expect(isinstance(calls, list), f"{where}.tool_calls", "an array of objects", calls)
+        check_type(isinstance(calls, list), f"{where}.tool_calls", "an array of objects", calls)
     else:
         calls = []
     content = message.get("content")
@@ -168,38 +168,38 @@ def _message(message: Any, where: str) -> ChatMessage:
         text = f"Invalid value for 'content': expected a string, got null. ({where}.content)"
         raise OpenAIError(400, text, param=f"{where}.content")
     if role == "tool" and not isinstance(message.get("tool_call_id"), str):
-        raise missing(f"{where}.tool_call_id")
+        raise missing_parameter(f"{where}.tool_call_id")
     return ChatMessage(
         role=role,
-        content=_content(content, f"{where}.content"),
-        tool_calls=tuple(_call(call, f"{where}.tool_calls[{at}]") for at, call in enumerate(calls)),
+        content=_parse_content(content, f"{where}.content"),
+        tool_calls=tuple(_parse_call(call, f"{where}.tool_calls[{at}]") for at, call in enumerate(calls)),
         tool_call_id=message.get("tool_call_id"),
         name=message.get("name"),
     )
 
 
-def _content(content: Any, where: str) -> str:
+def _parse_content(content: Any, where: str) -> str:
     if content is None or isinstance(content, str):
         return content or ""
-    expect(isinstance(content, list), where, "a string or an array of objects", content)
+    check_type(isinstance(content, list), where, "a string or an array of objects", content)
     texts = []
     for at, part in enumerate(content):
-        expect(isinstance(part, dict), f"{where}[{at}]", "an object", part)
+        check_type(isinstance(part, dict), f"{where}[{at}]", "an object", part)
         if part.get("type") == "text":
-            expect(isinstance(part.get("text"), str), f"{where}[{at}].text", "a string", part.get("text"))
+            check_type(isinstance(part.get("text"), str), f"{where}[{at}].text", "a string", part.get("text"))
             texts.append(part["text"])
     return "".join(texts)
 
 
-def _call(call: Any, where: str) -> ToolCall:
-    expect(isinstance(call, dict), where, "an object", call)
+def _parse_call(call: Any, where: str) -> ToolCall:
+    check_type(isinstance(call, dict), where, "an object", call)
     if not isinstance(call.get("id"), str):
-        raise missing(f"{where}.id")
+        raise missing_parameter(f"{where}.id")
     function = call.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise missing(f"{where}.function.name")
+        raise missing_parameter(f"{where}.function.name")
     text = function.get("arguments")
-    expect(isinstance(text, str), f"{where}.function.arguments", "a string", text)
+    check_type(isinstance(text, str), f"{where}.function.arguments", "a string", text)
     try:
         arguments = json.loads(str(text))
     except (ValueError, RecursionError):  # a model may have written it so: OpenAI takes it back as it is
@@ -207,7 +207,7 @@ def _call(call: Any, where: str) -> ToolCall:
     return ToolCall(function["name"], arguments if isinstance(arguments, dict) else {}, call["id"])
 
 
-def _check_pairs(messages: Sequence[ChatMessage]) -> None:
+def _check_tool_results(messages: Sequence[ChatMessage]) -> None:
     """Every tool call is answered at once, and nothing answers what was not called."""
     waiting: list[str] = []
     for at, message in enumerate(messages):
@@ -231,29 +231,29 @@ def _check_pairs(messages: Sequence[ChatMessage]) -> None:
         raise OpenAIError(400, text, param="messages")
 
 
-def _tools(body: Mapping[str, Any]) -> tuple[Tool, ...]:
+def _parse_tools(body: Mapping[str, Any]) -> tuple[Tool, ...]:
     tools = body.get("tools")
     if tools is None:
         return ()
-    expect(isinstance(tools, list), "tools", "an array of objects", tools)
+    check_type(isinstance(tools, list), "tools", "an array of objects", tools)
     if not tools:
-        raise empty("tools")
+        raise empty_array("tools")
     read = []
     for at, tool in enumerate(tools):
         where = f"tools[{at}]"
-        expect(isinstance(tool, dict), where, "an object", tool)
+        check_type(isinstance(tool, dict), where, "an object", tool)
         function = tool.get("function")
         if tool.get("type") != "function" or not isinstance(function, dict):
-            raise missing(f"{where}.type" if "type" not in tool else f"{where}.function")
+            raise missing_parameter(f"{where}.type" if "type" not in tool else f"{where}.function")
         name = function.get("name")
         if name is None:
-            raise missing(f"{where}.function.name")
+            raise missing_parameter(f"{where}.function.name")
         if not isinstance(name, str) or not _TOOL_NAME.fullmatch(name):
             expected = f"Expected a string that matches the pattern '{_TOOL_NAME.pattern}'."
             message = f"Invalid '{where}.function.name': string does not match pattern. {expected}"
             raise OpenAIError(400, message, param=f"{where}.function.name", code="invalid_value")
         parameters = function.get("parameters")
-        expect(
+        check_type(
             parameters is None or isinstance(parameters, dict),
             f"{where}.function.parameters",
             "an object",
@@ -263,7 +263,7 @@ def _tools(body: Mapping[str, Any]) -> tuple[Tool, ...]:
     return tuple(read)
 
 
-def _tool_choice(body: Mapping[str, Any], tools: Sequence[Tool]) -> tuple[str, str | None]:
+def _parse_tool_choice(body: Mapping[str, Any], tools: Sequence[Tool]) -> tuple[str, str | None]:
     choice = body.get("tool_choice")
     if choice is None:
         return "auto", None

@@ -9,10 +9,10 @@ from typing import Any
 from .conversation import Tool
 from .stemming import content_words, fold, split_name
 
-__all__ = ["MAX_DEPTH", "clamp", "fit_text", "kind_of", "resolve", "string_kind", "tool_vocabulary"]
+__all__ = ["MAX_DEPTH", "clamp", "fit_text", "resolve", "schema_type", "string_kind", "tool_vocabulary"]
 
 MAX_DEPTH = 6  # a schema may contain itself
-_LONGEST_TEXT = 10_000  # and ask for a billion characters
+_MAX_TEXT_CHARS = 10_000  # and ask for a billion characters
 
 Schema = Mapping[str, Any]
 
@@ -34,11 +34,11 @@ def resolve(schema: Any, root: Schema, depth: int = 0) -> dict[str, Any]:
     for key in ("anyOf", "oneOf"):
         options = [resolve(option, root, depth + 1) for option in plain.pop(key, None) or ()]
         if options:
-            plain = {**next((option for option in options if kind_of(option) != "null"), options[0]), **plain}
+            plain = {**next((option for option in options if schema_type(option) != "null"), options[0]), **plain}
     return plain
 
 
-def kind_of(schema: Schema) -> str:
+def schema_type(schema: Schema) -> str:
     """``string``, ``integer``, ``number``, ``boolean``, ``array``, ``object``, ``null`` or ``any``."""
     kind = schema.get("type")
     if isinstance(kind, (list, tuple)):
@@ -88,7 +88,7 @@ def string_kind(name: str, schema: Schema) -> str:
 
 def clamp(value: float, schema: Schema) -> int | float:
     """``value`` moved to where ``minimum``, ``maximum``, ``multipleOf`` and an integer type allow it."""
-    whole = kind_of(schema) == "integer"
+    whole = schema_type(schema) == "integer"
     number: int | float = round(value) if whole else value
     low, high = schema.get("minimum"), schema.get("maximum")
     step = schema.get("multipleOf")
@@ -145,7 +145,7 @@ def fit_text(text: str, schema: Schema, message: str) -> str:
     if isinstance(longest, int):
         text = text[:longest].rstrip() or text[:longest]
     if isinstance(shortest, int) and len(text) < shortest:
-        text += "x" * (min(shortest, _LONGEST_TEXT) - len(text))
+        text += "x" * (min(shortest, _MAX_TEXT_CHARS) - len(text))
     return text
 
 

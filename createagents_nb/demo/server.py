@@ -213,7 +213,7 @@ def _stop_all() -> None:
         server.stop()
 
 
-def _forget_all() -> None:
+def _reset_after_fork() -> None:
     """In a forked child the threads are gone, and the port must be the parent's alone."""
     global _lock, _shared
     _lock = threading.Lock()
@@ -228,4 +228,4 @@ def _forget_all() -> None:
 _abandoned: list[DemoServer] = []
 atexit.register(_stop_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(after_in_child=_reset_after_fork)

@@ -146,10 +146,10 @@ def split_name(name: str, vocabulary: str = "") -> list[str]:
         for form in (word, word.removesuffix("s"))
         if len(word) > 2
     }
-    return _cut(words[0], known) or words
+    return _segment(words[0], known) or words
 
 
-def _cut(name: str, known: set[str]) -> list[str] | None:
+def _segment(name: str, known: set[str]) -> list[str] | None:
     ways: list[list[str] | None] = [[]]  # by how many letters of the name they cover
     for end in range(1, len(name) + 1):
         starts = (start for start in range(end - 2) if ways[start] is not None and name[start:end] in known)

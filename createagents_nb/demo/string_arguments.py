@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from .conversation import Tool
-from .entities import Evidence
+from .entities import Entities
 from .schema import tool_vocabulary
 from .stemming import STOP_WORDS, fold, is_portuguese, split_name, stem
 
-__all__ = ["Strings", "default_string", "stated"]
+__all__ = ["StringSelector", "default_text", "find_stated_value"]
 
 _TOPIC = re.compile(r"(?i)(?:\b(?:for|about|on|sobre|por|que diz|saying)\b|:)\s+(\S.*?)[\s.?!]*$", re.DOTALL)
 _DAYS = re.compile(
@@ -25,10 +25,10 @@ _DEFAULTS = {
 }
 
 
-def stated(name: str, text: str) -> str | None:
+def find_stated_value(name: str, text: str) -> str | None:
     """What the message itself says a parameter is: ``name=value``, ``name: value`` or ``name "value"``.
 
-    >>> stated("sort_by", "rows, sort by: price")
+    >>> find_stated_value("sort_by", "rows, sort by: price")
     'price'
     """
     words = r"[\s_-]*".join(map(re.escape, split_name(name))) or re.escape(name)
@@ -37,12 +37,12 @@ def stated(name: str, text: str) -> str | None:
     return (found[1] or found[2].rstrip(".?!") or None) if found else None
 
 
-def default_string(kind: str, seen: Evidence) -> str:
+def default_text(kind: str, entities: Entities) -> str:
     """A harmless value for a required parameter about which the message says nothing."""
-    return _DEFAULTS.get(kind) or ("demonstração" if is_portuguese(seen.text) else "demo")
+    return _DEFAULTS.get(kind) or ("demonstração" if is_portuguese(entities.text) else "demo")
 
 
-class Strings:
+class StringSelector:
     """Hands out the texts of a message, each once."""
 
     def __init__(self, tool: Tool) -> None:
@@ -50,44 +50,51 @@ class Strings:
         self._tool_words = {*name, *described}
         self.used: set[str] = set()
 
-    def find(self, kind: str, seen: Evidence, *, required: bool) -> str | None:
+    def find(self, kind: str, entities: Entities, *, required: bool) -> str | None:
         """The best text for a parameter of this kind; optional ones take only what is plainly meant for them."""
         addresses = {
-            "zone": seen.zones,
-            "url": seen.urls,
-            "email": seen.emails,
-            "file": seen.files,
-            "date": seen.dates,
+            "zone": entities.zones,
+            "url": entities.urls,
+            "email": entities.emails,
+            "file": entities.files,
+            "date": entities.dates,
         }
         if kind in addresses:
-            value = self._unused(addresses[kind])
+            value = self._first_unused(addresses[kind])
             if value is None and kind == "file" and required:
-                value = self._unused(seen.quoted) or self._trailing(seen)
-            if value is None and kind == "date" and (day := _DAYS.search(fold(seen.text))):
+                value = self._first_unused(entities.quoted) or self._last_content_word(entities)
+            if value is None and kind == "date" and (day := _DAYS.search(fold(entities.text))):
                 value = day[0]
             return value
         if kind == "expression":
-            return self._unused(seen.expressions) or self._unused(seen.quoted)
+            return self._first_unused(entities.expressions) or self._first_unused(entities.quoted)
         if kind == "code":
             return (
-                self._unused(seen.code) or self._unused(seen.quoted) or (seen.text.strip() if required else None)
+                self._first_unused(entities.code)
+                or self._first_unused(entities.quoted)
+                or (entities.text.strip() if required else None)
             )
-        if kind == "place" and (place := self._unused(seen.places)):
+        if kind == "place" and (place := self._first_unused(entities.places)):
             return place
         if not required:
             return None
         if kind == "text":
-            topic = _TOPIC.search(seen.text)
-            return self._unused(seen.quoted) or (topic[1] if topic else None) or seen.text.strip() or None
-        own = [name for name in seen.names if stem(fold(name)) not in self._tool_words]
-        named = (own, seen.quoted) if kind == "place" else (seen.quoted, own)
-        return self._unused(named[0]) or self._unused(named[1]) or self._trailing(seen)
+            topic = _TOPIC.search(entities.text)
+            return (
+                self._first_unused(entities.quoted)
+                or (topic[1] if topic else None)
+                or entities.text.strip()
+                or None
+            )
+        own = [name for name in entities.names if stem(fold(name)) not in self._tool_words]
+        named = (own, entities.quoted) if kind == "place" else (entities.quoted, own)
+        return self._first_unused(named[0]) or self._first_unused(named[1]) or self._last_content_word(entities)
 
-    def _unused(self, values: list[str]) -> str | None:
+    def _first_unused(self, values: list[str]) -> str | None:
         return next((value for value in values if value not in self.used), None)
 
-    def _trailing(self, seen: Evidence) -> str | None:
+    def _last_content_word(self, entities: Entities) -> str | None:
         """The last word that is not the tool's own, as "flights" in "search flights"."""
-        words = [word for word in re.findall(r"[^\W_][\w-]*", seen.text) if fold(word) not in STOP_WORDS]
+        words = [word for word in re.findall(r"[^\W_][\w-]*", entities.text) if fold(word) not in STOP_WORDS]
         own = [word for word in words if stem(fold(word)) not in self._tool_words and not word.isdigit()]
-        return self._unused(own[::-1])
+        return self._first_unused(own[::-1])

@@ -6,36 +6,45 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .conversation import Reply
+from .conversation import DemoReply
 
-__all__ = ["FIRST_TOKEN_S", "TOKENS_PER_S", "Generation", "Piece", "count_tokens", "delays_s", "generate", "split"]
+__all__ = [
+    "FIRST_TOKEN_S",
+    "TOKENS_PER_S",
+    "Generation",
+    "Token",
+    "count_tokens",
+    "generate",
+    "token_delays_s",
+    "tokenize",
+]
 
 TOKENS_PER_S = 45.0
 FIRST_TOKEN_S = 0.3
 
-# Every character is in exactly one branch, so the pieces always join to the text.
-_PIECE = re.compile(r" ?[^\W\d_]{1,6}| ?\d{1,3}| ?[^\w\s]{1,3}|_+|\n+|[^\S\n]+")
+# Every character is in exactly one branch, so the tokens always join to the text.
+_TOKEN = re.compile(r" ?[^\W\d_]{1,6}| ?\d{1,3}| ?[^\w\s]{1,3}|_+|\n+|[^\S\n]+")
 
 
-def split(text: str) -> list[str]:
-    """``text`` in pieces of about four characters; joined they are ``text`` again.
+def tokenize(text: str) -> list[str]:
+    """``text`` in tokens of about four characters; joined they are ``text`` again.
 
-    >>> split("Streaming, 2 words")
+    >>> tokenize("Streaming, 2 words")
     ['Stream', 'ing', ',', ' 2', ' words']
     """
-    return _PIECE.findall(text)
+    return _TOKEN.findall(text)
 
 
 def count_tokens(text: str) -> int:
-    """How many pieces `split` would make."""
-    return sum(1 for _ in _PIECE.finditer(text))
+    """How many tokens `tokenize` would make."""
+    return sum(1 for _ in _TOKEN.finditer(text))
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Token:
     """One token: a bit of ``reasoning`` or ``content``, or of the arguments of a tool ``call``.
 
-    The first piece of a call has no text: it stands for the call's name.
+    The first token of a call has no text: it stands for the call's name.
     """
 
     kind: str
@@ -45,55 +54,55 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A reply cut into pieces, within the limits that the request set."""
+    """A reply cut into tokens, within the limits that the request set."""
 
-    pieces: tuple[Piece, ...]
+    tokens: tuple[Token, ...]
     finish_reason: str
 
     def text(self, kind: str) -> str:
-        return "".join(piece.text for piece in self.pieces if piece.kind == kind)
+        return "".join(token.text for token in self.tokens if token.kind == kind)
 
     def arguments(self, call: int) -> str:
         """The JSON of a call; broken when the token limit fell into it."""
-        return "".join(piece.text for piece in self.pieces if piece.call == call)
+        return "".join(token.text for token in self.tokens if token.call == call)
 
     @property
     def calls(self) -> list[int]:
         """The calls of which at least the name was generated, in order."""
-        return list(dict.fromkeys(piece.call for piece in self.pieces if piece.kind == "call"))
+        return list(dict.fromkeys(token.call for token in self.tokens if token.kind == "call"))
 
     @property
     def reasoning_tokens(self) -> int:
-        return sum(piece.kind == "reasoning" for piece in self.pieces)
+        return sum(token.kind == "reasoning" for token in self.tokens)
 
 
 def generate(
-    reply: Reply, arguments: list[str], *, max_tokens: int | None = None, stop: tuple[str, ...] = ()
+    reply: DemoReply, arguments: list[str], *, max_tokens: int | None = None, stop: tuple[str, ...] = ()
 ) -> Generation:
     """Cut a reply into tokens.
 
     Args:
         arguments: the JSON text of each tool call's arguments, as the wire format writes it.
-        max_tokens: the number of pieces at most; then the finish reason is ``length``.
+        max_tokens: the number of tokens at most; then the finish reason is ``length``.
         stop: the content ends before the first of these.
     """
     content = reply.content
     cuts = [found for text in stop if text and (found := content.find(text)) >= 0]
     content = content[: min(cuts)] if cuts else content
-    pieces = [Piece("reasoning", text) for text in split(reply.reasoning)]
-    pieces += [Piece("content", text) for text in split(content)]
+    tokens = [Token("reasoning", text) for text in tokenize(reply.reasoning)]
+    tokens += [Token("content", text) for text in tokenize(content)]
     for index, json_text in enumerate(arguments):
-        pieces.append(Piece("call", "", index))
-        pieces += [Piece("call", text, index) for text in split(json_text)]
-    if max_tokens is not None and len(pieces) > max_tokens:
-        return Generation(tuple(pieces[:max_tokens]), "length")
-    return Generation(tuple(pieces), reply.finish_reason)
+        tokens.append(Token("call", "", index))
+        tokens += [Token("call", text, index) for text in tokenize(json_text)]
+    if max_tokens is not None and len(tokens) > max_tokens:
+        return Generation(tuple(tokens[:max_tokens]), "length")
+    return Generation(tuple(tokens), reply.finish_reason)
 
 
-def delays_s(tokens_per_s: float) -> Iterator[float]:
+def token_delays_s(tokens_per_s: float) -> Iterator[float]:
     """Seconds before each token: the same uneven rhythm every time, right on average.
 
-    >>> [round(delay, 3) for delay, _ in zip(delays_s(45), range(3))]
+    >>> [round(delay, 3) for delay, _ in zip(token_delays_s(45), range(3))]
     [0.3, 0.024, 0.019]
     """
     yield FIRST_TOKEN_S * min(1.0, TOKENS_PER_S / tokens_per_s)

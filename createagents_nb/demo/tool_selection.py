@@ -6,16 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 
 from .conversation import Tool
-from .entities import Evidence, read_evidence
+from .entities import Entities, extract_entities
 from .schema import resolve, string_kind, tool_vocabulary
 from .stemming import STOP_WORDS, content_words, fold, same_word
 
-__all__ = ["best_tool", "clean", "match_tools", "split_steps"]
+__all__ = ["best_tool", "extract_prose", "select_tools", "split_steps"]
 
 _THRESHOLD = 1.0
-_HALF = 2000
+_MAX_HALF_CHARS = 2000
 
-_THEN = re.compile(
+_STEP_SEPARATOR = re.compile(
     r"(?i)[\s,;.]{0,8}(?:\b(?:and|e)\s{1,8})?"
     r"(?:\b(?:then|after\s+that|afterwards|finally|em\s+seguida|a\s+seguir|por\s+fim|ent[ãa]o)\b"
     r"|\bdepois\b(?!\s+(?:de|do|da|dos|das|que)\b)(?:\s+disso)?|(?<=[.;!?])\s*\b(?:next)\b)[\s,:]*"
@@ -26,7 +26,7 @@ _NO_TOOLS = re.compile(
 )
 _GREETING = re.compile(r"\b(?:how are you|how is it going|tudo bem|como vai|como voce esta|what'?s up)\b")
 
-_NOW = re.compile(
+_NOW_QUESTION = re.compile(
     r"\b(?:(?:what|which) (?:day|date|time|weekday|year|month)\b|(?:day|date|time) is (?:it|today)"
     r"|today'?s (?:date|day)|current (?:date|day|time|year)|(?:what'?s|what is|tell me) the (?:date|time|day)\b"
     r"|local time|time (?:now|in [a-z])|(?:que|qual) (?:e )?(?:o |a )?(?:dia|data|horas?|ano|mes)\b"
@@ -47,11 +47,11 @@ _ARITHMETIC = {"calculat", "calculator", "arithmetic", "arithmetical", "expressi
 _COUNTING = re.compile(r"\b(?:how many|number of|quantos|quantas)\b")
 
 
-def clean(message: str) -> str:
+def extract_prose(message: str) -> str:
     """The language in a message: no table rows; of a long one the first and the last 2,000 characters."""
     lines = (line for line in message.splitlines() if not line.lstrip().startswith("|"))
     text = "\n".join(lines)
-    return text if len(text) <= 2 * _HALF else f"{text[:_HALF]}\n{text[-_HALF:]}"
+    return text if len(text) <= 2 * _MAX_HALF_CHARS else f"{text[:_MAX_HALF_CHARS]}\n{text[-_MAX_HALF_CHARS:]}"
 
 
 def split_steps(message: str) -> list[str]:
@@ -60,10 +60,10 @@ def split_steps(message: str) -> list[str]:
     >>> split_steps("Read a.csv, then show 3 rows")
     ['Read a.csv', 'show 3 rows']
     """
-    return [step for part in _THEN.split(message) if (step := part.strip(" ,;"))]
+    return [step for part in _STEP_SEPARATOR.split(message) if (step := part.strip(" ,;"))]
 
 
-def _mentioned(tool: Tool, text: str) -> bool:
+def _is_mentioned(tool: Tool, text: str) -> bool:
     name = re.escape(tool.name)
     if len(tool.name) <= 2 or fold(tool.name) in STOP_WORDS:
         return re.search(rf"`{name}`|\b{name}\(|\b(?:use|call|tool|chame|ferramenta)\s+{name}\b", text) is not None
@@ -78,10 +78,10 @@ def _asks_for_now(tool: Tool, folded: str) -> bool:
         for left in ("date", "time", "data", "hora")
         for right in ("current", "now", "atual")
     )
-    return is_clock and _NOW.search(folded) is not None
+    return is_clock and _NOW_QUESTION.search(folded) is not None
 
 
-def _evidence_score(tool: Tool, seen: Evidence) -> tuple[float, bool, bool]:
+def _entity_score(tool: Tool, entities: Entities) -> tuple[float, bool, bool]:
     """What speaks for the tool besides words; whether the files, addresses… it requires are there; and all."""
     score, complete, fillable = 0.0, True, True
     properties = tool.parameters.get("properties")
@@ -92,32 +92,34 @@ def _evidence_score(tool: Tool, seen: Evidence) -> tuple[float, bool, bool]:
         schema = resolve(raw, tool.parameters)
         kind = string_kind(name, schema) if schema.get("type", "string") == "string" else str(schema.get("type"))
         found = {
-            "url": seen.urls,
-            "file": seen.files,
-            "zone": seen.zones,
-            "email": seen.emails,
-            "date": seen.dates,
+            "url": entities.urls,
+            "file": entities.files,
+            "zone": entities.zones,
+            "email": entities.emails,
+            "date": entities.dates,
         }
         weight = {"url": 1.0, "file": 1.0, "zone": 0.5, "email": 0.5, "date": 0.25}
         if kind in found:
             score += weight[kind] if found[kind] else 0.0
             complete = complete and (bool(found[kind]) or name not in required)
         elif name in required and kind in ("place", "other"):
-            fillable = fillable and bool(seen.quoted or seen.names or seen.places or schema.get("enum"))
+            fillable = fillable and bool(
+                entities.quoted or entities.names or entities.places or schema.get("enum")
+            )
     return score, complete, complete and fillable
 
 
-def _score(tool: Tool, text: str, seen: Evidence) -> float:
+def _score(tool: Tool, text: str, entities: Entities) -> float:
     folded = fold(text).replace("’", "'")
     name, described, parameters = tool_vocabulary(tool)
     known = {*name, *described}
     if _asks_for_now(tool, folded):
         return 2.0
-    evidence, complete, fillable = _evidence_score(tool, seen)
+    evidence, complete, fillable = _entity_score(tool, entities)
     operations = [words for pattern, words in _OPERATORS if pattern.search(folded)]
     if len(operations) == 1 and known & operations[0]:
         return 2.0
-    if seen.expressions and known & _ARITHMETIC:
+    if entities.expressions and known & _ARITHMETIC:
         return 1.5
     summary = content_words(re.split(r"(?<=[.;:])\s", tool.description)[0])
     in_name = {1: 1.0, 2: 0.7}.get(len(name), 0.5)
@@ -143,22 +145,22 @@ def _score(tool: Tool, text: str, seen: Evidence) -> float:
     return best + evidence - (0.0 if complete else 0.3)
 
 
-def match_tools(tools: Sequence[Tool], text: str) -> list[Tool]:
+def select_tools(tools: Sequence[Tool], text: str) -> list[Tool]:
     """The tools that ``text`` asks for, in the order in which they were offered.
 
     A tool whose name is in the text always matches; else its name, description, parameters and what could fill
     them are weighed against the words of each sentence.
     """
-    mentioned = [tool for tool in tools if _mentioned(tool, text)]
+    mentioned = [tool for tool in tools if _is_mentioned(tool, text)]
     if _NO_TOOLS.search(text):
         return []
     if _GREETING.search(fold(text)):
         return mentioned
-    seen = read_evidence(text)
-    return [tool for tool in tools if tool in mentioned or _score(tool, text, seen) >= _THRESHOLD]
+    entities = extract_entities(text)
+    return [tool for tool in tools if tool in mentioned or _score(tool, text, entities) >= _THRESHOLD]
 
 
 def best_tool(tools: Sequence[Tool], text: str) -> Tool:
     """The tool that fits ``text`` best, for a request that must call one."""
-    seen = read_evidence(text)
-    return max(tools, key=lambda tool: (_mentioned(tool, text), _score(tool, text, seen)))
+    entities = extract_entities(text)
+    return max(tools, key=lambda tool: (_is_mentioned(tool, text), _score(tool, text, entities)))

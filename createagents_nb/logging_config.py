@@ -9,13 +9,13 @@ from .redaction import redact
 
 __all__ = ["LoggingConfig"]
 
-_ROOT = "createagents_nb"
+_ROOT_NAME = "createagents_nb"
 
 
-_plain = logging.Formatter()
+_exception_formatter = logging.Formatter()
 
 
-class _Redact(logging.Filter):
+class _RedactingFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         try:
             message = record.getMessage()
@@ -25,7 +25,7 @@ class _Redact(logging.Filter):
         if clean != message:
             record.msg, record.args = clean, ()
         if record.exc_info and not record.exc_text:
-            record.exc_text = redact(_plain.formatException(record.exc_info))
+            record.exc_text = redact(_exception_formatter.formatException(record.exc_info))
         return True
 
 
@@ -43,17 +43,17 @@ class LoggingConfig:
     _handler: ClassVar[logging.Handler | None] = None
 
     @classmethod
-    def get_logger(cls, name: str = _ROOT) -> logging.Logger:
+    def get_logger(cls, name: str = _ROOT_NAME) -> logging.Logger:
         """A logger below ``createagents_nb`` whose messages have their secrets redacted.
 
         Args:
             name: usually ``__name__``; a name outside the package is put below it.
         """
-        if name != _ROOT and not name.startswith(_ROOT + "."):
-            name = f"{_ROOT}.{name}"
+        if name != _ROOT_NAME and not name.startswith(_ROOT_NAME + "."):
+            name = f"{_ROOT_NAME}.{name}"
         logger = logging.getLogger(name)
-        if not any(isinstance(known, _Redact) for known in logger.filters):
-            logger.addFilter(_Redact())
+        if not any(isinstance(known, _RedactingFilter) for known in logger.filters):
+            logger.addFilter(_RedactingFilter())
         return logger
 
     @classmethod
@@ -71,18 +71,18 @@ class LoggingConfig:
         cls._handler = handler or logging.StreamHandler()
         if cls._handler.formatter is None:
             cls._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logger = logging.getLogger(_ROOT)
+        logger = logging.getLogger(_ROOT_NAME)
         logger.setLevel(level)
         logger.addHandler(cls._handler)
 
     @classmethod
     def reset(cls) -> None:
         """Silent again."""
-        logger = logging.getLogger(_ROOT)
+        logger = logging.getLogger(_ROOT_NAME)
         if cls._handler is not None:
             logger.removeHandler(cls._handler)
             cls._handler = None
         logger.setLevel(logging.NOTSET)
 
 
-logging.getLogger(_ROOT).addHandler(logging.NullHandler())
+logging.getLogger(_ROOT_NAME).addHandler(logging.NullHandler())

@@ -9,26 +9,26 @@ from typing import Any, NoReturn, SupportsIndex
 __all__ = ["Secret", "SecretBytes", "as_secret", "is_secret_name", "mask_keys", "mask_known_keys", "redact"]
 
 # The shapes under which API keys are known to travel.
-_SECRETS = re.compile(
+_SECRET_PATTERN = re.compile(
     r"(?i)(\bbearer\s+)[\w.~+/=-]{6,}"
     r"|\b(?:sk|pk|rk|gsk|xai|hf|AIza)[-_][\w-]{8,}"
     r"|((?:api[-_ ]?key|authorization|x-api-key|token)[\"']?\s*[:=]\s*[\"']?)(?!bearer\b)[\w.~+/=-]{8,}"
 )
 
 
-_in_use: frozenset[str] = frozenset()
+_known_keys: frozenset[str] = frozenset()
 
 
 # "lm-studio", "not-needed" and "sk-no-key-required" are placeholders, and words of the text that they stand in.
-_IS_KEY = re.compile(r"(?s)(?=.*\d).{12,}|.{20,}")
+_MASKABLE_KEY = re.compile(r"(?s)(?=.*\d).{12,}|.{20,}")
 
 
 # How the name of a setting that holds a secret ends, its letters alone: `x-api-key`, `accessToken`.
-_SECRET_NAMES = ("key", "authorization", "token", "secret", "password", "passwd", "cookie", "credentials")
+_SECRET_ENDINGS = ("key", "authorization", "token", "secret", "password", "passwd", "cookie", "credentials")
 
 
 # And what is called so in requests and is none: `prompt_cache_key`, `eos_token`.
-_NO_SECRET_NAMES = (
+_HARMLESS_ENDINGS = (
     *(f"{word}key" for word in ("cache", "sort", "primary", "partition", "group")),
     *(f"{word}token" for word in ("eos", "bos", "pad", "sep", "unk", "mask", "stop", "start", "end")),
 )
@@ -63,9 +63,9 @@ class Secret(str):
 
     def mask(self) -> Secret:
         """From now on `redact` and `mask_keys` know it, whatever it looks like; itself."""
-        global _in_use
-        if self not in _in_use and _IS_KEY.fullmatch(self):
-            _in_use |= {str(self)}
+        global _known_keys
+        if self not in _known_keys and _MASKABLE_KEY.fullmatch(self):
+            _known_keys |= {str(self)}
         return self
 
 
@@ -93,7 +93,7 @@ def is_secret_name(name: object) -> bool:
     (True, False)
     """
     letters = re.sub("[^a-z]", "", name.lower()) if isinstance(name, str) else ""
-    return letters.endswith(_SECRET_NAMES) and not letters.endswith(_NO_SECRET_NAMES)
+    return letters.endswith(_SECRET_ENDINGS) and not letters.endswith(_HARMLESS_ENDINGS)
 
 
 def redact(text: str, *secrets: str | None) -> str:
@@ -103,22 +103,22 @@ def redact(text: str, *secrets: str | None) -> str:
     'Authorization: Bearer ***'
     """
     # Shorter ones are placeholders, and words of the message.
-    text = _without(text, {secret for secret in (*secrets, *_in_use) if secret and len(secret) >= 8})
-    return _SECRETS.sub(lambda found: f"{found[1] or found[2] or ''}***", text)
+    text = _replace_keys(text, {secret for secret in (*secrets, *_known_keys) if secret and len(secret) >= 8})
+    return _SECRET_PATTERN.sub(lambda found: f"{found[1] or found[2] or ''}***", text)
 
 
 # The same in what people and models write, where `token = tokenizer.decode(ids)` is code: only shapes that nothing
 # else has, with a digit in them, and what is quoted after the name of a key. They go by how they begin: most texts
 # have none of these, and to look for a word takes a hundredth of what a pattern takes.
-_DIGIT = r"(?=[\w.~+/=-]{0,40}\d)"
+_HAS_DIGIT = r"(?=[\w.~+/=-]{0,40}\d)"
 
 
-_QUOTED = r"\\?[\"']?\s*[:=]\s*\\?[\"'])" + _DIGIT + r"[\w.~+/=-]{12,}"
+_QUOTED_VALUE = r"\\?[\"']?\s*[:=]\s*\\?[\"'])" + _HAS_DIGIT + r"[\w.~+/=-]{12,}"
 
 
-_SHAPES = (
-    *((start, _DIGIT + r"[\w-]{16,}") for start in ("sk-", "sk_", "pk-", "pk_", "rk-", "rk_")),
-    *((start, _DIGIT + r"[A-Za-z0-9]{20,}") for start in ("gsk_", "hf_", "xai-")),
+_KEY_PREFIXES = (
+    *((start, _HAS_DIGIT + r"[\w-]{16,}") for start in ("sk-", "sk_", "pk-", "pk_", "rk-", "rk_")),
+    *((start, _HAS_DIGIT + r"[A-Za-z0-9]{20,}") for start in ("gsk_", "hf_", "xai-")),
     *((start, r"[A-Za-z0-9]{20,}") for start in ("ghp_", "gho_", "ghu_", "ghs_", "ghr_")),
     ("github_pat_", r"\w{20,}"),
     ("AIza", r"[\w-]{30,}"),
@@ -128,19 +128,19 @@ _SHAPES = (
 )
 
 
-_NAMED = (
-    *((word, r"\s+)" + _DIGIT + r"[\w.~+/=-]{10,}") for word in ("Bearer", "bearer")),
+_NAMED_KEYS = (
+    *((word, r"\s+)" + _HAS_DIGIT + r"[\w.~+/=-]{10,}") for word in ("Bearer", "bearer")),
     *((word, r"\s+)(?=[A-Za-z0-9+/]{0,40}\d)[A-Za-z0-9+/]{16,}={0,2}") for word in ("Basic", "basic")),
-    *((word, r"[-_ ]?key" + _QUOTED) for word in ("api", "Api")),
-    *((word, r"[-_ ]?KEY" + _QUOTED) for word in ("API",)),
-    *((word, _QUOTED) for word in ("token", "secret", "password", "authorization")),
-    *((word, _QUOTED) for word in ("TOKEN", "SECRET", "PASSWORD", "Authorization")),
+    *((word, r"[-_ ]?key" + _QUOTED_VALUE) for word in ("api", "Api")),
+    *((word, r"[-_ ]?KEY" + _QUOTED_VALUE) for word in ("API",)),
+    *((word, _QUOTED_VALUE) for word in ("token", "secret", "password", "authorization")),
+    *((word, _QUOTED_VALUE) for word in ("TOKEN", "SECRET", "PASSWORD", "Authorization")),
 )
 
 
-_KEYS = (
-    *((start, re.compile(rf"{start}(?<![\w-]{start}){rest}")) for start, rest in _SHAPES),
-    *((word, re.compile(rf"({word}(?<!\w{word}){rest}")) for word, rest in _NAMED),
+_KEY_PATTERNS = (
+    *((start, re.compile(rf"{start}(?<![\w-]{start}){rest}")) for start, rest in _KEY_PREFIXES),
+    *((word, re.compile(rf"({word}(?<!\w{word}){rest}")) for word, rest in _NAMED_KEYS),
     ("://", re.compile(r"(://[^\s/:@]{1,100}:)[^\s/:@]{1,200}(?=@)")),
 )
 
@@ -151,10 +151,10 @@ def mask_known_keys(text: str) -> str:
     >>> without_keys_in_use("sk-abcdefgh12345678")
     'sk-abcdefgh12345678'
     """
-    return _without(text, _in_use)
+    return _replace_keys(text, _known_keys)
 
 
-def _without(text: str, secrets: Collection[str]) -> str:
+def _replace_keys(text: str, secrets: Collection[str]) -> str:
     for secret in sorted(secrets, key=len, reverse=True):  # one may begin with another
         text = text.replace(secret, "***")
     return text
@@ -167,11 +167,11 @@ def mask_keys(text: str) -> str:
     'key ***, token = tokenizer.decode(ids)'
     """
     text = mask_known_keys(text)
-    for start, pattern in _KEYS:
+    for start, pattern in _KEY_PATTERNS:
         if start in text:
-            text = pattern.sub(_masked, text)
+            text = pattern.sub(_mask_match, text)
     return text
 
 
-def _masked(found: re.Match[str]) -> str:
+def _mask_match(found: re.Match[str]) -> str:
     return f"{found[1]}***" if found.re.groups else "***"

@@ -32,7 +32,7 @@ _TERMINAL_ESCAPES = re.compile(
 )
 
 
-_UNFINISHED = re.compile(
+_INCOMPLETE_ESCAPE = re.compile(
     r"(?:\r|(?:\x1b\[|\x9b)[0-?]*[ -/]*|\x1b[ -/]*"
     r"|(?:\x1b[\]PX^_]|[\x90\x9d])[^\x07\x1b\x90\x9c\x9d\n]{0,4096}\x1b?)\Z"
 )
@@ -83,7 +83,7 @@ class TextCleaner:
     def feed(self, piece: str) -> str:
         """The clean text of which ``piece`` makes certain; the beginning of a terminal escape is held back."""
         text = self._held + piece
-        unfinished = _UNFINISHED.search(text)
+        unfinished = _INCOMPLETE_ESCAPE.search(text)
         self._held = text[unfinished.start() :] if unfinished else ""
         return clean_text(text[: len(text) - len(self._held)])
 

@@ -438,7 +438,7 @@ async def test_an_async_tool_is_cancelled_when_its_time_is_up() -> None:
 async def test_a_tool_that_swallows_its_cancellation_does_not_hold_the_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("createagents_nb.tools.executor._GRACE_S", 0.01)
+    monkeypatch.setattr("createagents_nb.tools.executor._CANCEL_GRACE_S", 0.01)
     let_go = asyncio.Event()
 
     @tool(timeout_s=0.01)

@@ -183,7 +183,7 @@ async def test_a_stopped_turn_does_not_wait_for_a_thread(server: ScriptedServer)
 async def test_a_tool_that_swallows_its_cancellation_does_not_hold_the_turn(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr("createagents_nb.tools.executor._GRACE_S", 0.01)
+    monkeypatch.setattr("createagents_nb.tools.executor._CANCEL_GRACE_S", 0.01)
     started, let_go = asyncio.Event(), asyncio.Event()
 
     @tool

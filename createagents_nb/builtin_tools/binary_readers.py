@@ -11,23 +11,23 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..tools.result_text import format_frame
-from .excerpt import MOST_CELLS, MOST_CHARS, Window, extra, lines, table
+from .excerpt import MAX_CELLS, MAX_CHARS, Window, excerpt_lines, excerpt_table, import_extra
 
 __all__ = ["read_excel", "read_parquet", "read_pdf"]
 
-_UNPACKED = 20
+_MAX_UNPACK_RATIO = 20
 """How many times its size an .xlsx may unpack to."""
 
-_SHEET_CELLS = 10_000_000
+_MAX_SHEET_CELLS = 10_000_000
 """openpyxl and pandas take some ten seconds for as many. Nine columns may have a cell in the last row."""
 
-_SHEET_ROWS = 1_048_576
+_MAX_SHEET_ROWS = 1_048_576
 """Of a sheet of Excel's; the number of a row in a file may be any."""
 
-_MOST_BYTES = 20 * 1024 * 1024
+_MAX_EXCERPT_BYTES = 20 * 1024 * 1024
 """Of the rows of a Parquet file that are shown: as many as a file has at most."""
 
-_MOST_UNPACKED = 1_000_000_000
+_MAX_ROW_GROUP_BYTES = 1_000_000_000
 """Bytes of a row group before compression."""
 
 
@@ -36,7 +36,7 @@ class _RefusedError(ValueError):
 
 
 @contextmanager
-def _reading(what: str) -> Iterator[None]:
+def _translate_errors(what: str) -> Iterator[None]:
     """Whatever a library makes of a broken file is a `ValueError` that says what it should be."""
     try:
         yield
@@ -51,11 +51,11 @@ def _reading(what: str) -> Iterator[None]:
 def read_excel(data: bytes, window: Window, sheet: str | None) -> str:
     import pandas as pd
 
-    extra("openpyxl", "Excel")
-    with _reading("an Excel file (.xlsx)"):
+    import_extra("openpyxl", "Excel")
+    with _translate_errors("an Excel file (.xlsx)"):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
-        if size > max(_UNPACKED * len(data), 10_000_000):
+        if size > max(_MAX_UNPACK_RATIO * len(data), 10_000_000):
             raise _RefusedError(f"it unpacks to {size:,} bytes, which is too much")
         with pd.ExcelFile(io.BytesIO(data), engine="openpyxl") as book:
             names = [str(name) for name in book.sheet_names]
@@ -66,12 +66,12 @@ def read_excel(data: bytes, window: Window, sheet: str | None) -> str:
             worksheet: Any = book.book[shown]
             # pandas goes through the rows once and keeps them all: they are counted on their way.
             every_row = worksheet.iter_rows
-            worksheet.iter_rows = lambda: _bounded(every_row(), shown)
+            worksheet.iter_rows = lambda: _limit_rows(every_row(), shown)
             frame = pd.read_excel(book, sheet_name=shown)
-    return table(frame, window, f"Excel, sheet {shown!r}{others}")
+    return excerpt_table(frame, window, f"Excel, sheet {shown!r}{others}")
 
 
-def _bounded(rows: Iterator[Any], sheet: str) -> Iterator[Any]:
+def _limit_rows(rows: Iterator[Any], sheet: str) -> Iterator[Any]:
     """The rows of a sheet, as long as rows × widest row is a table of a bearable size."""
     height = widest = seen = chars = 0
     for number, row in enumerate(rows, 1):
@@ -82,7 +82,7 @@ def _bounded(rows: Iterator[Any], sheet: str) -> Iterator[Any]:
             height, widest = number, max(widest, width)
             chars += sum(len(cell.value) for cell in row[:width] if isinstance(cell.value, str))
         seen += len(row) + 1  # cells that are empty cost as much
-        if max(height * widest, seen) > _SHEET_CELLS or number > _SHEET_ROWS or chars > MOST_CHARS:
+        if max(height * widest, seen) > _MAX_SHEET_CELLS or number > _MAX_SHEET_ROWS or chars > MAX_CHARS:
             raise _RefusedError(
                 f"sheet {sheet!r} is too large: by row {number:,} it has {max(height * widest, seen):,} cells, "
                 f"empty ones counted, and {chars:,} characters. Save the part that matters as .csv"
@@ -91,10 +91,10 @@ def _bounded(rows: Iterator[Any], sheet: str) -> Iterator[Any]:
 
 
 def read_parquet(data: bytes, window: Window) -> str:
-    extra("pyarrow", "Parquet")
+    import_extra("pyarrow", "Parquet")
     pa, pq = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     rows = window.count(20)
-    with _reading("a Parquet file"):
+    with _translate_errors("a Parquet file"):
         file = pq.ParquetFile(io.BytesIO(data))
         schema, total = file.schema_arrow, file.metadata.num_rows
         # A text that many rows share is kept once, until it is known to be small enough.
@@ -104,14 +104,16 @@ def read_parquet(data: bytes, window: Window) -> str:
             if column.physical_type == "BYTE_ARRAY" and column.converted_type != "DECIMAL"
         ]
         file = pq.ParquetFile(io.BytesIO(data), read_dictionary=texts)
-        found = pa.Table.from_batches(_batches(file, window.offset, rows), schema=file.schema_arrow)
-        plain = [_plain(column, field.type) for column, field in zip(found.columns, schema, strict=True)]
+        found = pa.Table.from_batches(_read_batches(file, window.offset, rows), schema=file.schema_arrow)
+        plain = [
+            _decode_dictionary(column, field.type) for column, field in zip(found.columns, schema, strict=True)
+        ]
         found = pa.Table.from_arrays(plain, names=schema.names).replace_schema_metadata(schema.metadata)
         frame = found.to_pandas()
     return "Parquet, " + format_frame(frame, offset=window.offset, rows=rows, total=total)
 
 
-def _batches(file: Any, offset: int, rows: int) -> Iterator[Any]:
+def _read_batches(file: Any, offset: int, rows: int) -> Iterator[Any]:
     """The rows that are asked for. Row groups without any of them are not opened.
 
     One group after the other: of lists of texts, pyarrow cannot join the dictionaries of two.
@@ -125,15 +127,15 @@ def _batches(file: Any, offset: int, rows: int) -> Iterator[Any]:
         if first <= offset or seen >= offset + rows:
             continue
         _check_group(group)
-        for batch in file.iter_batches(max(1, min(1024, _MOST_BYTES // width)), row_groups=[number]):
+        for batch in file.iter_batches(max(1, min(1024, _MAX_EXCERPT_BYTES // width)), row_groups=[number]):
             wanted = range(max(offset - seen, 0), min(offset + rows - seen, len(batch)))
             seen += len(batch)
             if wanted:
                 part = batch.take(pa.array(wanted))  # not a slice, which a cast of lists looks behind
-                size += sum(_plain_size(column) for column in part.columns)
-                if size > _MOST_BYTES:
+                size += sum(_decoded_size(column) for column in part.columns)
+                if size > _MAX_EXCERPT_BYTES:
                     raise _RefusedError(
-                        f"the {rows:,} rows asked for have more than {_MOST_BYTES:,} bytes: "
+                        f"the {rows:,} rows asked for have more than {_MAX_EXCERPT_BYTES:,} bytes: "
                         "ask for fewer with max_rows"
                     )
                 yield part
@@ -146,28 +148,28 @@ def _check_group(group: Any) -> None:
     size = sum(column.total_uncompressed_size for column in columns)
     # Of a column of lists, one row may hold all the values.
     values = sum(max(column.num_values - group.num_rows, 0) for column in columns)
-    if size > _MOST_UNPACKED or values > 5 * MOST_CELLS:
+    if size > _MAX_ROW_GROUP_BYTES or values > 5 * MAX_CELLS:
         raise _RefusedError(
             f"a row group unpacks to {size:,} bytes and has {values:,} values in lists, which is too much: "
             "write the columns that matter to a file of their own"
         )
 
 
-def _plain_size(array: Any) -> int:
+def _decoded_size(array: Any) -> int:
     """Bytes of an array once its dictionaries are written out."""
     pa, pc = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.compute")
     if pa.types.is_dictionary(array.type) and not pa.types.is_primitive(array.type.value_type):
         return pc.sum(pc.take(pc.binary_length(array.dictionary), array.indices)).as_py() or 0
     if pa.types.is_struct(array.type):
-        return sum(_plain_size(field) for field in array.flatten())
+        return sum(_decoded_size(field) for field in array.flatten())
     if pa.types.is_map(array.type):  # which has no flatten of its own
         array = array.cast(pa.list_(pa.struct([array.type.key_field, array.type.item_field])))
     if pa.types.is_nested(array.type):
-        return _plain_size(array.flatten())
+        return _decoded_size(array.flatten())
     return int(array.nbytes)
 
 
-def _plain(column: Any, type: Any) -> Any:  # noqa: A002 - as pyarrow calls it
+def _decode_dictionary(column: Any, type: Any) -> Any:  # noqa: A002 - as pyarrow calls it
     pa = importlib.import_module("pyarrow")
     try:
         return column.cast(type)
@@ -186,7 +188,7 @@ def read_pdf(data: bytes, window: Window, seconds: float = 30) -> str:
     Raises:
         ValueError: not a PDF, encrypted, without text, or too slow.
     """
-    pypdf = extra("pypdf", "PDF")
+    pypdf = import_extra("pypdf", "PDF")
     deadline = time.monotonic() + seconds
 
     def check_time(*_: Any) -> None:
@@ -195,7 +197,7 @@ def read_pdf(data: bytes, window: Window, seconds: float = 30) -> str:
                 f"the PDF takes more than {seconds:g} s to read: save the pages that matter as one of their own"
             )
 
-    with _reading("a PDF"):
+    with _translate_errors("a PDF"):
         document = pypdf.PdfReader(io.BytesIO(data))
         if document.is_encrypted and not document.decrypt(""):
             raise _RefusedError("the PDF needs a password: save it without one")
@@ -212,4 +214,4 @@ def read_pdf(data: bytes, window: Window, seconds: float = 30) -> str:
         if not has_words:
             raise _RefusedError(f"the PDF has {total:,} pages and no text: it may be scanned")
     part = f", the first {number:,} read" if number < total else ""
-    return lines("\n".join(text), window, f"PDF, {total:,} page{'s' * (total != 1)}{part}")
+    return excerpt_lines("\n".join(text), window, f"PDF, {total:,} page{'s' * (total != 1)}{part}")

@@ -62,7 +62,7 @@ class CurrentDateTool(BaseTool):
         Raises:
             ValueError: no such zone, with the closest names; no such format.
         """
-        zone, label = _zone(tz)
+        zone, label = _find_zone(tz)
         now = self._now().astimezone(zone)
         if format == "iso":
             return now.isoformat(timespec="seconds")
@@ -77,7 +77,7 @@ class CurrentDateTool(BaseTool):
         raise ValueError(f"unknown format {format!r}; available: human, iso, date, time")
 
 
-def _zone(name: str) -> tuple[tzinfo | None, str]:
+def _find_zone(name: str) -> tuple[tzinfo | None, str]:
     """A zone and what it is called; None and "" for the local one."""
     from zoneinfo import ZoneInfo, available_timezones
 
@@ -90,16 +90,16 @@ def _zone(name: str) -> tuple[tzinfo | None, str]:
         pass
     else:
         return zone, wanted
-    plain = {_plain(known): known for known in sorted(available_timezones())}
-    if _plain(wanted) in plain:
-        return ZoneInfo(plain[_plain(wanted)]), plain[_plain(wanted)]
+    plain = {_normalize(known): known for known in sorted(available_timezones())}
+    if _normalize(wanted) in plain:
+        return ZoneInfo(plain[_normalize(wanted)]), plain[_normalize(wanted)]
     raise ValueError(
-        f"unknown time zone {name!r}; {_suggestion(_plain(wanted), plain)}"
+        f"unknown time zone {name!r}; {_suggest(_normalize(wanted), plain)}"
         "Use an IANA name such as 'Europe/Lisbon', 'America/Sao_Paulo' or 'UTC'"
     )
 
 
-def _suggestion(wanted: str, plain: dict[str, str]) -> str:
+def _suggest(wanted: str, plain: dict[str, str]) -> str:
     city = wanted.rsplit("/", 1)[-1]
     same_city = [known for key, known in plain.items() if key.rsplit("/", 1)[-1] == city]
     cities = {key.rsplit("/", 1)[-1]: known for key, known in plain.items()}
@@ -109,7 +109,7 @@ def _suggestion(wanted: str, plain: dict[str, str]) -> str:
     return f"did you mean {' or '.join(names)}? " if names else ""
 
 
-def _plain(text: str) -> str:
+def _normalize(text: str) -> str:
     """Lower case and without accents: São_Paulo is America/Sao_Paulo."""
     decomposed = unicodedata.normalize("NFKD", text.lower())
     return "".join(letter for letter in decomposed if not unicodedata.combining(letter))

@@ -8,29 +8,29 @@ from typing import Any
 
 from ..tools.result_text import format_frame
 
-__all__ = ["MOST_CELLS", "MOST_CHARS", "MOST_COLUMNS", "Window", "extra", "lines", "table"]
+__all__ = ["MAX_CELLS", "MAX_CHARS", "MAX_COLUMNS", "Window", "excerpt_lines", "excerpt_table", "import_extra"]
 
-MOST_COLUMNS = 10_000
-MOST_CELLS = 20_000_000
+MAX_COLUMNS = 10_000
+MAX_CELLS = 20_000_000
 """Rows × columns: a table has room for cells that its file does not name, so a small file can be a large table."""
 
-MOST_CHARS = 200_000_000
+MAX_CHARS = 200_000_000
 """Of all cells together, for the same reason: a file may name a text once and show it in every cell."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which rows or lines to show: from ``offset`` on, ``rows`` of them or a default, ``most`` at most."""
+    """Which rows or lines to show: from ``offset`` on, ``rows`` of them or a default, ``max_rows`` at most."""
 
     offset: int
     rows: int | None
-    most: int
+    max_rows: int
 
     def count(self, default: int) -> int:
-        return min(self.rows or default, self.most)
+        return min(self.rows or default, self.max_rows)
 
 
-def lines(text: str, window: Window, label: str) -> str:
+def excerpt_lines(text: str, window: Window, label: str) -> str:
     """The lines of ``text`` that are asked for, 1,000 by default."""
     every = text.splitlines()
     shown = every[window.offset : window.offset + window.count(1000)]
@@ -43,12 +43,12 @@ def lines(text: str, window: Window, label: str) -> str:
     return f"{label}, {len(every):,} lines; lines {window.offset:,} to {last - 1:,}{more}\n\n" + "\n".join(shown)
 
 
-def table(frame: Any, window: Window, label: str) -> str:
+def excerpt_table(frame: Any, window: Window, label: str) -> str:
     """The rows of a DataFrame that are asked for, 20 by default."""
     return f"{label}, " + format_frame(frame, offset=window.offset, rows=window.count(20))
 
 
-def extra(module: str, what: str) -> Any:
+def import_extra(module: str, what: str) -> Any:
     """A module of the extra ``files``.
 
     Raises:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..tools.tool import BaseTool
-from .safe_open import opened_inside
+from .safe_open import open_inside
 
 __all__ = ["ReadLocalFileTool"]
 
-_CHUNK = 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
 _PRIVATE_KEY = re.compile(
     rb"(?:^|\r)[ \t\f\v]*+(?:-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY|PuTTY-User-Key-File-)", re.MULTILINE
 )
@@ -91,18 +91,19 @@ class ReadLocalFileTool(BaseTool):
             ModuleNotFoundError: its format needs the extra ``files``.
         """
         from .excerpt import Window
-        from .text_readers import read
+        from .text_readers import read_content
 
         root = Path(self._root if self._root is not None else Path.cwd()).expanduser().resolve()
-        target = self._inside(root, path)
-        data = self._content(root, target, path)
+        target = self._resolve_path(root, path)
+        data = self._read(root, target, path)
         if isinstance(data, str):
             return data
         rows = min(max_rows, self._max_rows) if max_rows else None
-        window = Window(offset=offset, rows=rows, most=self._max_rows)
-        return f"{_shown(target.relative_to(root).as_posix())}: {read(target.suffix.lower(), data, window, sheet)}"
+        window = Window(offset=offset, rows=rows, max_rows=self._max_rows)
+        content = read_content(target.suffix.lower(), data, window, sheet)
+        return f"{_printable(target.relative_to(root).as_posix())}: {content}"
 
-    def _inside(self, root: Path, path: str) -> Path:
+    def _resolve_path(self, root: Path, path: str) -> Path:
         """The real place of ``path``. What is outside is refused before it is looked at."""
         if not path.strip() or "\0" in path:
             raise ValueError("path is empty or has a null character: give the path of a file")
@@ -126,29 +127,29 @@ class ReadLocalFileTool(BaseTool):
             )
         return target
 
-    def _content(self, root: Path, target: Path, path: str) -> bytes | str:
+    def _read(self, root: Path, target: Path, path: str) -> bytes | str:
         """The bytes of a file, or the list of a folder."""
         try:
-            with opened_inside(root, target) as opened:
+            with open_inside(root, target) as opened:
                 info = os.stat(opened)
                 if isinstance(opened, Path) or stat.S_ISDIR(info.st_mode):
-                    return self._listing(root, target, opened)
-                return self._bytes(opened, info.st_size)
+                    return self._list_folder(root, target, opened)
+                return self._read_bytes(opened, info.st_size)
         except (FileNotFoundError, NotADirectoryError):
-            raise FileNotFoundError(f"there is no file {path!r}; {self._near(root, target)}") from None
+            raise FileNotFoundError(f"there is no file {path!r}; {self._suggest_names(root, target)}") from None
         except ValueError as error:
             raise ValueError(f"{path!r} {error}") from None
         except PermissionError as error:
-            raise PermissionError(f"{path!r} {_why(error)}") from None
+            raise PermissionError(f"{path!r} {_explain(error)}") from None
         except OSError as error:  # links in a circle, a name that is too long, a device that fails
             raise ValueError(f"{path!r} cannot be followed: {error.strerror}") from None
 
-    def _bytes(self, opened: int, size: int) -> bytes:
+    def _read_bytes(self, opened: int, size: int) -> bytes:
         # Of a file whose size is said to be 0, as in /proc, and of one that grows, no more than this.
         left = self._max_bytes + 1
         parts = []
         while size <= self._max_bytes and left > 0:
-            part = os.read(opened, min(left, _CHUNK))
+            part = os.read(opened, min(left, _CHUNK_BYTES))
             if not part:
                 break
             parts.append(part)
@@ -163,23 +164,23 @@ class ReadLocalFileTool(BaseTool):
             raise PermissionError("is a private key, and those are not read")
         return data
 
-    def _listing(self, root: Path, folder: Path, opened: int | Path) -> str:
-        names, more = self._names(opened)
+    def _list_folder(self, root: Path, folder: Path, opened: int | Path) -> str:
+        names, more = self._list_names(opened)
         rest = f"\n… and {more:,} more" if more else ""
-        where = _shown(folder.relative_to(root).as_posix())
+        where = _printable(folder.relative_to(root).as_posix())
         return f"{where} is a folder with {len(names) + more:,} entries:\n" + "\n".join(names) + rest
 
-    def _names(self, opened: int | Path, most: int = 200) -> tuple[list[str], int]:
+    def _list_names(self, opened: int | Path, limit: int = 200) -> tuple[list[str], int]:
         """The first names in a folder, folders with a ``/``, and how many more there are."""
         with os.scandir(opened) as entries:
             found = [entry for entry in entries if self._hidden or not entry.name.startswith(".")]
         found.sort(key=lambda entry: entry.name)
-        return [_shown(entry.name) + "/" * _is_folder(entry) for entry in found[:most]], len(found[most:])
+        return [_printable(entry.name) + "/" * _is_folder(entry) for entry in found[:limit]], len(found[limit:])
 
-    def _near(self, root: Path, target: Path) -> str:
+    def _suggest_names(self, root: Path, target: Path) -> str:
         try:
-            with opened_inside(root, target.parent) as folder:
-                names, _ = self._names(folder, 10_000)
+            with open_inside(root, target.parent) as folder:
+                names, _ = self._list_names(folder, 10_000)
         except (OSError, ValueError):
             return "nor its folder. Give '.' as path to see what there is"
         close = difflib.get_close_matches(target.name, names, n=3, cutoff=0.5) or names[:10]
@@ -192,7 +193,7 @@ def _is_private_key(data: bytes) -> bool:
     return _PRIVATE_KEY.search(head.lstrip(b"\xef\xbb\xbf\xff\xfe")) is not None
 
 
-def _why(error: PermissionError) -> str:
+def _explain(error: PermissionError) -> str:
     return f"may not be read: {error.strerror}" if error.strerror else str(error)
 
 
@@ -203,6 +204,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _shown(name: str) -> str:
+def _printable(name: str) -> str:
     """A name on one line: it may hold a line break, which would read as another name."""
     return name if name.isprintable() else repr(name)[1:-1]

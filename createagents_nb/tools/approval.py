@@ -15,7 +15,7 @@ from .threads import run_in_thread
 
 __all__ = ["Approval", "ApprovalRequest", "Approver", "Decision", "PendingApprovals", "get_decision"]
 
-_GRACE_S = 1.0
+_CANCEL_GRACE_S = 1.0
 """How long an async ``approve`` may take to clean up after it was cancelled."""
 
 
@@ -112,7 +112,7 @@ class PendingApprovals:
 
     def __init__(self) -> None:
         self._askable: set[object] = set()
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: dict[str, _PendingCall] = {}
 
     @property
     def requests(self) -> tuple[ApprovalRequest, ...]:
@@ -140,7 +140,7 @@ class PendingApprovals:
         Args:
             problem_with: says what is wrong with edited arguments; such a decision is not taken.
         """
-        waiting = self._waiting[request.tool_call_id] = _Waiting(request, problem_with)
+        waiting = self._waiting[request.tool_call_id] = _PendingCall(request, problem_with)
         try:
             return await waiting.decided
         finally:
@@ -162,7 +162,7 @@ class PendingApprovals:
         return lambda: waiting.settle(approval)
 
 
-class _Waiting:
+class _PendingCall:
     def __init__(self, request: ApprovalRequest, problem_with: Callable[[Any], str | None]) -> None:
         self.request, self.problem_with = request, problem_with
         self.decided: asyncio.Future[Approval | None] = asyncio.get_running_loop().create_future()
@@ -180,7 +180,7 @@ async def get_decision(approve: Approver, request: ApprovalRequest) -> Approval:
         ApprovalError: it raised something, or what it returned is no decision.
     """
     request_of_its_own = copy.deepcopy(request)
-    outcome = await _called(approve, request_of_its_own)
+    outcome = await _call_approver(approve, request_of_its_own)
     if isinstance(outcome, ApprovalError):
         raise outcome
     if isinstance(outcome, BaseException):
@@ -188,7 +188,7 @@ async def get_decision(approve: Approver, request: ApprovalRequest) -> Approval:
     return Approval.of(outcome)
 
 
-async def _called(approve: Approver, request: ApprovalRequest) -> Any:
+async def _call_approver(approve: Approver, request: ApprovalRequest) -> Any:
     def call() -> Any:
         try:
             return approve(request)
@@ -200,17 +200,17 @@ async def _called(approve: Approver, request: ApprovalRequest) -> Any:
     if not inspect.isawaitable(outcome):
         return outcome
     # A task of its own: what it cancels in there is its failure, and not the turn's end.
-    task = asyncio.ensure_future(_awaited(outcome))
+    task = asyncio.ensure_future(_await_decision(outcome))
     try:
         await asyncio.wait({task})
         return asyncio.CancelledError() if task.cancelled() else task.exception() or task.result()
     finally:
         if not task.done():
             task.cancel()
-            await asyncio.wait({task}, timeout=_GRACE_S)
+            await asyncio.wait({task}, timeout=_CANCEL_GRACE_S)
 
 
-async def _awaited(outcome: Awaitable[Any]) -> Any:
+async def _await_decision(outcome: Awaitable[Any]) -> Any:
     try:
         return await outcome
     except SystemExit as error:  # the event loop would raise it

@@ -31,7 +31,7 @@ MAX_CELL_CHARS = 200
 
 
 # Of dtypes that hold no text: how pandas itself writes them is one line a value.
-_NO_TEXT = "biufcmM"
+_NON_TEXT_KINDS = "biufcmM"
 
 
 def make_display(value: Any) -> ToolDisplay | None:
@@ -55,46 +55,46 @@ def make_table(value: Any) -> TableDisplay | None:
         if pandas is None:
             return None
         if isinstance(value, pandas.DataFrame):
-            return _table(value, pandas)
+            return _make_table(value, pandas)
         if isinstance(value, pandas.Series):
-            table = _table(value.to_frame("value"), pandas)
+            table = _make_table(value.to_frame("value"), pandas)
             if value.name is None:
                 return table
-            return replace(table, columns=(*table.columns[:-1], _name(value.name, 1)))
+            return replace(table, columns=(*table.columns[:-1], _format_name(value.name, 1)))
         return None
     except Exception:  # a subclass of the user's, or cells that resist
         return None
 
 
-def _table(frame: Any, pandas: Any) -> TableDisplay:
+def _make_table(frame: Any, pandas: Any) -> TableDisplay:
     index = frame.index
     counts_only = isinstance(index, pandas.RangeIndex) and (index.start, index.step, index.name) == (0, 1, None)
     levels = 0 if counts_only else min(index.nlevels, MAX_INDEX_COLUMNS)
     part = frame.iloc[:MAX_TABLE_ROWS, : MAX_TABLE_COLUMNS - levels]
-    names = ["" if name is None else _name(name, 1) for name in part.index.names[:levels]]
-    names += [_name(name, frame.columns.nlevels) for name in part.columns]
+    names = ["" if name is None else _format_name(name, 1) for name in part.index.names[:levels]]
+    names += [_format_name(name, frame.columns.nlevels) for name in part.columns]
     values = [part.index.get_level_values(level) for level in range(levels)]
     # With its dtype: strings that are guessed to be Arrow's may hold no half of a surrogate pair.
-    columns = [_cells(pandas.Series(level, dtype=level.dtype)) for level in values]
-    columns += [_cells(part.iloc[:, at]) for at in range(part.shape[1])]
+    columns = [_format_cells(pandas.Series(level, dtype=level.dtype)) for level in values]
+    columns += [_format_cells(part.iloc[:, at]) for at in range(part.shape[1])]
     # Without a column there is nothing to zip, however many rows there are.
     rows = tuple(zip(*columns, strict=True))
     return TableDisplay(tuple(names), rows, len(frame), frame.shape[1], levels)
 
 
-def _name(name: Any, levels: int) -> str:
-    return _cell(" / ".join(map(str, name)) if levels > 1 else name)
+def _format_name(name: Any, levels: int) -> str:
+    return _format_cell(" / ".join(map(str, name)) if levels > 1 else name)
 
 
-def _cells(column: Any) -> list[str]:
-    if len(column) and getattr(column.dtype, "kind", "O") in _NO_TEXT:
+def _format_cells(column: Any) -> list[str]:
+    if len(column) and getattr(column.dtype, "kind", "O") in _NON_TEXT_KINDS:
         lines = column.to_string(index=False, header=False).split("\n")
         if len(lines) == len(column):  # the user may have set a format of their own
-            return [_cell(line) for line in lines]
-    return [_cell(value) for value in column]
+            return [_format_cell(line) for line in lines]
+    return [_format_cell(value) for value in column]
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     try:
         text = "NaN" if isinstance(value, float) and value != value else str(value)
     except Exception:
@@ -115,8 +115,8 @@ def find_image(value: Any) -> ImageDisplay | None:
     """
     found = None
     try:
-        for data in _files(value):
-            image = _image(data)
+        for data in _image_candidates(value):
+            image = _decode_image(data)
             if image is not None and image.is_showable:
                 return image
             found = found or image
@@ -125,7 +125,7 @@ def find_image(value: Any) -> ImageDisplay | None:
     return found
 
 
-def _files(value: Any) -> Iterator[Any]:
+def _image_candidates(value: Any) -> Iterator[Any]:
     """What may be an image, best first; drawn only when it is asked for."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         yield bytes(value)
@@ -134,7 +134,7 @@ def _files(value: Any) -> Iterator[Any]:
     if ipython is not None and isinstance(value, ipython.Image):
         yield value.data
         return
-    figure = _figure(value)
+    figure = _find_figure(value)
     if figure is not None:
         file = io.BytesIO()
         # Not through pyplot, which knows one current figure for all threads.
@@ -148,14 +148,14 @@ def _files(value: Any) -> Iterator[Any]:
             yield draw(value)
 
 
-def _figure(value: Any) -> Any:
+def _find_figure(value: Any) -> Any:
     figures, axes = sys.modules.get("matplotlib.figure"), sys.modules.get("matplotlib.axes")
     if axes is not None and isinstance(value, axes.Axes):  # what `frame.plot()` returns
         value = value.get_figure()
     return value if figures is not None and isinstance(value, figures.Figure) else None
 
 
-def _image(data: Any) -> ImageDisplay | None:
+def _decode_image(data: Any) -> ImageDisplay | None:
     if isinstance(data, tuple) and data:  # with metadata
         data = data[0]
     if isinstance(data, str):

@@ -21,25 +21,25 @@ from ..logging_config import LoggingConfig
 from ..redaction import mask_known_keys, redact
 from ..text import error_in_words
 from .json_schema import describe_parameters
-from .result_text import BLANK, MAX_RESULT_CHARS, text_and_display, truncate
+from .result_text import BLANK_RESULT, MAX_RESULT_CHARS, text_and_display, truncate
 from .threads import run_in_thread
 from .tool import BaseTool
 
 __all__ = ["ToolExecutionResult", "ToolExecutor", "needs_thread"]
 
-_MAX_ITEMS = 100_000
+_MAX_YIELDED_ITEMS = 100_000
 """What a generator may yield: one that never ends would fill the memory before its timeout."""
 
 
-_MAX_BYTES = 100_000_000
+_MAX_YIELDED_BYTES = 100_000_000
 """What all that a generator yields may take in memory, in bytes; what is inside of containers is not counted."""
 
 
-_GRACE_S = 1.0
+_CANCEL_GRACE_S = 1.0
 """How long an async tool may take to clean up after it was cancelled."""
 
 
-_QUICK = (str, bytes, bool, int, float, type(None))
+_CHEAP_TYPES = (str, bytes, bool, int, float, type(None))
 """What becomes text at once."""
 
 
@@ -79,7 +79,7 @@ class ToolExecutionResult:
             object.__setattr__(self, "text", text)
             object.__setattr__(self, "display", self.display or display)
         if not self.text.strip():  # some servers refuse an empty message
-            object.__setattr__(self, "text", BLANK)
+            object.__setattr__(self, "text", BLANK_RESULT)
 
 
 class ToolExecutor:
@@ -126,7 +126,7 @@ class ToolExecutor:
             asyncio.CancelledError: the caller was cancelled; the tool's own cancellations are its failures.
         """
         self._logger.info("Executing tool: %s", tool.name)
-        values = self._parsed(tool, arguments)
+        values = self._parse_arguments(tool, arguments)
         if isinstance(values, ToolExecutionResult):
             return values
         timeout_s = self._timeout_s if tool.timeout_s is None else tool.timeout_s
@@ -134,16 +134,16 @@ class ToolExecutor:
         outcome = await self._run(tool, values, timeout_s)
         latency_s = time.perf_counter() - started
         if outcome is None:
-            return self._failed(
+            return self._make_failure(
                 "timeout", f"{tool.name} did not finish within {timeout_s:g} s and was given up", latency_s
             )
         if outcome.error is not None:
-            return self._failed("error", error_in_words(outcome.error), latency_s)
+            return self._make_failure("error", error_in_words(outcome.error), latency_s)
         return ToolExecutionResult(
             True,
             outcome.value,
             latency_s=latency_s,
-            text=mask_known_keys(outcome.text) or BLANK,
+            text=mask_known_keys(outcome.text) or BLANK_RESULT,
             display=outcome.display,
         )
 
@@ -155,32 +155,36 @@ class ToolExecutor:
             reverse=True,
         )
         known = f"available: {', '.join(names)}" if names else "there are no tools, answer without"
-        return self._failed("unknown_tool", f"There is no tool {truncate(name, 100)!r}; {known}")
+        return self._make_failure("unknown_tool", f"There is no tool {truncate(name, 100)!r}; {known}")
 
     def problem_with(self, tool: BaseTool, arguments: Mapping[str, Any] | str) -> ToolExecutionResult | None:
         """How `execute` would fail before it runs anything; None if the arguments are what the tool takes."""
-        values = self._parsed(tool, arguments)
+        values = self._parse_arguments(tool, arguments)
         return values if isinstance(values, ToolExecutionResult) else None
 
     def rejected(self, reason: str) -> ToolExecutionResult:
         """What the model is told of a call that was not approved."""
-        result = self._failed("rejected", reason)
+        result = self._make_failure("rejected", reason)
         return replace(result, text=result.error or "")
 
-    def _parsed(self, tool: BaseTool, arguments: Mapping[str, Any] | str) -> dict[str, Any] | ToolExecutionResult:
+    def _parse_arguments(
+        self, tool: BaseTool, arguments: Mapping[str, Any] | str
+    ) -> dict[str, Any] | ToolExecutionResult:
         try:
             return tool.parse_arguments(decode_arguments(arguments))
         except InvalidToolError as error:
-            return self._failed("error", str(error))
+            return self._make_failure("error", str(error))
         except ValueError as error:
-            return self._failed("invalid_arguments", f"Invalid arguments for {tool.name}: {error}. {_usage(tool)}")
+            return self._make_failure(
+                "invalid_arguments", f"Invalid arguments for {tool.name}: {error}. {_usage_hint(tool)}"
+            )
         except (Exception, SystemExit, asyncio.CancelledError) as error:  # a validator of the user's
-            return self._failed("error", error_in_words(error))
+            return self._make_failure("error", error_in_words(error))
 
     async def _run(self, tool: BaseTool, arguments: dict[str, Any], timeout_s: float | None) -> _Outcome | None:
         """The outcome, or None when time was up."""
         given_up = threading.Event()
-        task = asyncio.create_task(self._outcome(tool, arguments, given_up), name=f"tool {tool.name}")
+        task = asyncio.create_task(self._run_tool(tool, arguments, given_up), name=f"tool {tool.name}")
         # Seen: of a KeyboardInterrupt the loop has told.
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
@@ -196,14 +200,14 @@ class ToolExecutor:
                 self._left_behind.add(task)
                 task.add_done_callback(self._left_behind.discard)
                 task.cancel()
-                await asyncio.wait({task}, timeout=_GRACE_S)
+                await asyncio.wait({task}, timeout=_CANCEL_GRACE_S)
 
-    async def _outcome(self, tool: BaseTool, arguments: dict[str, Any], given_up: threading.Event) -> _Outcome:
+    async def _run_tool(self, tool: BaseTool, arguments: dict[str, Any], given_up: threading.Event) -> _Outcome:
         def call() -> _Outcome:
             try:
                 value = tool.execute(**arguments)
                 if inspect.isgenerator(value):
-                    value = _collected(value, given_up)
+                    value = _collect(value, given_up)
                 if inspect.isawaitable(value) or inspect.isasyncgen(value):
                     return _Outcome(value)
                 return _Outcome(value, *text_and_display(value, self._max_result_chars))
@@ -220,25 +224,27 @@ class ToolExecutor:
             while inspect.isawaitable(value):  # a coroutine may return another agent's response
                 value = await value
             if inspect.isasyncgen(value):
-                value = await _acollected(value)
+                value = await _collect_async(value)
             if value is outcome.value:
                 return outcome
-            if type(value) in _QUICK:
+            if type(value) in _CHEAP_TYPES:
                 return _Outcome(value, *text_and_display(value, self._max_result_chars))
             # A large structure, a picture, or code of the user's, which must not hold the loop.
-            return await run_in_thread(lambda: self._told_as_text(value), f"tool {tool.name}: result")
+            return await run_in_thread(lambda: self._render(value), f"tool {tool.name}: result")
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # so is a CancelledError of something it waited for
             return _Outcome(error=error)
 
-    def _told_as_text(self, value: Any) -> _Outcome:
+    def _render(self, value: Any) -> _Outcome:
         try:
             return _Outcome(value, *text_and_display(value, self._max_result_chars))
         except BaseException as error:  # its __str__ may do anything; nobody interrupts a thread
             return _Outcome(error=error)
 
-    def _failed(self, status: ToolStatus, message: str, latency_s: float | None = None) -> ToolExecutionResult:
+    def _make_failure(
+        self, status: ToolStatus, message: str, latency_s: float | None = None
+    ) -> ToolExecutionResult:
         error = truncate(redact(message), self._max_result_chars)
         self._logger.info("Tool failed (%s): %s", status, error)
         return ToolExecutionResult(False, error=error, status=status, latency_s=latency_s)
@@ -258,7 +264,7 @@ def needs_thread(tool: BaseTool) -> bool:
     return tool.in_thread and not asynchronous
 
 
-class _Found:
+class _BoundedList:
     """What a generator yielded so far."""
 
     def __init__(self) -> None:
@@ -268,14 +274,14 @@ class _Found:
     def append(self, item: Any) -> None:
         self.items.append(item)
         self._bytes += sys.getsizeof(item, 0)
-        if len(self.items) > _MAX_ITEMS:
-            raise ValueError(f"the tool yielded more than {_MAX_ITEMS:,} values")
-        if self._bytes > _MAX_BYTES:
-            raise ValueError(f"the tool yielded more than {_MAX_BYTES:,} bytes")
+        if len(self.items) > _MAX_YIELDED_ITEMS:
+            raise ValueError(f"the tool yielded more than {_MAX_YIELDED_ITEMS:,} values")
+        if self._bytes > _MAX_YIELDED_BYTES:
+            raise ValueError(f"the tool yielded more than {_MAX_YIELDED_BYTES:,} bytes")
 
 
-def _collected(items: Iterable[Any], given_up: threading.Event) -> list[Any]:
-    found = _Found()
+def _collect(items: Iterable[Any], given_up: threading.Event) -> list[Any]:
+    found = _BoundedList()
     for item in items:
         if given_up.is_set():
             break
@@ -283,13 +289,13 @@ def _collected(items: Iterable[Any], given_up: threading.Event) -> list[Any]:
     return found.items
 
 
-async def _acollected(items: AsyncGenerator[Any, Any]) -> list[Any]:
-    found = _Found()
+async def _collect_async(items: AsyncGenerator[Any, Any]) -> list[Any]:
+    found = _BoundedList()
     async with aclosing(items):
         async for item in items:
             found.append(item)
     return found.items
 
 
-def _usage(tool: BaseTool) -> str:
+def _usage_hint(tool: BaseTool) -> str:
     return f"Call it with a JSON object; parameters: {describe_parameters(tool.parameters)}"

@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import InvalidToolError
 from .json_schema import simplify_schema
 
-__all__ = ["FunctionSchema", "first_paragraph", "underlying"]
+__all__ = ["FunctionSchema", "first_paragraph", "unwrap_function"]
 
 _SECTIONS = ("args:", "arguments:", "parameters", "params:", "returns:", "raises:", "example", ":param", ":return")
 
@@ -26,7 +26,7 @@ def first_paragraph(doc: str | None) -> str:
     return "" if text.lower().startswith(_SECTIONS) else text
 
 
-def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
+def unwrap_function(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function that has the hints and the docstring: without partials, or ``__call__`` of an object."""
     while isinstance(function, partial):
         function = function.func
@@ -78,11 +78,11 @@ class FunctionSchema:
         """
         from pydantic.errors import PydanticUserError
 
-        model = self._arguments_model()
+        model = self._get_model()
         try:
             schema = model.model_json_schema(by_alias=True)
         except PydanticUserError as error:
-            raise self._no_schema(error) from error
+            raise self._no_schema_error(error) from error
         schema.pop("description", None)
         schema = simplify_schema(schema)
         properties = schema.setdefault("properties", {})
@@ -110,14 +110,14 @@ class FunctionSchema:
         """
         from pydantic import ValidationError
 
-        model = self._arguments_model()
+        model = self._get_model()
         try:
             filled = model.model_validate(arguments)
         except ValidationError as error:
             try:
-                filled = model.model_validate(self._mended(arguments, error))
+                filled = model.model_validate(self._repair_arguments(arguments, error))
             except ValidationError as still:
-                raise ValueError(_explain(still)) from None
+                raise ValueError(_format_errors(still)) from None
         given = filled.model_fields_set
         values = {
             key: getattr(filled, field)
@@ -137,17 +137,17 @@ class FunctionSchema:
                 positional.append(rest.pop(key))
         return self._function(*positional, **rest)
 
-    def _arguments_model(self) -> Any:
+    def _get_model(self) -> Any:
         if self._model is not None:
             return self._model
         from pydantic import BaseModel, ConfigDict, Field, create_model
         from pydantic.errors import PydanticUserError
 
-        hints, texts = self._hints(), self._texts()
+        hints, texts = self._resolve_hints(), self._parameter_descriptions()
         fields: dict[str, Any] = {}
         for number, (key, parameter) in enumerate(self._parameters.items()):
-            hint = hints.get(key, _type_of_default(parameter.default))
-            text = _annotated_text(hint) or texts.get(key)
+            hint = hints.get(key, _infer_type(parameter.default))
+            text = _annotated_description(hint) or texts.get(key)
             # Fields have names of our own: a parameter may be called "schema", "copy" or "_x".
             annotated = typing.Annotated[hint, Field(alias=key, description=text)]  # type: ignore[valid-type]
             self._fields[key] = field = f"parameter_{number}"
@@ -167,11 +167,11 @@ class FunctionSchema:
         try:
             self._model = create_model("Arguments", __base__=Arguments, **fields)
         except (PydanticUserError, TypeError, NameError) as error:
-            raise self._no_schema(error) from error
+            raise self._no_schema_error(error) from error
         return self._model
 
-    def _hints(self) -> dict[str, Any]:
-        function = underlying(self._function)
+    def _resolve_hints(self) -> dict[str, Any]:
+        function = unwrap_function(self._function)
         cells = inspect.unwrap(getattr(function, "__func__", function))
         names = getattr(getattr(cells, "__code__", None), "co_freevars", ())
         local = {}
@@ -188,8 +188,8 @@ class FunctionSchema:
                 "Define or import the type at the top level of the module or notebook"
             ) from error
 
-    def _texts(self) -> dict[str, str]:
-        doc = inspect.getdoc(underlying(self._function))
+    def _parameter_descriptions(self) -> dict[str, str]:
+        doc = inspect.getdoc(unwrap_function(self._function))
         if not doc:
             return {}
         from docstring_parser import ParseError, parse
@@ -205,7 +205,7 @@ class FunctionSchema:
             for key in entry.arg_name.split(",")
         }
 
-    def _mended(self, arguments: Mapping[str, Any], error: Any) -> dict[str, Any]:
+    def _repair_arguments(self, arguments: Mapping[str, Any], error: Any) -> dict[str, Any]:
         mended = dict(arguments)
         for fault in error.errors(include_url=False, include_context=False):
             key = fault["loc"][0] if fault["loc"] else None
@@ -221,7 +221,7 @@ class FunctionSchema:
                     continue
         return mended
 
-    def _no_schema(self, error: BaseException) -> InvalidToolError:
+    def _no_schema_error(self, error: BaseException) -> InvalidToolError:
         reason = str(error).split("\n", 1)[0].split(" Set `arbitrary_types_allowed", 1)[0].rstrip(". ")
         return InvalidToolError(
             f"Tool {self._name!r} has a parameter that JSON cannot express: {reason}. "
@@ -229,11 +229,11 @@ class FunctionSchema:
         )
 
 
-def _type_of_default(default: Any) -> Any:
+def _infer_type(default: Any) -> Any:
     return type(default) if type(default) in (bool, int, float, str, list, dict) else Any
 
 
-def _annotated_text(hint: Any) -> str | None:
+def _annotated_description(hint: Any) -> str | None:
     """``"text"`` of ``Annotated[int, "text"]``, or of a ``Doc("text")`` there."""
     for extra in getattr(hint, "__metadata__", ()):
         text = extra if isinstance(extra, str) else getattr(extra, "documentation", None)
@@ -263,12 +263,12 @@ def _drop_null(part: dict[str, Any]) -> None:
         part["anyOf"] = options
 
 
-def _explain(error: Any) -> str:
+def _format_errors(error: Any) -> str:
     faults = error.errors(include_url=False, include_context=False)
     lines = []
     for fault in faults[:5]:
         where = ".".join(str(step) for step in fault["loc"]) or "arguments"
-        got = "" if fault["type"] in ("missing", "extra_forbidden") else f" (got {_short(fault['input'])})"
+        got = "" if fault["type"] in ("missing", "extra_forbidden") else f" (got {_short_repr(fault['input'])})"
         message = "there is no such parameter" if fault["type"] == "extra_forbidden" else fault["msg"]
         lines.append(f"{where}: {message}{got}")
     if len(faults) > 5:
@@ -276,6 +276,6 @@ def _explain(error: Any) -> str:
     return "; ".join(lines)
 
 
-def _short(value: Any) -> str:
+def _short_repr(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "…"

@@ -10,9 +10,9 @@ from typing import Any
 __all__ = ["compile_schema", "describe_parameters", "simplify_schema"]
 
 # Keys whose values are data or maps of names, so a "title" in there is not an annotation.
-_DATA = frozenset({"const", "default", "enum", "examples", "required"})
-_NOISE = frozenset({"$defs", "discriminator", "title"})
-_NAMED = frozenset({"properties", "patternProperties", "dependentSchemas"})
+_DATA_KEYS = frozenset({"const", "default", "enum", "examples", "required"})
+_DROPPED_KEYS = frozenset({"$defs", "discriminator", "title"})
+_NAME_MAPS = frozenset({"properties", "patternProperties", "dependentSchemas"})
 
 
 def compile_schema(schema: Mapping[str, Any]) -> Callable[[Any], list[str]]:
@@ -28,19 +28,19 @@ def compile_schema(schema: Mapping[str, Any]) -> Callable[[Any], list[str]]:
         ['n: must be integer']
     """
     try:
-        return _compiled(json.dumps(schema))
+        return _compile(json.dumps(schema))
     except (TypeError, RecursionError) as error:
         raise ValueError(f"not a JSON Schema: {error}") from error
 
 
 @lru_cache(256)
-def _compiled(schema: str) -> Callable[[Any], list[str]]:
+def _compile(schema: str) -> Callable[[Any], list[str]]:
     import fastjsonschema  # not jsonschema: with Jupyter's format checkers installed, that takes 1.8 s to import
 
     try:
         check = fastjsonschema.compile(
             json.loads(schema),
-            handlers=dict.fromkeys(("file", "ftp", "http", "https"), _no_fetch),
+            handlers=dict.fromkeys(("file", "ftp", "http", "https"), _refuse_to_fetch),
             use_default=False,
             use_formats=False,
         )
@@ -59,7 +59,7 @@ def _compiled(schema: str) -> Callable[[Any], list[str]]:
     return problems
 
 
-def _no_fetch(uri: str) -> Any:
+def _refuse_to_fetch(uri: str) -> Any:
     raise ValueError(f"it refers to {uri}; copy that part below $defs")
 
 
@@ -88,7 +88,7 @@ def simplify_schema(schema: dict[str, Any]) -> dict[str, Any]:
         if isinstance(reference, str) and reference.startswith("#/$defs/"):
             name = reference.removeprefix("#/$defs/")
             rest = {key: value for key, value in node.items() if key != "$ref"}
-            if not _recursive(name, definitions):
+            if not _is_recursive(name, definitions):
                 return walk(definitions[name] | rest, inside)
             if name not in inside and name not in kept:
                 kept[name] = None  # keeps its place while it refers to itself
@@ -96,12 +96,12 @@ def simplify_schema(schema: dict[str, Any]) -> dict[str, Any]:
             return node
         clean: dict[str, Any] = {}
         for key, value in node.items():
-            if key in _NOISE:
+            if key in _DROPPED_KEYS:
                 continue
-            if key in _NAMED and isinstance(value, dict):
+            if key in _NAME_MAPS and isinstance(value, dict):
                 clean[key] = {name: walk(part, inside) for name, part in value.items()}
             else:
-                clean[key] = value if key in _DATA else walk(value, inside)
+                clean[key] = value if key in _DATA_KEYS else walk(value, inside)
         return clean
 
     clean: dict[str, Any] = walk(schema, ())
@@ -110,12 +110,12 @@ def simplify_schema(schema: dict[str, Any]) -> dict[str, Any]:
     return clean
 
 
-def _recursive(name: str, definitions: Mapping[str, Any]) -> bool:
+def _is_recursive(name: str, definitions: Mapping[str, Any]) -> bool:
     """Whether a definition refers to itself, at whatever distance."""
     seen: set[str] = set()
     todo = [name]
     while todo:
-        for target in _references(definitions.get(todo.pop())):
+        for target in _find_references(definitions.get(todo.pop())):
             if target == name:
                 return True
             if target not in seen:
@@ -124,11 +124,11 @@ def _recursive(name: str, definitions: Mapping[str, Any]) -> bool:
     return False
 
 
-def _references(node: Any) -> list[str]:
+def _find_references(node: Any) -> list[str]:
     if isinstance(node, list):
-        return [name for item in node for name in _references(item)]
+        return [name for item in node for name in _find_references(item)]
     if not isinstance(node, dict):
         return []
-    found = [name for value in node.values() for name in _references(value)]
+    found = [name for value in node.values() for name in _find_references(value)]
     reference = node.get("$ref")
     return [*found, reference.removeprefix("#/$defs/")] if isinstance(reference, str) else found

@@ -18,8 +18,8 @@ __all__ = ["MAX_RESULT_CHARS", "as_text", "format_frame", "text_and_display", "t
 MAX_CELL_CHARS = 300
 MAX_RESULT_CHARS = 100_000
 
-NOTHING = "(the tool returned nothing)"
-BLANK = "(the tool returned a text without a word)"
+NO_RESULT = "(the tool returned nothing)"
+BLANK_RESULT = "(the tool returned a text without a word)"
 
 
 def as_text(value: Any, max_chars: int = MAX_RESULT_CHARS) -> str:
@@ -45,7 +45,7 @@ def text_and_display(value: Any, max_chars: int = MAX_RESULT_CHARS) -> tuple[str
         note = "shown to the user" if image.is_showable else "too large to be shown to the user"
         return truncate(f"<{image}; {note}>", max_chars), image if image.is_showable else None
     try:
-        text = _text(value)
+        text = _to_text(value)
     except Exception:  # a __str__ or __repr__ of the user's may raise anything
         text = f"<{type(value).__name__}>"
     return truncate(text, max_chars), make_table(value)
@@ -83,17 +83,17 @@ def format_frame(
             f"rows {offset:,} to {offset + len(part) - 1:,}:" if len(part) else f"no rows from {offset:,}"
         )
     part = part.iloc[:, :max_columns]
-    return "\n".join(lines) + ("\n\n" + _markdown(part) if len(part) else "")
+    return "\n".join(lines) + ("\n\n" + _to_markdown(part) if len(part) else "")
 
 
-def _markdown(frame: Any) -> str:
-    cells = frame.map(_cell)
-    cells.index = cells.index.map(_cell)
-    cells.columns = [_cell(str(column)) for column in cells.columns]
+def _to_markdown(frame: Any) -> str:
+    cells = frame.map(_shorten_cell)
+    cells.index = cells.index.map(_shorten_cell)
+    cells.columns = [_shorten_cell(str(column)) for column in cells.columns]
     return str(cells.to_markdown(disable_numparse=True))  # "007" stays "007"
 
 
-def _cell(value: Any) -> Any:
+def _shorten_cell(value: Any) -> Any:
     # Line breaks and bars inside a cell would break the table, and all cells are as wide as the widest.
     if not isinstance(value, str):
         return value
@@ -102,13 +102,13 @@ def _cell(value: Any) -> Any:
     return text.replace("|", "\\|")
 
 
-def _text(value: Any) -> str:
+def _to_text(value: Any) -> str:
     if isinstance(value, Enum):
         value = value.value
     if isinstance(value, str):
         return str(value)
     if value is None:
-        return NOTHING
+        return NO_RESULT
     if isinstance(value, (bytes, bytearray, memoryview)):
         data = value if isinstance(value, bytes | bytearray) else bytes(value)
         return f"<{len(data):,} bytes, starting with {data[:16].hex()}>" if data else "<0 bytes>"
@@ -121,7 +121,7 @@ def _text(value: Any) -> str:
     if not (_is_structure(value) or isinstance(value, (Mapping, list, tuple, set, frozenset))):
         return str(value)
     try:
-        return json.dumps(value, ensure_ascii=False, default=_plain)
+        return json.dumps(value, ensure_ascii=False, default=_to_jsonable)
     except (TypeError, ValueError, RecursionError):
         return repr(value)
 
@@ -132,7 +132,7 @@ def _is_structure(value: Any) -> bool:
     )
 
 
-def _plain(value: Any) -> Any:
+def _to_jsonable(value: Any) -> Any:
     """One step towards JSON, for `json.dumps`, which also sees cycles through it."""
     if not isinstance(value, type):
         if dataclasses.is_dataclass(value):
@@ -148,7 +148,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         return list(value)
     if isinstance(value, (bytes, bytearray)):
-        return _text(value)
+        return _to_text(value)
     if type(value).__module__ == "numpy" and callable(getattr(value, "tolist", None)):
         return value.tolist()
-    return _text(value)
+    return _to_text(value)

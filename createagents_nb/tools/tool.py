@@ -9,7 +9,7 @@ from functools import cached_property, partial, update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from ..errors import InvalidToolError, UnknownToolError
-from .function_schema import FunctionSchema, first_paragraph, underlying
+from .function_schema import FunctionSchema, first_paragraph, unwrap_function
 from .json_schema import compile_schema
 
 __all__ = ["BaseTool", "FunctionTool", "as_tool", "resolve_tools", "tool"]
@@ -104,7 +104,7 @@ class FunctionTool(BaseTool, Generic[P, R]):
         in_thread: bool = True,
         requires_approval: bool = False,
     ) -> None:
-        inner = underlying(function)
+        inner = unwrap_function(function)
         update_wrapper(self, inner, updated=())
         self.__wrapped__ = function
         if inner.__name__ == "__call__":  # an object with a __call__ of its own is known by its class
@@ -119,7 +119,7 @@ class FunctionTool(BaseTool, Generic[P, R]):
         )
         self._owner: type | None = None
         self._schema = FunctionSchema(function, self.name)
-        _check(self)
+        _check_tool(self)
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._owner = owner
@@ -230,11 +230,11 @@ def tool(
         "requires_approval": requires_approval,
     }
     if function is None:
-        return partial(_function_tool, **options)
-    return _function_tool(function, **options)
+        return partial(_make_function_tool, **options)
+    return _make_function_tool(function, **options)
 
 
-def _function_tool(function: Any, **options: Any) -> FunctionTool[..., Any]:
+def _make_function_tool(function: Any, **options: Any) -> FunctionTool[..., Any]:
     if isinstance(function, classmethod):
         raise InvalidToolError("Put @tool below @classmethod, next to the function")
     if isinstance(function, BaseTool):
@@ -261,8 +261,8 @@ def as_tool(obj: Any) -> BaseTool:
                 f"{obj.__name__} cannot be made without arguments ({error}): pass an instance, {obj.__name__}(…)"
             ) from error
     if not isinstance(obj, BaseTool):
-        return _function_tool(obj)
-    _check(obj)
+        return _make_function_tool(obj)
+    _check_tool(obj)
     if isinstance(obj, FunctionTool):
         if obj.is_unbound_method:
             raise InvalidToolError(f"{obj.name!r} is a method: take it from an instance, tools=[obj.{obj.name}]")
@@ -309,7 +309,7 @@ def _class_doc(function: Any, inner: Any) -> str:
     return first_paragraph(type(function).__doc__) if inner.__name__ == "__call__" else ""
 
 
-def _check(candidate: BaseTool) -> None:
+def _check_tool(candidate: BaseTool) -> None:
     """Name, description and options: what is cheap to know. The schema is made when it is needed."""
     name, description, timeout_s = candidate.name, candidate.description, candidate.timeout_s
     kind = type(candidate).__name__

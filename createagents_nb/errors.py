@@ -1,19 +1,19 @@
 """Every error this package raises on purpose.
 
     CreateAgentsError
-    ├── ConfigurationError (ValueError)      something is wrong before anything is sent
+    ├── ConfigurationError (ValueError)      a wrong argument or setting; nothing was sent
     │   ├── UnknownProviderError
-    │   ├── UnknownConfigKeyError            a key that no provider knows
-    │   ├── UnsupportedConfigError           a key that this provider cannot take
+    │   ├── UnknownConfigKeyError            a key that no provider has
+    │   ├── UnsupportedConfigError           a key that this provider does not support
     │   ├── MissingKeyError
     │   ├── InvalidMessageError
-    │   └── InvalidToolError                 no description, no schema, two tools of one name
+    │   └── InvalidToolError                 no description, no schema, duplicate name
     │       └── UnknownToolError
-    ├── NotebookError                        a magic that was called wrongly
+    ├── NotebookError                        a magic called incorrectly
     │   ├── MagicUsageError
     │   ├── AgentNotFoundError
     │   └── InterpolationError
-    ├── ProviderError                        the other side, or the way to it
+    ├── ProviderError                        the server, or the connection to it
     │   ├── ProviderConnectionError
     │   │   └── ProviderTimeoutError
     │   ├── AuthenticationError              401, 403
@@ -22,18 +22,18 @@
     │   ├── InvalidRequestError              other 4xx
     │   │   └── ContextLengthError
     │   ├── ServerError                      5xx
-    │   └── ProtocolError                    bytes that are not what the format promises
+    │   └── ProtocolError                    a malformed reply
     │       ├── EmptyReplyError
-    │       └── IncompleteReplyError         the stream was cut before it was finished
-    ├── ApprovalError                        a decision on a tool call that cannot be taken
-    ├── BudgetExceededError                  what the recorder may spend is spent
-    ├── WorkerError                          a Dask worker was lost, or could not do its part
+    │       └── IncompleteReplyError         the stream ended early
+    ├── ApprovalError                        an invalid decision on a tool call
+    ├── BudgetExceededError                  the recorder's budget is spent
+    ├── WorkerError                          a Dask worker was lost or failed
     ├── RecorderFileError                    a file of recorded calls that cannot be read
-    ├── TalkFileError                        a conversation that cannot be saved there, or loaded from there
+    ├── TalkFileError                        a conversation file that cannot be read or written
     ├── BridgeError (RuntimeError)           synchronous code cannot wait here
-    └── TurnStopped                          the user pressed stop while a cell was waiting
+    └── TurnStopped                          the user interrupted the cell
 
-A message is one or two sentences and names the way out. Keys never appear in one.
+A message is one or two sentences and says what to do. It never contains a key.
 """
 
 from __future__ import annotations
@@ -78,20 +78,20 @@ __all__ = [
 
 
 class CreateAgentsError(Exception):
-    """Base of the tree above; ``except CreateAgentsError`` catches all of it."""
+    """Base class of all errors of this package."""
 
     def __init__(self, message: str = "") -> None:
-        # A key that was given in the wrong place is quoted by the message that says so.
+        # A message may quote an argument, and the argument may be a misplaced key.
         super().__init__(redact(message))
 
     def _render_traceback_(self) -> list[str]:
-        # IPython asks for this before it prints a traceback: a notebook user needs the sentence,
-        # not the frames. `%tb` still has them.
+        # IPython calls this before it prints a traceback: a notebook shows the message without the frames.
+        # `%tb` still has them.
         return [f"\x1b[31m{type(self).__name__}\x1b[39m: {self}", *getattr(self, "__notes__", ())]
 
 
 class ConfigurationError(CreateAgentsError, ValueError):
-    """An argument or a setting is wrong; nothing was sent."""
+    """An argument or setting is wrong; nothing was sent."""
 
 
 class UnknownProviderError(ConfigurationError):
@@ -99,11 +99,11 @@ class UnknownProviderError(ConfigurationError):
 
 
 class UnknownConfigKeyError(ConfigurationError):
-    """``config`` has a key that no provider knows, or a value of the wrong type."""
+    """``config`` has a key that no provider has, or a value of the wrong type."""
 
 
 class UnsupportedConfigError(ConfigurationError):
-    """``config`` has a key that this provider cannot take."""
+    """``config`` has a key that this provider does not support."""
 
 
 class MissingKeyError(ConfigurationError):
@@ -115,7 +115,7 @@ class InvalidMessageError(ConfigurationError):
 
 
 class InvalidToolError(ConfigurationError):
-    """A tool cannot be offered to a model as it is."""
+    """A tool has no valid name, description or schema, or two tools have the same name."""
 
 
 class UnknownToolError(InvalidToolError):
@@ -123,7 +123,7 @@ class UnknownToolError(InvalidToolError):
 
 
 class NotebookError(CreateAgentsError):
-    """A magic was called in a way that cannot work; nothing was sent."""
+    """A magic was called incorrectly; nothing was sent."""
 
 
 class MagicUsageError(NotebookError):
@@ -139,34 +139,34 @@ class InterpolationError(NotebookError):
 
 
 class ProviderError(CreateAgentsError):
-    """The provider refused, failed or could not be reached.
+    """The provider rejected the request, failed, or could not be reached.
 
     Attributes:
         provider: name of the provider, such as ``"openai"``.
-        status_code: HTTP status, or None when there was no HTTP answer.
-        retry_after_s: how long the server asks to wait, in seconds; None where it does not say.
-        retries: how often the request had been sent again.
+        status_code: HTTP status; None without an HTTP response.
+        retry_after_s: seconds that the server asks to wait; None if it does not say.
+        retries: number of times the request was sent again.
     """
 
     retry_after_s: float | None = None
     retries: int = 0
 
     def __init__(self, message: str, *, provider: str | None = None, status_code: int | None = None) -> None:
-        super().__init__(clean_text(message))  # much of it is what a server said
+        super().__init__(clean_text(message))  # it quotes the server
         self.provider = provider
         self.status_code = status_code
 
 
 class ProviderConnectionError(ProviderError):
-    """Refused, reset, or not found."""
+    """The connection was refused or reset, or the host was not found."""
 
 
 class ProviderTimeoutError(ProviderConnectionError):
-    """No byte arrived for ``timeout_s`` seconds."""
+    """No data arrived for ``timeout_s`` seconds."""
 
 
 class AuthenticationError(ProviderError):
-    """The key was refused (401) or may not do this (403)."""
+    """The key was rejected (401) or lacks permission (403)."""
 
 
 class ModelNotFoundError(ProviderError):
@@ -178,7 +178,7 @@ class RateLimitError(ProviderError):
 
 
 class InvalidRequestError(ProviderError):
-    """The server understood the request and refused it (other 4xx)."""
+    """The server rejected the request (other 4xx)."""
 
 
 class ContextLengthError(InvalidRequestError):
@@ -186,23 +186,23 @@ class ContextLengthError(InvalidRequestError):
 
 
 class ServerError(ProviderError):
-    """The server failed (5xx, or an error sent in mid-stream)."""
+    """The server failed (5xx, or an error in the stream)."""
 
 
 class ProtocolError(ProviderError):
-    """The answer is not in the format that was promised."""
+    """The reply is malformed."""
 
 
 class EmptyReplyError(ProtocolError):
-    """The server answered 200 and then said nothing at all."""
+    """The server answered 200 with an empty reply."""
 
 
 class IncompleteReplyError(ProtocolError):
-    """The stream ended without saying that it was finished; the text so far is kept."""
+    """The stream ended without its end marker; the text so far is kept."""
 
 
 class ApprovalError(CreateAgentsError):
-    """No such call waits for approval, its new arguments do not fit, or what was said is no decision."""
+    """No such call is waiting for approval, its new arguments are invalid, or the answer is not a decision."""
 
 
 class BudgetExceededError(CreateAgentsError):
@@ -214,20 +214,19 @@ class WorkerError(CreateAgentsError):
 
 
 class RecorderFileError(CreateAgentsError):
-    """A file is no record of calls, is broken, or comes from another version."""
+    """A file of recorded calls is broken, of another version, or something else."""
 
 
 class TalkFileError(CreateAgentsError):
-    """A file is no conversation of an agent, is broken or too large, or cannot be written."""
+    """A conversation file is broken, too large or something else, or cannot be written."""
 
 
 class BridgeError(CreateAgentsError, RuntimeError):
-    """The running event loop cannot be re-entered (uvloop, for one); `await` instead."""
+    """The running event loop cannot be re-entered (for example, uvloop); use ``await`` instead."""
 
 
-class TurnStopped(CreateAgentsError):  # noqa: N818 - not a fault: what a cell raises when the user stops it
+class TurnStopped(CreateAgentsError):  # noqa: N818 - not an error: the user stopped the cell
     """The user interrupted the cell; the text so far is kept in the response and in the history.
 
-    A notebook cell raises it instead of ``CancelledError``, so that "Run All" stops here
-    and the cell shows one line.
+    A cell raises it in place of ``CancelledError``, so that "Run All" stops there and the cell shows one line.
     """

@@ -1,4 +1,4 @@
-"""Our logger and nobody else's: silent by default, secrets redacted."""
+"""The logger of this package: silent by default, with secrets redacted. Other loggers are never touched."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from .redaction import redact
 __all__ = ["LoggingConfig"]
 
 _ROOT_NAME = "createagents_nb"
-
-
 _exception_formatter = logging.Formatter()
 
 
@@ -19,11 +17,11 @@ class _RedactingFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         try:
             message = record.getMessage()
-        except Exception:  # arguments that do not fit the format: logging itself reports that
+        except Exception:  # arguments that do not fit the format: logging reports that itself
             return True
-        clean = redact(message)
-        if clean != message:
-            record.msg, record.args = clean, ()
+        redacted = redact(message)
+        if redacted != message:
+            record.msg, record.args = redacted, ()
         if record.exc_info and not record.exc_text:
             record.exc_text = redact(_exception_formatter.formatException(record.exc_info))
         return True
@@ -41,18 +39,19 @@ class LoggingConfig:
     """
 
     _handler: ClassVar[logging.Handler | None] = None
+    """The handler that `configure` added and `reset` removes."""
 
     @classmethod
     def get_logger(cls, name: str = _ROOT_NAME) -> logging.Logger:
-        """A logger below ``createagents_nb`` whose messages have their secrets redacted.
+        """Return the logger ``name`` of this package; secrets in its messages are redacted.
 
         Args:
-            name: usually ``__name__``; a name outside the package is put below it.
+            name: usually ``__name__``; a name outside the package gets the prefix ``createagents_nb.``.
         """
         if name != _ROOT_NAME and not name.startswith(_ROOT_NAME + "."):
             name = f"{_ROOT_NAME}.{name}"
         logger = logging.getLogger(name)
-        if not any(isinstance(known, _RedactingFilter) for known in logger.filters):
+        if not any(isinstance(item, _RedactingFilter) for item in logger.filters):
             logger.addFilter(_RedactingFilter())
         return logger
 
@@ -61,11 +60,11 @@ class LoggingConfig:
         """Print this package's messages.
 
         Args:
-            level: as in `logging`; default INFO.
-            handler: where to; default stderr. Calling again replaces the handler.
+            level: a level of `logging`, by number or name.
+            handler: where to print; default stderr. Calling again replaces the handler.
 
         Raises:
-            ValueError: the level is unknown.
+            ValueError: unknown level.
         """
         cls.reset()
         cls._handler = handler or logging.StreamHandler()
@@ -77,7 +76,7 @@ class LoggingConfig:
 
     @classmethod
     def reset(cls) -> None:
-        """Silent again."""
+        """Undo `configure`: nothing is printed."""
         logger = logging.getLogger(_ROOT_NAME)
         if cls._handler is not None:
             logger.removeHandler(cls._handler)

@@ -1,33 +1,46 @@
-"""Our logger and nobody else's: silent by default, secrets redacted."""
+"""Keys and passwords: strings that do not print themselves, and texts in which they are masked as ``***``.
+
+Three levels of masking: `mask_known_keys` (only keys that agents of this process use), `mask_keys` (also what can
+only be a key; for prompts, answers and code), `redact` (also what looks like a key; for errors and logs).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Any, NoReturn, SupportsIndex
 
-__all__ = ["Secret", "SecretBytes", "as_secret", "is_secret_name", "mask_keys", "mask_known_keys", "redact"]
+__all__ = [
+    "Secret",
+    "SecretBytes",
+    "as_secret",
+    "is_secret_name",
+    "mask_keys",
+    "mask_known_keys",
+    "redact",
+    "reset",
+]
 
-# The shapes under which API keys are known to travel.
+_known_keys: tuple[str, ...] = ()
+"""Keys that agents of this process use, longest first; `Secret.mask` adds to them, `reset` forgets them."""
+
+# Excludes placeholders such as "lm-studio", "not-needed" and "sk-no-key-required", which are also ordinary text.
+_MASKABLE_KEY = re.compile(r"(?s)(?=.*\d).{12,}|.{20,}")
+
+_MIN_SECRET_CHARS = 8
+"""Shorter secrets are placeholders and may be words of the text."""
+
+# Formats in which API keys are known to appear.
 _SECRET_PATTERN = re.compile(
     r"(?i)(\bbearer\s+)[\w.~+/=-]{6,}"
     r"|\b(?:sk|pk|rk|gsk|xai|hf|AIza)[-_][\w-]{8,}"
     r"|((?:api[-_ ]?key|authorization|x-api-key|token)[\"']?\s*[:=]\s*[\"']?)(?!bearer\b)[\w.~+/=-]{8,}"
 )
 
-
-_known_keys: frozenset[str] = frozenset()
-
-
-# "lm-studio", "not-needed" and "sk-no-key-required" are placeholders, and words of the text that they stand in.
-_MASKABLE_KEY = re.compile(r"(?s)(?=.*\d).{12,}|.{20,}")
-
-
-# How the name of a setting that holds a secret ends, its letters alone: `x-api-key`, `accessToken`.
+# Endings of the names of settings that hold secrets, letters only: `x-api-key`, `accessToken`.
 _SECRET_ENDINGS = ("key", "authorization", "token", "secret", "password", "passwd", "cookie", "credentials")
 
-
-# And what is called so in requests and is none: `prompt_cache_key`, `eos_token`.
+# Settings of requests that end like secrets and are not: `prompt_cache_key`, `eos_token`.
 _HARMLESS_ENDINGS = (
     *(f"{word}key" for word in ("cache", "sort", "primary", "partition", "group")),
     *(f"{word}token" for word in ("eos", "bos", "pad", "sep", "unk", "mask", "stop", "start", "end")),
@@ -35,7 +48,7 @@ _HARMLESS_ENDINGS = (
 
 
 class Secret(str):
-    """A key: a string that no traceback, log or frame shows, and that cannot be pickled.
+    """A key: a string whose ``repr`` is ``***``, so that tracebacks and logs do not show it. It cannot be pickled.
 
     >>> Secret("sk-abcdefgh12345678")
     ***
@@ -62,24 +75,34 @@ class Secret(str):
         return self
 
     def mask(self) -> Secret:
-        """From now on `redact` and `mask_keys` know it, whatever it looks like; itself."""
+        """Make this key known to `redact`, `mask_keys` and `mask_known_keys`, and return it.
+
+        Strings that are likely to be placeholders are left alone: those shorter than 12 characters, and those
+        shorter than 20 without a digit.
+        """
         global _known_keys
         if self not in _known_keys and _MASKABLE_KEY.fullmatch(self):
-            _known_keys |= {str(self)}
+            _known_keys = _longest_first({*_known_keys, str(self)})
         return self
 
 
 class SecretBytes(bytes):
-    """Bytes in which a key may be: no traceback shows them."""
+    """Bytes that may contain a key; their ``repr`` is ``***``."""
 
     def __repr__(self) -> str:
         return "***"
 
 
-def as_secret(key: Any) -> Any:
-    """An argument that may be a key, as a `Secret`: no frame keeps it in the clear.
+def reset() -> None:
+    """Forget the keys that agents of this process used. For tests."""
+    global _known_keys
+    _known_keys = ()
 
-    What is no string is refused soon: until then something of the same type's name stands in for it.
+
+def as_secret(key: Any) -> Any:
+    """Convert an argument that may be a key to a `Secret`, so that no stack frame holds it in the clear.
+
+    None stays None. Anything else becomes a stand-in that only tells its type, for the check that rejects it.
     """
     if key is None or isinstance(key, str):
         return key if key is None else Secret(key)
@@ -87,9 +110,9 @@ def as_secret(key: Any) -> Any:
 
 
 def is_secret_name(name: object) -> bool:
-    """Whether a setting called so holds a key or a password.
+    """Whether a setting of this name holds a key or a password.
 
-    >>> names_a_secret("X-Api-Key"), names_a_secret("max_tokens")
+    >>> is_secret_name("X-Api-Key"), is_secret_name("max_tokens")
     (True, False)
     """
     letters = re.sub("[^a-z]", "", name.lower()) if isinstance(name, str) else ""
@@ -97,24 +120,45 @@ def is_secret_name(name: object) -> bool:
 
 
 def redact(text: str, *secrets: str | None) -> str:
-    """``text`` without keys: the ``secrets`` given, those in use, and whatever looks like one.
+    """Mask everything in ``text`` that is or looks like a key, including ``secrets``.
+
+    For errors and logs. It may mask harmless text too; `mask_keys` does not.
 
     >>> redact("Authorization: Bearer abcdef123456")
     'Authorization: Bearer ***'
     """
-    # Shorter ones are placeholders, and words of the message.
-    text = _replace_keys(text, {secret for secret in (*secrets, *_known_keys) if secret and len(secret) >= 8})
-    return _SECRET_PATTERN.sub(lambda found: f"{found[1] or found[2] or ''}***", text)
+    given = {secret for secret in secrets if secret and len(secret) >= _MIN_SECRET_CHARS}
+    text = _replace_keys(text, _longest_first({*given, *_known_keys}) if given else _known_keys)
+    return _SECRET_PATTERN.sub(lambda match: f"{match[1] or match[2] or ''}***", text)
 
 
-# The same in what people and models write, where `token = tokenizer.decode(ids)` is code: only shapes that nothing
-# else has, with a digit in them, and what is quoted after the name of a key. They go by how they begin: most texts
-# have none of these, and to look for a word takes a hundredth of what a pattern takes.
+def mask_known_keys(text: str) -> str:
+    """Mask the keys that agents of this process use; text that only looks like a key stays.
+
+    >>> mask_known_keys("sk-abcdefgh12345678")
+    'sk-abcdefgh12345678'
+    """
+    return _replace_keys(text, _known_keys)
+
+
+def _longest_first(keys: Iterable[str]) -> tuple[str, ...]:
+    """Sort keys so that one that begins with another is replaced before it."""
+    return tuple(sorted(keys, key=len, reverse=True))
+
+
+def _replace_keys(text: str, keys: Iterable[str]) -> str:
+    for key in keys:
+        text = text.replace(key, "***")
+    return text
+
+
+# Patterns for prompts, answers and code, where `token = tokenizer.decode(ids)` must stay: only formats of keys
+# alone, with a digit in them, and quoted values after the name of a key. Each is paired with the text it begins
+# with: most texts contain none of these, and searching for a substring is a hundred times as fast as matching a
+# pattern.
 _HAS_DIGIT = r"(?=[\w.~+/=-]{0,40}\d)"
 
-
 _QUOTED_VALUE = r"\\?[\"']?\s*[:=]\s*\\?[\"'])" + _HAS_DIGIT + r"[\w.~+/=-]{12,}"
-
 
 _KEY_PREFIXES = (
     *((start, _HAS_DIGIT + r"[\w-]{16,}") for start in ("sk-", "sk_", "pk-", "pk_", "rk-", "rk_")),
@@ -127,7 +171,6 @@ _KEY_PREFIXES = (
     ("eyJ", r"[\w-]{10,}+\.eyJ[\w-]{10,}+\.[\w-]*+"),
 )
 
-
 _NAMED_KEYS = (
     *((word, r"\s+)" + _HAS_DIGIT + r"[\w.~+/=-]{10,}") for word in ("Bearer", "bearer")),
     *((word, r"\s+)(?=[A-Za-z0-9+/]{0,40}\d)[A-Za-z0-9+/]{16,}={0,2}") for word in ("Basic", "basic")),
@@ -137,7 +180,6 @@ _NAMED_KEYS = (
     *((word, _QUOTED_VALUE) for word in ("TOKEN", "SECRET", "PASSWORD", "Authorization")),
 )
 
-
 _KEY_PATTERNS = (
     *((start, re.compile(rf"{start}(?<![\w-]{start}){rest}")) for start, rest in _KEY_PREFIXES),
     *((word, re.compile(rf"({word}(?<!\w{word}){rest}")) for word, rest in _NAMED_KEYS),
@@ -145,23 +187,10 @@ _KEY_PATTERNS = (
 )
 
 
-def mask_known_keys(text: str) -> str:
-    """``text`` without the keys that agents of this process use; what only looks like a key stays.
-
-    >>> without_keys_in_use("sk-abcdefgh12345678")
-    'sk-abcdefgh12345678'
-    """
-    return _replace_keys(text, _known_keys)
-
-
-def _replace_keys(text: str, secrets: Collection[str]) -> str:
-    for secret in sorted(secrets, key=len, reverse=True):  # one may begin with another
-        text = text.replace(secret, "***")
-    return text
-
-
 def mask_keys(text: str) -> str:
-    """``text`` as it may be kept: API keys, bearer tokens and passwords in addresses are ``***``, code stays code.
+    """Mask API keys, bearer tokens and passwords in URLs, but nothing that could be code.
+
+    For prompts, answers and tool results that are stored.
 
     >>> mask_keys("key sk-abcdefgh12345678, token = tokenizer.decode(ids)")
     'key ***, token = tokenizer.decode(ids)'
@@ -173,5 +202,5 @@ def mask_keys(text: str) -> str:
     return text
 
 
-def _mask_match(found: re.Match[str]) -> str:
-    return f"{found[1]}***" if found.re.groups else "***"
+def _mask_match(match: re.Match[str]) -> str:
+    return f"{match[1]}***" if match.re.groups else "***"

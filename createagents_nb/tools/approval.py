@@ -1,4 +1,4 @@
-"""Who lets a tool run: what is asked, what may be answered, and the calls of a turn that wait for it."""
+"""Approval of tool calls: requests, decisions, and the calls of a turn that are waiting for one."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .threads import run_in_thread
 __all__ = ["Approval", "ApprovalRequest", "Approver", "Decision", "PendingApprovals", "get_decision"]
 
 _CANCEL_GRACE_S = 1.0
-"""How long an async ``approve`` may take to clean up after it was cancelled."""
+"""Limit for the cleanup of an async ``approve`` that was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A decision on a call: `Approval.approve` and `Approval.reject` make one.
+    """A decision on a tool call, made with `Approval.approve` or `Approval.reject`.
 
     Attributes:
         approved: whether the tool may run.
-        arguments: those to run it with in place of the model's; None for the model's own.
-        reason: why not, as the model is told it.
+        arguments: arguments to use instead of the model's; None to keep them.
+        reason: reason for a rejection, sent to the model.
 
     Example:
         >>> Approval.approve({"path": "copy.csv"})
@@ -41,20 +41,20 @@ class Approval:
 
     @classmethod
     def approve(cls, arguments: Mapping[str, Any] | None = None) -> Approval:
-        """Run the tool, with other arguments where they are given."""
+        """Run the tool, with ``arguments`` instead of the model's if given."""
         return cls(True, None if arguments is None else dict(arguments))
 
     @classmethod
     def reject(cls, reason: str = "") -> Approval:
-        """Do not run the tool; the model is told why."""
+        """Do not run the tool; send the reason to the model."""
         return cls(False, None, reason)
 
     @classmethod
     def of(cls, answer: Decision) -> Approval:
-        """What an answer means: True approves, a dict approves with these arguments, False and a str reject.
+        """Convert a `Decision`: True approves, a dict approves with these arguments, False and a str reject.
 
         Raises:
-            ApprovalError: it means nothing, and so it approves nothing.
+            ApprovalError: ``answer`` is anything else.
         """
         if isinstance(answer, Approval):
             if answer.approved is not True and answer.approved is not False:
@@ -76,22 +76,22 @@ class Approval:
 
 
 Decision: TypeAlias = "bool | str | Mapping[str, Any] | Approval"
-"""True approves, a dict approves with other arguments, False rejects, a str rejects and says why."""
+"""True approves, a dict approves with other arguments, False rejects, a str rejects with this reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalRequest:
-    """A call that needs approval.
+    """A tool call that needs approval.
 
     Attributes:
-        tool: its name.
-        description: as the model reads it.
-        arguments: the JSON object that the model wrote, checked against the tool's schema. A copy: to change
-            arguments, answer with the ones to use.
-        tool_call_id: of the call; `StreamingResponseDTO.decide` takes it.
-        round: of the turn, from 1.
-        agent: the name of the agent.
-        call_id: of the turn, as in ``recorder.calls``.
+        tool: name of the tool.
+        description: description of the tool, as sent to the model.
+        arguments: copy of the model's arguments, valid against the tool's schema. To change them, return a dict
+            as the decision.
+        tool_call_id: id of the call, for `StreamingResponseDTO.decide`.
+        round: round of the turn, from 1.
+        agent: name of the agent.
+        call_id: id of the turn, as in ``recorder.calls``.
     """
 
     tool: str
@@ -108,58 +108,61 @@ Approver: TypeAlias = "Callable[[ApprovalRequest], Decision | Awaitable[Decision
 
 
 class PendingApprovals:
-    """The calls of one turn that wait for whoever can be asked: a view in a page, or code of the user's."""
+    """The calls of one turn that wait for a decision by a registered approver: a view, or the user's code."""
 
     def __init__(self) -> None:
-        self._askable: set[object] = set()
-        self._waiting: dict[str, _PendingCall] = {}
+        self._approvers: set[object] = set()
+        self._pending: dict[str, _PendingCall] = {}
 
     @property
     def requests(self) -> tuple[ApprovalRequest, ...]:
-        """What waits, oldest first."""
-        return tuple(waiting.request for waiting in self._waiting.copy().values())
+        """Pending requests, oldest first."""
+        return tuple(call.request for call in self._pending.copy().values())
 
     @property
     def can_ask(self) -> bool:
-        return bool(self._askable)
+        """Whether an approver is registered."""
+        return bool(self._approvers)
 
-    def join(self, somebody: object) -> None:
-        """From now on ``somebody`` can be asked."""
-        self._askable.add(somebody)
+    def join(self, approver: object) -> None:
+        """Register an approver."""
+        self._approvers.add(approver)
 
-    def leave(self, somebody: object) -> None:
-        """When nobody is left, what waits is not decided any more."""
-        self._askable.discard(somebody)
-        if not self._askable:
-            for waiting in self._waiting.values():
-                waiting.settle(None)
+    def leave(self, approver: object) -> None:
+        """Unregister an approver. Without any left, pending calls are settled with None."""
+        self._approvers.discard(approver)
+        if not self._approvers:
+            for call in self._pending.values():
+                call.settle(None)
 
     async def ask(self, request: ApprovalRequest, problem_with: Callable[[Any], str | None]) -> Approval | None:
-        """The decision, or None when nobody is left who could be asked.
+        """Wait for the decision; None if no approver is left.
 
         Args:
-            problem_with: says what is wrong with edited arguments; such a decision is not taken.
+            request: the call.
+            problem_with: describes what is wrong with edited arguments, or returns None; a decision with invalid
+                arguments is rejected by `check`.
         """
-        waiting = self._waiting[request.tool_call_id] = _PendingCall(request, problem_with)
+        call = self._pending[request.tool_call_id] = _PendingCall(request, problem_with)
         try:
-            return await waiting.decided
+            return await call.decided
         finally:
-            del self._waiting[request.tool_call_id]
+            del self._pending[request.tool_call_id]
 
     def check(self, tool_call_id: str, approval: Approval) -> Callable[[], None]:
-        """A function that makes the decision known; it is to be called on the turn's event loop.
+        """Check a decision and return a function that applies it, to be called on the turn's event loop.
 
         Raises:
-            ApprovalError: no such call waits, or the arguments do not fit.
+            ApprovalError: no such call is pending, or the arguments are invalid.
         """
-        waiting = self._waiting.get(tool_call_id)
-        if waiting is None:
-            known = ", ".join(repr(known) for known in self._waiting.copy()) or "none"
-            raise ApprovalError(f"No call {tool_call_id!r} waits for approval; waiting: {known}")
-        problem = waiting.problem_with(approval.arguments) if approval.arguments is not None else None
+        call = self._pending.get(tool_call_id)
+        if call is None:
+            pending = ", ".join(map(repr, self._pending.copy())) or "none"
+            raise ApprovalError(f"No call {tool_call_id!r} waits for approval; waiting: {pending}")
+        problem = call.problem_with(approval.arguments) if approval.arguments is not None else None
         if problem is not None:
             raise ApprovalError(f"The call still waits. {problem}")
-        return lambda: waiting.settle(approval)
+        return lambda: call.settle(approval)
 
 
 class _PendingCall:
@@ -168,19 +171,18 @@ class _PendingCall:
         self.decided: asyncio.Future[Approval | None] = asyncio.get_running_loop().create_future()
 
     def settle(self, approval: Approval | None) -> None:
-        """The first decision holds."""
+        """Set the decision; later ones are ignored."""
         if not self.decided.done():
             self.decided.set_result(approval)
 
 
 async def get_decision(approve: Approver, request: ApprovalRequest) -> Approval:
-    """What ``approve`` decides; a synchronous one runs off the event loop.
+    """Call ``approve`` with a copy of the request, in a thread if it is synchronous.
 
     Raises:
-        ApprovalError: it raised something, or what it returned is no decision.
+        ApprovalError: it raised, or returned something that is not a decision.
     """
-    request_of_its_own = copy.deepcopy(request)
-    outcome = await _call_approver(approve, request_of_its_own)
+    outcome = await _call_approver(approve, copy.deepcopy(request))
     if isinstance(outcome, ApprovalError):
         raise outcome
     if isinstance(outcome, BaseException):
@@ -192,14 +194,14 @@ async def _call_approver(approve: Approver, request: ApprovalRequest) -> Any:
     def call() -> Any:
         try:
             return approve(request)
-        except BaseException as error:  # raised here, it would end a thread that nobody listens to
+        except BaseException as error:  # in a thread, it would be lost
             return error
 
     is_async = inspect.iscoroutinefunction(approve) or inspect.iscoroutinefunction(type(approve).__call__)
     outcome = call() if is_async else await run_in_thread(call, f"approve {request.tool}")
     if not inspect.isawaitable(outcome):
         return outcome
-    # A task of its own: what it cancels in there is its failure, and not the turn's end.
+    # In a separate task, so that a cancellation inside it is its failure and does not end the turn.
     task = asyncio.ensure_future(_await_decision(outcome))
     try:
         await asyncio.wait({task})
@@ -213,5 +215,5 @@ async def _call_approver(approve: Approver, request: ApprovalRequest) -> Any:
 async def _await_decision(outcome: Awaitable[Any]) -> Any:
     try:
         return await outcome
-    except SystemExit as error:  # the event loop would raise it
+    except SystemExit as error:  # otherwise raised by the event loop
         return error

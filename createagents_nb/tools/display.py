@@ -1,7 +1,7 @@
-"""What a tool returned, as it may be shown: a small table of short strings, or an image of a known kind.
+"""Making a `ToolDisplay` of a tool's result: the corner of a table, or an image.
 
-Copied when the tool returns, so that what its owner does with it later does not show. Nothing here imports pandas,
-matplotlib or IPython: a value of theirs can only come from a module that is loaded.
+The result is copied when the tool returns, so later changes to it do not show. Nothing here imports pandas,
+matplotlib or IPython: their objects can only exist if they are loaded already.
 """
 
 from __future__ import annotations
@@ -19,25 +19,18 @@ from ..core.tool_display import ImageDisplay, TableDisplay, ToolDisplay
 __all__ = ["find_image", "make_display", "make_table"]
 
 MAX_TABLE_ROWS = 20
-
-
 MAX_TABLE_COLUMNS = 20
-
-
 MAX_INDEX_COLUMNS = 5
-
-
 MAX_CELL_CHARS = 200
 
-
-# Of dtypes that hold no text: how pandas itself writes them is one line a value.
 _NON_TEXT_KINDS = "biufcmM"
+"""NumPy dtype kinds without text: pandas formats each value of them on one line."""
 
 
 def make_display(value: Any) -> ToolDisplay | None:
-    """How ``value`` may be shown beside its text, None where the text is all there is; never raises.
+    """Make a table of a DataFrame or Series, or an image of what `find_image` finds; never raises.
 
-    Tables: pandas' DataFrame and Series. Images: those of `find_image` that are not too large.
+    Returns None for anything else and for images that are too large to show.
     """
     image = find_image(value)
     if image is not None:
@@ -49,7 +42,7 @@ def make_display(value: Any) -> ToolDisplay | None:
 
 
 def make_table(value: Any) -> TableDisplay | None:
-    """The corner of a DataFrame or Series; None for anything else, and where it cannot be read."""
+    """Copy the corner of a DataFrame or Series; None for anything else, and if reading it fails."""
     pandas = sys.modules.get("pandas")
     try:
         if pandas is None:
@@ -62,22 +55,22 @@ def make_table(value: Any) -> TableDisplay | None:
                 return table
             return replace(table, columns=(*table.columns[:-1], _format_name(value.name, 1)))
         return None
-    except Exception:  # a subclass of the user's, or cells that resist
+    except Exception:  # a subclass or a cell may raise anything
         return None
 
 
 def _make_table(frame: Any, pandas: Any) -> TableDisplay:
     index = frame.index
-    counts_only = isinstance(index, pandas.RangeIndex) and (index.start, index.step, index.name) == (0, 1, None)
-    levels = 0 if counts_only else min(index.nlevels, MAX_INDEX_COLUMNS)
+    is_default = isinstance(index, pandas.RangeIndex) and (index.start, index.step, index.name) == (0, 1, None)
+    levels = 0 if is_default else min(index.nlevels, MAX_INDEX_COLUMNS)
     part = frame.iloc[:MAX_TABLE_ROWS, : MAX_TABLE_COLUMNS - levels]
     names = ["" if name is None else _format_name(name, 1) for name in part.index.names[:levels]]
     names += [_format_name(name, frame.columns.nlevels) for name in part.columns]
     values = [part.index.get_level_values(level) for level in range(levels)]
-    # With its dtype: strings that are guessed to be Arrow's may hold no half of a surrogate pair.
+    # With the dtype given: an inferred Arrow string dtype would reject lone surrogates.
     columns = [_format_cells(pandas.Series(level, dtype=level.dtype)) for level in values]
     columns += [_format_cells(part.iloc[:, at]) for at in range(part.shape[1])]
-    # Without a column there is nothing to zip, however many rows there are.
+    # A frame without columns has no rows here, whatever its length.
     rows = tuple(zip(*columns, strict=True))
     return TableDisplay(tuple(names), rows, len(frame), frame.shape[1], levels)
 
@@ -89,7 +82,7 @@ def _format_name(name: Any, levels: int) -> str:
 def _format_cells(column: Any) -> list[str]:
     if len(column) and getattr(column.dtype, "kind", "O") in _NON_TEXT_KINDS:
         lines = column.to_string(index=False, header=False).split("\n")
-        if len(lines) == len(column):  # the user may have set a format of their own
+        if len(lines) == len(column):  # a format that the user set may have line breaks
             return [_format_cell(line) for line in lines]
     return [_format_cell(value) for value in column]
 
@@ -108,10 +101,11 @@ def _format_cell(value: Any) -> str:
 
 
 def find_image(value: Any) -> ImageDisplay | None:
-    """The image that ``value`` is or can draw, of any size; None where there is none, never raises.
+    """Return ``value`` as an image of any size, or None; never raises.
 
-    ``bytes`` that are a PNG, JPEG, GIF or WebP file; an `IPython.display.Image` with data; a matplotlib figure,
-    or axes in one; whatever has ``_repr_png_`` or ``_repr_jpeg_``, as Pillow's images do. SVG can hold script.
+    An image is ``bytes`` of a PNG, JPEG, GIF or WebP file, an `IPython.display.Image` with data, a matplotlib
+    figure or axes, or an object with ``_repr_png_`` or ``_repr_jpeg_``, such as Pillow's. Not SVG, which can
+    contain scripts.
     """
     found = None
     try:
@@ -120,13 +114,13 @@ def find_image(value: Any) -> ImageDisplay | None:
             if image is not None and image.is_showable:
                 return image
             found = found or image
-    except Exception:  # drawing is somebody else's code
+    except Exception:  # rendering may raise anything
         return found
     return found
 
 
 def _image_candidates(value: Any) -> Iterator[Any]:
-    """What may be an image, best first; drawn only when it is asked for."""
+    """Yield what may be an image, best first, each rendered only when needed."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         yield bytes(value)
         return
@@ -137,12 +131,12 @@ def _image_candidates(value: Any) -> Iterator[Any]:
     figure = _find_figure(value)
     if figure is not None:
         file = io.BytesIO()
-        # Not through pyplot, which knows one current figure for all threads.
+        # Not through pyplot, whose current figure is shared by all threads.
         figure.savefig(file, format="png", bbox_inches="tight")
         yield file.getvalue()
         return
     for name in ("_repr_png_", "_repr_jpeg_"):
-        # Of the class: an object that answers to every name has no picture of itself.
+        # Looked up on the class, because an object may have a __getattr__ that returns something for any name.
         draw = getattr(type(value), name, None)
         if callable(draw):
             yield draw(value)
@@ -150,7 +144,7 @@ def _image_candidates(value: Any) -> Iterator[Any]:
 
 def _find_figure(value: Any) -> Any:
     figures, axes = sys.modules.get("matplotlib.figure"), sys.modules.get("matplotlib.axes")
-    if axes is not None and isinstance(value, axes.Axes):  # what `frame.plot()` returns
+    if axes is not None and isinstance(value, axes.Axes):  # as returned by `DataFrame.plot`
         value = value.get_figure()
     return value if figures is not None and isinstance(value, figures.Figure) else None
 

@@ -1,4 +1,4 @@
-"""JSON Schema: checking arguments against one, and making generated ones shorter to read for a model."""
+"""JSON Schema: validating arguments, and simplifying generated schemas for models."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 
 __all__ = ["compile_schema", "describe_parameters", "simplify_schema"]
 
-# Keys whose values are data or maps of names, so a "title" in there is not an annotation.
+# In the values of these keys, "title" is data or a property name, not an annotation.
 _DATA_KEYS = frozenset({"const", "default", "enum", "examples", "required"})
 _DROPPED_KEYS = frozenset({"$defs", "discriminator", "title"})
 _NAME_MAPS = frozenset({"properties", "patternProperties", "dependentSchemas"})
 
 
 def compile_schema(schema: Mapping[str, Any]) -> Callable[[Any], list[str]]:
-    """A function that says what is wrong with a value: messages of the form ``"url: must be string"``.
+    """Compile a schema to a function that returns the problems of a value, such as ``"url: must be string"``.
 
-    Draft 7; 2020-12 agrees with it in what tools use. ``format`` is not checked, nothing is fetched.
+    Draft 7, which agrees with 2020-12 in what tools use. ``format`` is not checked, remote references are
+    rejected.
 
     Raises:
-        ValueError: the schema itself is wrong.
+        ValueError: invalid schema.
 
     Example:
         >>> compile_schema({"type": "object", "properties": {"n": {"type": "integer"}}})({"n": "x"})
@@ -44,7 +45,7 @@ def _compile(schema: str) -> Callable[[Any], list[str]]:
             use_default=False,
             use_formats=False,
         )
-    except Exception as error:  # it raises its own errors, and KeyError, TypeError, re.error… on odd schemas
+    except Exception as error:  # besides its own errors, KeyError, TypeError, re.error… on invalid schemas
         raise ValueError(f"not a JSON Schema: {error}") from error
 
     def problems(value: Any) -> list[str]:
@@ -64,7 +65,7 @@ def _refuse_to_fetch(uri: str) -> Any:
 
 
 def describe_parameters(schema: Mapping[str, Any]) -> str:
-    """The parameters in one line: ``url (string, required), limit (integer)``."""
+    """Describe the parameters in one line: ``url (string, required), limit (integer)``."""
     required = schema.get("required", ())
     parts = []
     for name, part in schema.get("properties", {}).items():
@@ -75,9 +76,9 @@ def describe_parameters(schema: Mapping[str, Any]) -> str:
 
 
 def simplify_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """A copy without ``title``s and with ``$defs`` put where they are referred to; recursive ones stay."""
+    """Copy a schema without ``title`` and with ``$defs`` inlined, except recursive ones."""
     definitions = schema.get("$defs", {})
-    kept: dict[str, Any] = {}
+    recursive: dict[str, Any] = {}
 
     def walk(node: Any, inside: tuple[str, ...]) -> Any:
         if isinstance(node, list):
@@ -90,9 +91,9 @@ def simplify_schema(schema: dict[str, Any]) -> dict[str, Any]:
             rest = {key: value for key, value in node.items() if key != "$ref"}
             if not _is_recursive(name, definitions):
                 return walk(definitions[name] | rest, inside)
-            if name not in inside and name not in kept:
-                kept[name] = None  # keeps its place while it refers to itself
-                kept[name] = walk(definitions[name], (*inside, name))
+            if name not in inside and name not in recursive:
+                recursive[name] = None  # marks it as visited
+                recursive[name] = walk(definitions[name], (*inside, name))
             return node
         clean: dict[str, Any] = {}
         for key, value in node.items():
@@ -105,13 +106,13 @@ def simplify_schema(schema: dict[str, Any]) -> dict[str, Any]:
         return clean
 
     clean: dict[str, Any] = walk(schema, ())
-    if kept:
-        clean["$defs"] = kept
+    if recursive:
+        clean["$defs"] = recursive
     return clean
 
 
 def _is_recursive(name: str, definitions: Mapping[str, Any]) -> bool:
-    """Whether a definition refers to itself, at whatever distance."""
+    """Whether a definition refers to itself, directly or through others."""
     seen: set[str] = set()
     todo = [name]
     while todo:

@@ -1,4 +1,4 @@
-"""What a tool returned, as the text that the model is told."""
+"""Converting a tool's result to the text that is sent to the model."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ from .display import find_image, make_table
 __all__ = ["MAX_RESULT_CHARS", "as_text", "format_frame", "text_and_display", "truncate"]
 
 MAX_CELL_CHARS = 300
-MAX_RESULT_CHARS = 100_000
+"""Limit for a cell of a Markdown table, in which every cell is padded to the widest."""
 
+MAX_RESULT_CHARS = 100_000
+"""Default limit for the text of one result."""
 NO_RESULT = "(the tool returned nothing)"
 BLANK_RESULT = "(the tool returned a text without a word)"
 
 
 def as_text(value: Any, max_chars: int = MAX_RESULT_CHARS) -> str:
-    """Strings as they are, tables as Markdown, structures as JSON, the rest as ``str()``; never raises.
+    """Convert a tool's result to text; never raises.
 
-    Of an image the model is told what it is, and that the user sees it.
+    Strings stay as they are; tables become Markdown, structures JSON, anything else ``str()``. An image becomes a
+    note with its type and size, and whether the user sees it.
 
     Args:
-        value: what a tool returned.
-        max_chars: where the text is cut; a note says how much was.
+        value: the result.
+        max_chars: limit for the text; a note follows text that is cut.
 
     Example:
         >>> as_text({"a": (1, 2)})
@@ -39,21 +42,21 @@ def as_text(value: Any, max_chars: int = MAX_RESULT_CHARS) -> str:
 
 
 def text_and_display(value: Any, max_chars: int = MAX_RESULT_CHARS) -> tuple[str, ToolDisplay | None]:
-    """`as_text` and `make_display` in one: a picture is drawn once."""
+    """Return what `as_text` and `make_display` return, rendering an image only once."""
     image = find_image(value)
     if image is not None:
         note = "shown to the user" if image.is_showable else "too large to be shown to the user"
         return truncate(f"<{image}; {note}>", max_chars), image if image.is_showable else None
     try:
         text = _to_text(value)
-    except Exception:  # a __str__ or __repr__ of the user's may raise anything
+    except Exception:  # the value's __str__ or __repr__ may raise anything
         text = f"<{type(value).__name__}>"
     return truncate(text, max_chars), make_table(value)
 
 
 def truncate(text: str, max_chars: int = MAX_RESULT_CHARS) -> str:
-    """``text``, cut with a note when it is longer than ``max_chars``, and always encodable as UTF-8."""
-    if type(text) is not str:  # a subclass has methods of its own
+    """Cut ``text`` to ``max_chars``, followed by a note, and make it encodable as UTF-8."""
+    if type(text) is not str:  # a subclass may override methods
         text = str.__str__(text)
     if len(text) > max_chars:
         text = f"{text[:max_chars]}\n… [cut: the first {max_chars:,} of {len(text):,} characters]"
@@ -63,14 +66,14 @@ def truncate(text: str, max_chars: int = MAX_RESULT_CHARS) -> str:
 def format_frame(
     frame: Any, *, offset: int = 0, rows: int = 20, total: int | None = None, max_columns: int = 40
 ) -> str:
-    """A DataFrame as shape, dtypes and some rows in Markdown.
+    """Format a DataFrame as its shape, dtypes and some rows in Markdown.
 
     Args:
-        frame: the DataFrame; only rows from ``offset`` on are shown, or all when ``total`` is given.
-        offset: number of the first row shown.
-        rows: how many rows at most.
-        total: rows of the whole table, when ``frame`` is a part that starts at ``offset``.
-        max_columns: how many columns at most.
+        frame: the DataFrame, or the part of it that starts at ``offset`` if ``total`` is given.
+        offset: number of the first row to show, from 0.
+        rows: maximum number of rows to show.
+        total: rows of the whole table, if ``frame`` is a part of it.
+        max_columns: maximum number of columns to show.
     """
     part = frame.iloc[offset : offset + rows] if total is None else frame.iloc[:rows]
     total = len(frame) if total is None else total
@@ -94,7 +97,7 @@ def _to_markdown(frame: Any) -> str:
 
 
 def _shorten_cell(value: Any) -> Any:
-    # Line breaks and bars inside a cell would break the table, and all cells are as wide as the widest.
+    # Line breaks and bars in a cell would break the table.
     if not isinstance(value, str):
         return value
     text = " ".join(value[: 4 * MAX_CELL_CHARS].split())
@@ -112,7 +115,7 @@ def _to_text(value: Any) -> str:
     if isinstance(value, (bytes, bytearray, memoryview)):
         data = value if isinstance(value, bytes | bytearray) else bytes(value)
         return f"<{len(data):,} bytes, starting with {data[:16].hex()}>" if data else "<0 bytes>"
-    pandas = sys.modules.get("pandas")  # a DataFrame can only come from a pandas that is loaded
+    pandas = sys.modules.get("pandas")  # without it loaded, the value cannot be a DataFrame
     if pandas is not None:
         if isinstance(value, pandas.DataFrame):
             return "DataFrame, " + format_frame(value)
@@ -133,7 +136,7 @@ def _is_structure(value: Any) -> bool:
 
 
 def _to_jsonable(value: Any) -> Any:
-    """One step towards JSON, for `json.dumps`, which also sees cycles through it."""
+    """Convert one level to JSON types, for `json.dumps`, which then detects cycles."""
     if not isinstance(value, type):
         if dataclasses.is_dataclass(value):
             return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

@@ -1,4 +1,4 @@
-"""What blocks, in a thread of its own."""
+"""Running blocking code in a daemon thread."""
 
 from __future__ import annotations
 
@@ -15,23 +15,27 @@ T = TypeVar("T")
 
 
 async def run_in_thread(call: Callable[[], T], name: str) -> T:
-    """What ``call`` returns, which must not raise; it is given the caller's context variables.
+    """Run ``call`` in a new daemon thread with the caller's context variables, and return its result.
 
-    Cancelled, this returns at once, and the thread goes on until ``call`` returns by itself.
+    ``call`` must not raise. If this coroutine is cancelled, the thread continues until ``call`` returns.
+
+    Args:
+        call: the blocking function.
+        name: name of the thread.
     """
-    # Not asyncio.to_thread: its pool has few threads, and the interpreter waits for them when it exits.
+    # Not asyncio.to_thread: its pool is small, and the interpreter waits for its threads at exit.
     loop = asyncio.get_running_loop()
-    arrived: asyncio.Future[T] = loop.create_future()
+    result: asyncio.Future[T] = loop.create_future()
     context = contextvars.copy_context()
 
     def deliver(outcome: T) -> None:
-        if not arrived.done():
-            arrived.set_result(outcome)
+        if not result.done():
+            result.set_result(outcome)
 
     def run() -> None:
         outcome = context.run(call)
-        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody is waiting
+        with suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(deliver, outcome)
 
     threading.Thread(target=run, name=name, daemon=True).start()
-    return await arrived
+    return await result

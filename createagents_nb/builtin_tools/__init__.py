@@ -17,9 +17,9 @@ BUILTIN_TOOLS: Mapping[str, Callable[[], BaseTool]] = MappingProxyType(
 
 
 def is_stock_builtin(tool: BaseTool) -> bool:
-    """Whether its name says all there is to say of it: `ReadLocalFileTool` with a folder of its own is another."""
-    make = BUILTIN_TOOLS.get(tool.name)
-    if make is None:
+    """Whether its name alone can recreate ``tool``: a built-in tool with default settings."""
+    factory = BUILTIN_TOOLS.get(tool.name)
+    if factory is None:
         return False
-    made = make()
-    return type(tool) is type(made) and vars(tool) == vars(made)
+    stock = factory()
+    return type(tool) is type(stock) and vars(tool) == vars(stock)

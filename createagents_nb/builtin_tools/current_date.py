@@ -1,4 +1,4 @@
-"""What time it is, anywhere."""
+"""The tool that tells the current date and time in a time zone."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def _utc_now() -> datetime:
 
 
 class CurrentDateTool(BaseTool):
-    """The current date and time in a time zone; default the zone of this machine.
+    """Tells the current date and time in a time zone, by default the local one.
 
     Args:
-        now: where the time comes from: a function that returns an aware datetime.
+        now: clock to use: a function that returns an aware datetime.
 
     Example:
         >>> CurrentDateTool().execute(tz="Europe/Lisbon", format="date")
@@ -57,10 +57,10 @@ class CurrentDateTool(BaseTool):
         self._now = now
 
     def execute(self, tz: str = "local", format: str = "human") -> str:  # noqa: A002 - the word a model knows
-        """The time as text.
+        """Return the time as text.
 
         Raises:
-            ValueError: no such zone, with the closest names; no such format.
+            ValueError: unknown time zone (the message lists the closest names) or format.
         """
         zone, label = _find_zone(tz)
         now = self._now().astimezone(zone)
@@ -78,7 +78,7 @@ class CurrentDateTool(BaseTool):
 
 
 def _find_zone(name: str) -> tuple[tzinfo | None, str]:
-    """A zone and what it is called; None and "" for the local one."""
+    """Return a zone and its label; None and "" for the local one."""
     from zoneinfo import ZoneInfo, available_timezones
 
     wanted = name.strip().replace(" ", "_")
@@ -86,30 +86,30 @@ def _find_zone(name: str) -> tuple[tzinfo | None, str]:
         return None, ""
     try:
         zone = ZoneInfo(wanted)
-    except (KeyError, ValueError, OSError):  # it opens a file of that name, which may be a folder
+    except (KeyError, ValueError, OSError):  # OSError: the name may be that of a folder
         pass
     else:
         return zone, wanted
-    plain = {_normalize(known): known for known in sorted(available_timezones())}
-    if _normalize(wanted) in plain:
-        return ZoneInfo(plain[_normalize(wanted)]), plain[_normalize(wanted)]
+    zones = {_normalize(key): key for key in sorted(available_timezones())}
+    if _normalize(wanted) in zones:
+        return ZoneInfo(zones[_normalize(wanted)]), zones[_normalize(wanted)]
     raise ValueError(
-        f"unknown time zone {name!r}; {_suggest(_normalize(wanted), plain)}"
+        f"unknown time zone {name!r}; {_suggest(_normalize(wanted), zones)}"
         "Use an IANA name such as 'Europe/Lisbon', 'America/Sao_Paulo' or 'UTC'"
     )
 
 
-def _suggest(wanted: str, plain: dict[str, str]) -> str:
+def _suggest(wanted: str, zones: dict[str, str]) -> str:
     city = wanted.rsplit("/", 1)[-1]
-    same_city = [known for key, known in plain.items() if key.rsplit("/", 1)[-1] == city]
-    cities = {key.rsplit("/", 1)[-1]: known for key, known in plain.items()}
-    close = [plain[key] for key in difflib.get_close_matches(wanted, plain, n=3)]
+    same_city = [zone for key, zone in zones.items() if key.rsplit("/", 1)[-1] == city]
+    cities = {key.rsplit("/", 1)[-1]: zone for key, zone in zones.items()}
+    close = [zones[key] for key in difflib.get_close_matches(wanted, zones, n=3)]
     close += [cities[key] for key in difflib.get_close_matches(city, cities, n=3)]
     names = list(dict.fromkeys(same_city + close))[:3]
     return f"did you mean {' or '.join(names)}? " if names else ""
 
 
 def _normalize(text: str) -> str:
-    """Lower case and without accents: São_Paulo is America/Sao_Paulo."""
+    """Remove case and accents, so that São_Paulo finds America/Sao_Paulo."""
     decomposed = unicodedata.normalize("NFKD", text.lower())
     return "".join(letter for letter in decomposed if not unicodedata.combining(letter))

@@ -1,4 +1,4 @@
-"""What of a file is shown, and how much of a table is read at all."""
+"""Excerpts of files: the rows or lines to show, and limits for the tables that are parsed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from ..tools.result_text import format_frame
 __all__ = ["MAX_CELLS", "MAX_CHARS", "MAX_COLUMNS", "Window", "excerpt_lines", "excerpt_table", "import_extra"]
 
 MAX_COLUMNS = 10_000
+"""Limit for the columns of a table."""
+
 MAX_CELLS = 20_000_000
-"""Rows × columns: a table has room for cells that its file does not name, so a small file can be a large table."""
+"""Limit for rows × columns: cells missing in a file are filled in, so a small file can be a large table."""
 
 MAX_CHARS = 200_000_000
-"""Of all cells together, for the same reason: a file may name a text once and show it in every cell."""
+"""Limit for the text of all cells: a file may store a text once and use it in every cell."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which rows or lines to show: from ``offset`` on, ``rows`` of them or a default, ``max_rows`` at most."""
+    """The rows or lines to show: ``rows`` or a default number from ``offset`` on, at most ``max_rows``."""
 
     offset: int
     rows: int | None
@@ -31,28 +33,28 @@ class Window:
 
 
 def excerpt_lines(text: str, window: Window, label: str) -> str:
-    """The lines of ``text`` that are asked for, 1,000 by default."""
-    every = text.splitlines()
-    shown = every[window.offset : window.offset + window.count(1000)]
-    if len(shown) == len(every):
-        return f"{label}, {len(every):,} line{'s' * (len(every) != 1)}\n\n" + text
+    """Show the lines of ``text`` in ``window``, by default 1,000."""
+    lines = text.splitlines()
+    shown = lines[window.offset : window.offset + window.count(1000)]
+    if len(shown) == len(lines):
+        return f"{label}, {len(lines):,} line{'s' * (len(lines) != 1)}\n\n" + text
     if not shown:
-        return f"{label}, {len(every):,} lines; none from {window.offset:,} on"
-    last = window.offset + len(shown)
-    more = f"; continue with offset={last}" if last < len(every) else ""
-    return f"{label}, {len(every):,} lines; lines {window.offset:,} to {last - 1:,}{more}\n\n" + "\n".join(shown)
+        return f"{label}, {len(lines):,} lines; none from {window.offset:,} on"
+    end = window.offset + len(shown)
+    more = f"; continue with offset={end}" if end < len(lines) else ""
+    return f"{label}, {len(lines):,} lines; lines {window.offset:,} to {end - 1:,}{more}\n\n" + "\n".join(shown)
 
 
 def excerpt_table(frame: Any, window: Window, label: str) -> str:
-    """The rows of a DataFrame that are asked for, 20 by default."""
+    """Show the rows of a DataFrame in ``window``, by default 20."""
     return f"{label}, " + format_frame(frame, offset=window.offset, rows=window.count(20))
 
 
 def import_extra(module: str, what: str) -> Any:
-    """A module of the extra ``files``.
+    """Import a module of the extra ``files``.
 
     Raises:
-        ModuleNotFoundError: it is not installed; the message says how to install it.
+        ModuleNotFoundError: not installed; the message says how to install it.
     """
     try:
         return importlib.import_module(module)

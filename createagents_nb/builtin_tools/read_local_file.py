@@ -1,4 +1,4 @@
-"""Reading a file of the user's, inside one folder."""
+"""The tool that reads files inside one folder."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _PRIVATE_KEY = re.compile(
 class ReadLocalFileTool(BaseTool):
     """Reads text, CSV, TSV, JSON, JSON Lines, YAML, Excel, Parquet and PDF files inside one folder.
 
-    Nothing outside the folder can be reached, also not through ``..`` or a link, nor one that is put there while
-    it reads. Devices, pipes and sockets are not opened. Hidden files (``.env``, ``.ssh``) are refused, and so are
-    private keys (``-----BEGIN … PRIVATE KEY-----``, PuTTY's): a notebook's folder is often the home folder, and a
-    model's answer may travel. A secret in a file of another name is read as any other text.
+    Nothing outside the folder can be reached through ``..`` or a link, even one created while it reads. Devices,
+    pipes and sockets are not opened. Hidden files (``.env``, ``.ssh``) and private keys (PEM and PuTTY) are
+    refused, because a notebook's folder is often the home folder and answers are shared. Secrets in other files
+    are read like any text.
 
     Args:
-        root: the folder; default the current working directory at the time of the call.
-        max_bytes: largest file that is read; default 20 MiB.
-        max_rows: rows of a table, or lines of a text, in one answer at most; default 1,000.
+        root: the folder; default the working directory at the time of the call.
+        max_bytes: limit for the size of a file; default 20 MiB.
+        max_rows: limit for the rows or lines in one result; default 1,000.
         hidden: also read private keys, and files and folders whose name starts with a dot.
 
     Excel, Parquet and PDF need ``pip install 'createagents-nb[files]'``.
@@ -82,12 +82,12 @@ class ReadLocalFileTool(BaseTool):
         self._hidden = hidden
 
     def execute(self, path: str, offset: int = 0, max_rows: int | None = None, sheet: str | None = None) -> str:
-        """The file as text.
+        """Return an excerpt of a file, or the names in a folder.
 
         Raises:
             PermissionError: outside the folder, hidden, a private key, or not readable.
-            FileNotFoundError: no such file, with the closest names.
-            ValueError: too large, binary, not a regular file, or not what its suffix says.
+            FileNotFoundError: no such file; the message lists the closest names.
+            ValueError: too large, binary, not a regular file, or its content does not match its suffix.
             ModuleNotFoundError: its format needs the extra ``files``.
         """
         from .excerpt import Window
@@ -104,10 +104,10 @@ class ReadLocalFileTool(BaseTool):
         return f"{_printable(target.relative_to(root).as_posix())}: {content}"
 
     def _resolve_path(self, root: Path, path: str) -> Path:
-        """The real place of ``path``. What is outside is refused before it is looked at."""
+        """Resolve ``path``. A path outside the folder is rejected before it is accessed."""
         if not path.strip() or "\0" in path:
             raise ValueError("path is empty or has a null character: give the path of a file")
-        if path.replace("\\", "/").startswith("//"):  # to look at a share is to log in there
+        if path.replace("\\", "/").startswith("//"):  # accessing a network share sends credentials
             raise PermissionError(
                 f"{path!r} is outside the allowed folder: it begins as a share of another machine"
             )
@@ -115,7 +115,7 @@ class ReadLocalFileTool(BaseTool):
             target = (root / path).resolve()
         except UnicodeError:
             raise ValueError(f"{path!r} has characters that no name of a file can have") from None
-        except (OSError, RuntimeError):  # links in a circle, until Python 3.12
+        except (OSError, RuntimeError):  # a symlink loop, until Python 3.12
             raise ValueError(f"{path!r} cannot be followed: it is a link that leads to itself") from None
         if not target.is_relative_to(root):
             raise PermissionError(
@@ -128,7 +128,7 @@ class ReadLocalFileTool(BaseTool):
         return target
 
     def _read(self, root: Path, target: Path, path: str) -> bytes | str:
-        """The bytes of a file, or the list of a folder."""
+        """Return the bytes of a file, or the listing of a folder."""
         try:
             with open_inside(root, target) as opened:
                 info = os.stat(opened)
@@ -141,20 +141,20 @@ class ReadLocalFileTool(BaseTool):
             raise ValueError(f"{path!r} {error}") from None
         except PermissionError as error:
             raise PermissionError(f"{path!r} {_explain(error)}") from None
-        except OSError as error:  # links in a circle, a name that is too long, a device that fails
+        except OSError as error:  # a symlink loop, a name that is too long, an I/O error
             raise ValueError(f"{path!r} cannot be followed: {error.strerror}") from None
 
     def _read_bytes(self, opened: int, size: int) -> bytes:
-        # Of a file whose size is said to be 0, as in /proc, and of one that grows, no more than this.
-        left = self._max_bytes + 1
-        parts = []
-        while size <= self._max_bytes and left > 0:
-            part = os.read(opened, min(left, _CHUNK_BYTES))
-            if not part:
+        # The stated size may be wrong: 0 for files in /proc, too small for a file that grows.
+        remaining = self._max_bytes + 1
+        chunks = []
+        while size <= self._max_bytes and remaining > 0:
+            chunk = os.read(opened, min(remaining, _CHUNK_BYTES))
+            if not chunk:
                 break
-            parts.append(part)
-            left -= len(part)
-        data = b"".join(parts)
+            chunks.append(chunk)
+            remaining -= len(chunk)
+        data = b"".join(chunks)
         size = max(size, len(data))
         if size > self._max_bytes:
             raise ValueError(
@@ -171,7 +171,7 @@ class ReadLocalFileTool(BaseTool):
         return f"{where} is a folder with {len(names) + more:,} entries:\n" + "\n".join(names) + rest
 
     def _list_names(self, opened: int | Path, limit: int = 200) -> tuple[list[str], int]:
-        """The first names in a folder, folders with a ``/``, and how many more there are."""
+        """List the first names in a folder, folders with a ``/``; also return how many more there are."""
         with os.scandir(opened) as entries:
             found = [entry for entry in entries if self._hidden or not entry.name.startswith(".")]
         found.sort(key=lambda entry: entry.name)
@@ -188,8 +188,8 @@ class ReadLocalFileTool(BaseTool):
 
 
 def _is_private_key(data: bytes) -> bool:
-    """Whether a key begins on one of the first lines: openssl writes what it belongs to above it."""
-    head = data[:16_384].replace(b"\0", b"")[:4096]  # as UTF-16 and UTF-32 are read too
+    """Whether a key begins on one of the first lines; openssl writes attributes above it."""
+    head = data[:16_384].replace(b"\0", b"")[:4096]  # without the null bytes of UTF-16 and UTF-32
     return _PRIVATE_KEY.search(head.lstrip(b"\xef\xbb\xbf\xff\xfe")) is not None
 
 
@@ -205,5 +205,5 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _printable(name: str) -> str:
-    """A name on one line: it may hold a line break, which would read as another name."""
+    """Escape a name that has a line break, which would look like two names."""
     return name if name.isprintable() else repr(name)[1:-1]

@@ -1,4 +1,4 @@
-"""Opening what is inside a folder, whatever becomes of the way to it meanwhile."""
+"""Opening a file or folder that is certain to be inside another folder, without a race on symbolic links."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 __all__ = ["open_inside"]
 
-# A folder on the way is entered with O_PATH, which needs no right to list it.
+# O_PATH needs no permission to list the folder.
 _FOLDER_FLAGS = (
     os.O_RDONLY | getattr(os, "O_PATH", 0) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 )
-# Without following or waiting: it might have become a link or a pipe since it was looked at.
+# Neither follow nor block: the target may have become a link or a pipe since it was checked.
 _TARGET_FLAGS = os.O_RDONLY
 for _flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"):
     _TARGET_FLAGS |= getattr(os, _flag, 0)
@@ -23,17 +23,17 @@ for _flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"):
 
 @contextmanager
 def open_inside(root: Path, target: Path) -> Iterator[int | Path]:
-    """A descriptor of ``target``, reached step by step without following a link; closed at the end.
+    """Open ``target`` one path component at a time without following links; close it at the end.
 
-    A folder is its path where the system opens no folders, as on Windows.
+    Yields a file descriptor, or the path of a folder on systems that cannot open folders, such as Windows.
 
     Args:
-        root: the folder, as `Path.resolve` gives it.
-        target: the place of a file or folder in it, as `Path.resolve` gives it.
+        root: the folder, resolved.
+        target: a file or folder in it, resolved.
 
     Raises:
-        ValueError: it is a device, a pipe or a socket. Those are not opened: to open one can do things by itself.
-        OSError: as `os.open`; also when a part of the way has become a link.
+        ValueError: ``target`` is a device, pipe or socket, which opening alone could affect.
+        OSError: as `os.open`; also if a path component has become a link.
     """
     has_steps = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
     if not has_steps and target.is_dir():

@@ -1,4 +1,4 @@
-"""From the bytes of a file to text for a model: which reader, and those of text formats."""
+"""Reading a file by its suffix, and the readers of text formats: from bytes to an excerpt as text."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ from .excerpt import MAX_CELLS, MAX_CHARS, MAX_COLUMNS, Window, excerpt_lines, e
 __all__ = ["guess_separator", "read_content", "read_separated"]
 
 _MAX_YAML_CHARS = 1_000_000
-"""Longer YAML is not parsed, only shown: PyYAML reads about 1 MB in ten seconds."""
-
+"""Limit for YAML that is parsed; PyYAML takes about ten seconds for 1 MB. Longer YAML is shown as text."""
 
 _MAX_YAML_NUMBER_CHARS = 1000
-"""Characters of a number: one in base 60 (``1:30:00``) takes the square of its length."""
+"""Limit for a number: parsing one in base 60 (``1:30:00``) takes quadratic time."""
 
 
 def read_content(suffix: str, data: bytes, window: Window, sheet: str | None = None) -> str:
-    """The content as text, the format told by ``suffix`` (lower case, with its dot).
+    """Read an excerpt of a file as text.
+
+    Args:
+        suffix: suffix of the file, in lower case with its dot; it determines the format.
+        data: content of the file.
+        window: the rows or lines to show.
+        sheet: name of an Excel sheet; default the first.
 
     Raises:
-        ValueError: binary, or not what the suffix says.
-        ModuleNotFoundError: a reader is not installed.
+        ValueError: the content is binary or does not match the suffix.
+        ModuleNotFoundError: the library for the format is not installed.
     """
     reader = _READERS.get(suffix)
     if suffix in (".xlsx", ".xlsm"):
@@ -58,21 +63,21 @@ def _read_json(data: bytes, window: Window) -> str:
         return excerpt_lines(text, window, f"text{note}, not valid JSON ({error})")
     if _is_records(value):
         return _format_records(value, window, f"JSON{note}, a list of records")
-    # One endless line is hard to read and cannot be paged through.
+    # A single long line cannot be paged through.
     return excerpt_lines(text if "\n" in text.strip() else _indent(value, text), window, f"JSON{note}")
 
 
 def _indent(value: Any, text: str) -> str:
-    """JSON on many lines; as it is where that would be much longer, as with a long list deep inside."""
-    made = io.StringIO()
+    """Indent JSON; return ``text`` if that would be much longer, as with a deeply nested list."""
+    indented = io.StringIO()
     try:
-        for piece in json.JSONEncoder(indent=1, ensure_ascii=False).iterencode(value):
-            made.write(piece)
-            if made.tell() > 10 * len(text) + 100_000:
+        for chunk in json.JSONEncoder(indent=1, ensure_ascii=False).iterencode(value):
+            indented.write(chunk)
+            if indented.tell() > 10 * len(text) + 100_000:
                 return text
     except RecursionError:
         return text
-    return made.getvalue()
+    return indented.getvalue()
 
 
 def _read_jsonl(data: bytes, window: Window) -> str:
@@ -93,7 +98,7 @@ def _read_yaml(data: bytes, window: Window) -> str:
         return excerpt_lines(text, window, f"YAML{note}")
     try:
         value = yaml.load(text, Loader=_make_yaml_loader(yaml))
-    except Exception:  # several documents, tags of an application, KeyError and others from a wrong `!!bool`
+    except Exception:  # several documents, unknown tags, KeyError and others from an invalid `!!bool`
         value = None
     if _is_records(value):
         return _format_records(value, window, f"YAML{note}, a list of records")
@@ -101,7 +106,7 @@ def _read_yaml(data: bytes, window: Window) -> str:
 
 
 def _make_yaml_loader(yaml: Any) -> Any:
-    """The safe loader of PyYAML, without what takes far more than the length of the text."""
+    """Make a subclass of PyYAML's safe loader that rejects what takes much more than linear time."""
 
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
         merged = 0
@@ -109,7 +114,7 @@ def _make_yaml_loader(yaml: Any) -> Any:
         def flatten_mapping(self, node: Any) -> None:
             super().flatten_mapping(node)
             self.merged += len(node.value)
-            if self.merged > _MAX_YAML_CHARS:  # `<<: [*a, *a]` goes through all of it twice
+            if self.merged > _MAX_YAML_CHARS:  # nested `<<: [*a, *a]` grows exponentially
                 raise yaml.YAMLError("too much is merged")
 
     def bounded(construct: Any) -> Any:
@@ -141,7 +146,7 @@ _READERS: dict[str, Callable[[bytes, Window], str]] = {
 
 
 def _decode(data: bytes) -> tuple[str, str]:
-    """Text, and a note when its encoding is not UTF-8."""
+    """Decode text; also return a note if it is not UTF-8."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:
             return data.decode("utf-16"), " (UTF-16)"
@@ -160,10 +165,10 @@ def _decode(data: bytes) -> tuple[str, str]:
 
 
 def _is_records(value: Any) -> bool:
-    """A list of flat objects, which is a table, unless it would be too large a one."""
+    """Whether a value is a list of flat objects, and not too large for a table."""
     if not (isinstance(value, list) and value and all(isinstance(row, dict) for row in value)):
         return False
-    if sum(map(len, value)) > MAX_CELLS:  # YAML may name one object in many rows
+    if sum(map(len, value)) > MAX_CELLS:  # YAML may use one object in many rows
         return False
     columns = len({key for row in value for key in row})
     if columns > MAX_COLUMNS or columns * len(value) > MAX_CELLS:
@@ -179,30 +184,28 @@ def _format_records(rows: list[dict[str, Any]], window: Window, label: str) -> s
     return excerpt_table(pd.DataFrame(rows), window, label)
 
 
-# With the numbers of half of Europe, a semicolon stands beside as many commas.
+# A semicolon before a comma: in decimal-comma locales, a file has both.
 _SEPARATORS = "\t;,|"
-
-
 _QUOTED = re.compile(rf'(?<![^{_SEPARATORS}\r\n])"(?:[^"]++|"")*+"?')
 
 
 def guess_separator(text: str) -> str:
-    """What the first 20 lines agree on with the header; a comma when there is nothing to separate.
+    """Return the separator whose count is the same as in the header in most of the first 20 lines; default a comma.
 
-    Not `csv.Sniffer`: a file of 1 kB can keep it, and with it the whole process, busy for hours.
+    Not `csv.Sniffer`: a file of 1 kB can keep it busy for hours.
     """
     head = [line for line in _QUOTED.sub("", text[:65_536]).splitlines() if line.strip(" ")][:20]
 
-    def agreeing(separator: str) -> int:
+    def count_agreeing(separator: str) -> int:
         counts = [line.count(separator) for line in head]
         return counts.count(counts[0]) if counts and counts[0] else 0
 
-    best = max(_SEPARATORS, key=agreeing)
-    return best if agreeing(best) else ","
+    best = max(_SEPARATORS, key=count_agreeing)
+    return best if count_agreeing(best) else ","
 
 
 def read_separated(text: str, window: Window, separator: str, label: str) -> str:
-    """The table, or the text as it is when that is none or would be too large a one."""
+    """Show a table; show the text if it is not a regular table or is too large."""
     import pandas as pd
 
     columns = _count_columns(text, separator)
@@ -218,26 +221,26 @@ def read_separated(text: str, window: Window, separator: str, label: str) -> str
 
 
 def _count_columns(text: str, separator: str) -> int:
-    """How many fields the wider of the first two records has: no later one may have more, for pandas.
+    """Count the fields of the wider of the first two records, up to `MAX_COLUMNS` + 1.
 
-    It counts no further than `MAX_COLUMNS` + 1.
+    pandas rejects later records with more fields.
     """
     field = re.compile(rf'(?:"(?:[^"]++|"")*+"?)?[^{re.escape(separator)}\r\n]*+')
     space = " " if separator == "\t" else " \t"
     blank = re.compile(rf"(?:[{space}]*+[\r\n])*+")
     widest = 1
-    at = _match_end(blank, text, 0)
+    position = _match_end(blank, text, 0)
     for _ in range(2):
         for count in range(1, MAX_COLUMNS + 2):
             widest = max(widest, count)
-            at = _match_end(field, text, at)
-            if text[at : at + 1] != separator:
+            position = _match_end(field, text, position)
+            if text[position : position + 1] != separator:
                 break
-            at += 1
-        at = _match_end(blank, text, at)
+            position += 1
+        position = _match_end(blank, text, position)
     return widest
 
 
-def _match_end(pattern: re.Pattern[str], text: str, at: int) -> int:
-    found = pattern.match(text, at)
-    return found.end() if found else at
+def _match_end(pattern: re.Pattern[str], text: str, position: int) -> int:
+    match = pattern.match(text, position)
+    return match.end() if match else position

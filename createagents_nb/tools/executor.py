@@ -1,4 +1,4 @@
-"""Runs one tool: arguments checked, off the event loop, with a timeout; a failure becomes text for the model."""
+"""Running a tool: arguments validated, off the event loop, with a timeout. Failures become text for the model."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ from .tool import BaseTool
 __all__ = ["ToolExecutionResult", "ToolExecutor", "needs_thread"]
 
 _MAX_YIELDED_ITEMS = 100_000
-"""What a generator may yield: one that never ends would fill the memory before its timeout."""
+"""Limit for a generator: one that never ends would exhaust memory before its timeout."""
 
 
 _MAX_YIELDED_BYTES = 100_000_000
-"""What all that a generator yields may take in memory, in bytes; what is inside of containers is not counted."""
+"""Limit for the sum of ``sys.getsizeof`` over what a generator yields; the items of containers are not counted."""
 
 
 _CANCEL_GRACE_S = 1.0
-"""How long an async tool may take to clean up after it was cancelled."""
+"""Limit for the cleanup of an async tool that was cancelled."""
 
 
 _CHEAP_TYPES = (str, bytes, bool, int, float, type(None))
-"""What becomes text at once."""
+"""Types that are converted to text without a thread, because that is quick."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolExecutionResult:
-    """How an execution went.
+    """Outcome of running a tool.
 
     Attributes:
-        success: whether there is a result.
-        result: what the tool returned; None after a failure.
-        error: what went wrong, as ``"ValueError: no such row"``; None after a success.
-        status: ``ok``, ``error`` (default of a failure), ``timeout``, ``unknown_tool``, ``invalid_arguments``,
+        success: whether the tool returned.
+        result: value that the tool returned; None after a failure.
+        error: description of the failure, such as ``"ValueError: no such row"``; None after a success.
+        status: ``ok``, ``error`` (default for a failure), ``timeout``, ``unknown_tool``, ``invalid_arguments``,
             ``rejected`` (not approved) or ``cancelled``.
-        latency_s: from the start of the execution to its end, None if it was not started.
-        text: what the model is told; made from ``result`` or ``error`` when not given.
-        display: the table or image that the user may be shown, as the tool returned it; made with ``text``.
+        latency_s: seconds from start to end; None if the tool was not started.
+        text: text for the model; default made from ``result`` or ``error``.
+        display: table or image for the user; made together with ``text``.
 
     Example:
         >>> ToolExecutionResult(success=True, result={"rows": 3}).text
@@ -74,28 +74,27 @@ class ToolExecutionResult:
         if not self.success and self.status == "ok":
             object.__setattr__(self, "status", "error")
         if not self.text:
-            told = (f"Error: {self.error or 'the tool failed'}", None)
-            text, display = text_and_display(self.result) if self.success else told
+            failure = (f"Error: {self.error or 'the tool failed'}", None)
+            text, display = text_and_display(self.result) if self.success else failure
             object.__setattr__(self, "text", text)
             object.__setattr__(self, "display", self.display or display)
-        if not self.text.strip():  # some servers refuse an empty message
+        if not self.text.strip():  # some servers reject an empty message
             object.__setattr__(self, "text", BLANK_RESULT)
 
 
 class ToolExecutor:
-    """Executes tools; one serves any number of turns at once.
+    """Runs tools; one executor serves any number of turns at once.
 
-    An async ``execute`` runs in a task of its own. A synchronous one runs in a daemon thread of its own, with
-    the caller's context variables, so that it blocks neither the event loop nor the exit of the process.
-    Python cannot stop a thread: when its time is up, or the turn is stopped, the tool goes on in the
-    background until it returns by itself, and its result is thrown away. A tool with ``in_thread = False`` runs on
-    the loop, where no timeout can reach it. An async tool that does not end when it is cancelled is left behind,
-    too, one second later. In one turn, 32 tools at most are in threads at the same time; those that were left
-    behind do not count, and waiting for a place is no part of a tool's time.
+    An async ``execute`` runs in a separate task. A synchronous one runs in a daemon thread with the caller's
+    context variables, so it blocks neither the event loop nor the exit of the process. Python cannot stop a
+    thread: after a timeout, or when the turn is stopped, the tool continues in the background and its result is
+    discarded. A tool with ``in_thread = False`` runs on the event loop, where no timeout applies. An async tool
+    that ignores its cancellation is abandoned after one second. One turn runs at most 32 tools in threads at the
+    same time; abandoned ones do not count, and waiting for a free thread does not count toward a tool's timeout.
 
     Args:
-        timeout_s: seconds a tool may take unless it says otherwise itself; None for no limit.
-        max_result_chars: where the text for the model is cut.
+        timeout_s: default timeout of a tool in seconds; None for no limit.
+        max_result_chars: limit for the text sent to the model.
 
     Raises:
         ValueError: a limit is not above 0.
@@ -112,18 +111,19 @@ class ToolExecutor:
             raise ValueError(f"max_result_chars must be above 0, not {max_result_chars!r}")
         self._timeout_s = timeout_s
         self._max_result_chars = max_result_chars
-        self._left_behind: set[asyncio.Task[Any]] = set()
+        self._abandoned_tasks: set[asyncio.Task[Any]] = set()
         self._logger = LoggingConfig.get_logger(__name__)
 
     async def execute(self, tool: BaseTool, arguments: Mapping[str, Any] | str) -> ToolExecutionResult:
-        """Run ``tool``; never raises for its failure, whatever that is.
+        """Run ``tool``; a failure of the tool is returned, never raised.
 
         Args:
             tool: the tool.
-            arguments: as a dict, or the JSON text that a model wrote; empty text is no arguments.
+            arguments: a dict, or the JSON text that the model wrote; empty text means no arguments.
 
         Raises:
-            asyncio.CancelledError: the caller was cancelled; the tool's own cancellations are its failures.
+            asyncio.CancelledError: the caller was cancelled; a cancellation inside the tool is a failure of the
+            tool.
         """
         self._logger.info("Executing tool: %s", tool.name)
         values = self._parse_arguments(tool, arguments)
@@ -148,22 +148,22 @@ class ToolExecutor:
         )
 
     def unknown(self, name: str, available: Iterable[str]) -> ToolExecutionResult:
-        """What the model is told when it asks for a tool that does not exist: the names that do, closest first."""
+        """Make the result for a tool that does not exist; it lists the available names, closest first."""
         names = sorted(
             available,
-            key=lambda known: difflib.SequenceMatcher(a=name[:100].lower(), b=known.lower()).ratio(),
+            key=lambda other: difflib.SequenceMatcher(a=name[:100].lower(), b=other.lower()).ratio(),
             reverse=True,
         )
-        known = f"available: {', '.join(names)}" if names else "there are no tools, answer without"
-        return self._make_failure("unknown_tool", f"There is no tool {truncate(name, 100)!r}; {known}")
+        hint = f"available: {', '.join(names)}" if names else "there are no tools, answer without"
+        return self._make_failure("unknown_tool", f"There is no tool {truncate(name, 100)!r}; {hint}")
 
     def problem_with(self, tool: BaseTool, arguments: Mapping[str, Any] | str) -> ToolExecutionResult | None:
-        """How `execute` would fail before it runs anything; None if the arguments are what the tool takes."""
+        """Return the failure that `execute` would return for invalid arguments; None if they are valid."""
         values = self._parse_arguments(tool, arguments)
         return values if isinstance(values, ToolExecutionResult) else None
 
     def rejected(self, reason: str) -> ToolExecutionResult:
-        """What the model is told of a call that was not approved."""
+        """Make the result for a call that was not approved."""
         result = self._make_failure("rejected", reason)
         return replace(result, text=result.error or "")
 
@@ -178,44 +178,44 @@ class ToolExecutor:
             return self._make_failure(
                 "invalid_arguments", f"Invalid arguments for {tool.name}: {error}. {_usage_hint(tool)}"
             )
-        except (Exception, SystemExit, asyncio.CancelledError) as error:  # a validator of the user's
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # from the user's validator
             return self._make_failure("error", error_in_words(error))
 
     async def _run(self, tool: BaseTool, arguments: dict[str, Any], timeout_s: float | None) -> _Outcome | None:
-        """The outcome, or None when time was up."""
-        given_up = threading.Event()
-        task = asyncio.create_task(self._run_tool(tool, arguments, given_up), name=f"tool {tool.name}")
-        # Seen: of a KeyboardInterrupt the loop has told.
+        """Return the outcome, or None after a timeout."""
+        abandoned = threading.Event()
+        task = asyncio.create_task(self._run_tool(tool, arguments, abandoned), name=f"tool {tool.name}")
+        # Retrieved, so that asyncio does not log it: the loop itself raises a KeyboardInterrupt.
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
-            # Not wait_for: a tool that swallows its cancellation must not hold the turn.
+            # Not wait_for: a tool that suppresses its cancellation must not block the turn.
             done, _ = await asyncio.wait({task}, timeout=timeout_s)
             return task.result() if done else None
         except KeyboardInterrupt:
-            # The loop has raised it already. Raised once more, it would end whatever runs the loop then.
+            # The loop has raised it already; raised again, it would end whatever runs the loop next.
             raise asyncio.CancelledError from None
         finally:
-            given_up.set()
+            abandoned.set()
             if not task.done():
-                self._left_behind.add(task)
-                task.add_done_callback(self._left_behind.discard)
+                self._abandoned_tasks.add(task)
+                task.add_done_callback(self._abandoned_tasks.discard)
                 task.cancel()
                 await asyncio.wait({task}, timeout=_CANCEL_GRACE_S)
 
-    async def _run_tool(self, tool: BaseTool, arguments: dict[str, Any], given_up: threading.Event) -> _Outcome:
+    async def _run_tool(self, tool: BaseTool, arguments: dict[str, Any], abandoned: threading.Event) -> _Outcome:
         def call() -> _Outcome:
             try:
                 value = tool.execute(**arguments)
                 if inspect.isgenerator(value):
-                    value = _collect(value, given_up)
+                    value = _collect(value, abandoned)
                 if inspect.isawaitable(value) or inspect.isasyncgen(value):
                     return _Outcome(value)
                 return _Outcome(value, *text_and_display(value, self._max_result_chars))
             except KeyboardInterrupt as error:
                 if threading.current_thread() is threading.main_thread():
-                    raise  # the user's interrupt, and not the tool's
+                    raise  # the user's interrupt, not the tool's
                 return _Outcome(error=error)
-            except BaseException as error:  # sys.exit() in a tool is the tool's failure and not ours
+            except BaseException as error:  # including SystemExit
                 return _Outcome(error=error)
 
         try:
@@ -229,17 +229,17 @@ class ToolExecutor:
                 return outcome
             if type(value) in _CHEAP_TYPES:
                 return _Outcome(value, *text_and_display(value, self._max_result_chars))
-            # A large structure, a picture, or code of the user's, which must not hold the loop.
+            # Converting a large structure, an image or a user's object must not block the loop.
             return await run_in_thread(lambda: self._render(value), f"tool {tool.name}: result")
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # so is a CancelledError of something it waited for
+        except BaseException as error:  # including a CancelledError from inside the tool
             return _Outcome(error=error)
 
     def _render(self, value: Any) -> _Outcome:
         try:
             return _Outcome(value, *text_and_display(value, self._max_result_chars))
-        except BaseException as error:  # its __str__ may do anything; nobody interrupts a thread
+        except BaseException as error:  # its __str__ may raise anything
             return _Outcome(error=error)
 
     def _make_failure(
@@ -259,13 +259,13 @@ class _Outcome:
 
 
 def needs_thread(tool: BaseTool) -> bool:
-    """Whether `ToolExecutor.execute` runs it in a thread of its own."""
+    """Whether `ToolExecutor.execute` runs ``tool`` in a thread."""
     asynchronous = inspect.iscoroutinefunction(tool.execute) or inspect.isasyncgenfunction(tool.execute)
     return tool.in_thread and not asynchronous
 
 
 class _BoundedList:
-    """What a generator yielded so far."""
+    """A list that raises ValueError when it grows too large."""
 
     def __init__(self) -> None:
         self.items: list[Any] = []
@@ -280,21 +280,21 @@ class _BoundedList:
             raise ValueError(f"the tool yielded more than {_MAX_YIELDED_BYTES:,} bytes")
 
 
-def _collect(items: Iterable[Any], given_up: threading.Event) -> list[Any]:
-    found = _BoundedList()
+def _collect(items: Iterable[Any], abandoned: threading.Event) -> list[Any]:
+    result = _BoundedList()
     for item in items:
-        if given_up.is_set():
+        if abandoned.is_set():
             break
-        found.append(item)
-    return found.items
+        result.append(item)
+    return result.items
 
 
 async def _collect_async(items: AsyncGenerator[Any, Any]) -> list[Any]:
-    found = _BoundedList()
+    result = _BoundedList()
     async with aclosing(items):
         async for item in items:
-            found.append(item)
-    return found.items
+            result.append(item)
+    return result.items
 
 
 def _usage_hint(tool: BaseTool) -> str:

@@ -1,6 +1,6 @@
-"""From a typed function to JSON Schema and back: what a model is told of it, and what it is called with.
+"""The parameters of a typed function as JSON Schema, and arguments validated and converted to call it.
 
-pydantic and docstring-parser are imported when a schema is first needed, so that an agent is built at once.
+pydantic and docstring-parser are imported when a schema is first needed, so that creating an agent is fast.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _SECTIONS = ("args:", "arguments:", "parameters", "params:", "returns:", "raises
 
 
 def first_paragraph(doc: str | None) -> str:
-    """The first paragraph of a docstring as one line; empty when it starts with its parameters."""
+    """Return the first paragraph of a docstring as one line, or "" if that is a section such as ``Args:``."""
     text = " ".join(inspect.cleandoc(doc or "").split("\n\n", 1)[0].split())
     return "" if text.lower().startswith(_SECTIONS) else text
 
 
 def unwrap_function(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that has the hints and the docstring: without partials, or ``__call__`` of an object."""
+    """Return the function with the hints and the docstring: inside partials, or ``__call__`` of an object."""
     while isinstance(function, partial):
         function = function.func
-    # What has a name is a function, or stands for one as functools.lru_cache does.
+    # Anything with a __name__ is a function or wraps one, as functools.lru_cache does.
     return function if hasattr(function, "__name__") else type(function).__call__
 
 
@@ -38,11 +38,11 @@ class FunctionSchema:
     """The parameters of one function.
 
     Args:
-        function: a function, bound method, partial (what it has bound by name is not offered) or callable object.
-        name: the tool's name, for messages.
+        function: a function, bound method, partial (without the keywords it binds) or callable object.
+        name: name of the tool, for messages.
 
     Raises:
-        InvalidToolError: the signature cannot be offered: ``*args``, or none at all.
+        InvalidToolError: the function takes ``*args`` or has no readable signature.
     """
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
@@ -68,10 +68,10 @@ class FunctionSchema:
         self._fields: dict[str, str] = {}
 
     def json_schema(self) -> dict[str, Any]:
-        """Parameters as JSON Schema.
+        """Return the parameters as JSON Schema.
 
-        A parameter without a hint takes the type of its default when that is a bool, number, string, list
-        or dict, and any JSON value otherwise. A default that JSON cannot express is left out.
+        A parameter without a hint has the type of its default if that is a bool, number, string, list or dict, and
+        accepts any JSON value otherwise. A default that cannot be represented in JSON is left out.
 
         Raises:
             InvalidToolError: a hint has no JSON Schema, or cannot be resolved.
@@ -99,13 +99,13 @@ class FunctionSchema:
         return schema
 
     def parse(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Validated and converted arguments; what was not given is left to the function's own defaults.
+        """Validate and convert arguments; parameters that are not given keep the function's defaults.
 
-        Common slips of weak models are forgiven: ``"3"`` for 3, null for "not given", a list or an object
-        written as a string.
+        Common mistakes of weak models are accepted: ``"3"`` for 3, null for an optional parameter, a list or
+        object encoded as a string.
 
         Raises:
-            ValueError: what is wrong, a parameter at a time.
+            ValueError: invalid arguments; the message names each parameter.
             InvalidToolError: as `json_schema`.
         """
         from pydantic import ValidationError
@@ -116,8 +116,8 @@ class FunctionSchema:
         except ValidationError as error:
             try:
                 filled = model.model_validate(self._repair_arguments(arguments, error))
-            except ValidationError as still:
-                raise ValueError(_format_errors(still)) from None
+            except ValidationError as remaining:
+                raise ValueError(_format_errors(remaining)) from None
         given = filled.model_fields_set
         values = {
             key: getattr(filled, field)
@@ -127,7 +127,7 @@ class FunctionSchema:
         return values | (filled.model_extra or {})
 
     def call(self, arguments: Mapping[str, Any]) -> Any:
-        """The function called with ``arguments``, positional-only parameters included."""
+        """Call the function with ``arguments``, including positional-only parameters."""
         rest = dict(arguments)
         positional = []
         for key, parameter in self._parameters.items():
@@ -148,7 +148,7 @@ class FunctionSchema:
         for number, (key, parameter) in enumerate(self._parameters.items()):
             hint = hints.get(key, _infer_type(parameter.default))
             text = _annotated_description(hint) or texts.get(key)
-            # Fields have names of our own: a parameter may be called "schema", "copy" or "_x".
+            # Not the parameters' names, which pydantic may reject: "schema", "copy", "_x".
             annotated = typing.Annotated[hint, Field(alias=key, description=text)]  # type: ignore[valid-type]
             self._fields[key] = field = f"parameter_{number}"
             default = parameter.default
@@ -172,13 +172,13 @@ class FunctionSchema:
 
     def _resolve_hints(self) -> dict[str, Any]:
         function = unwrap_function(self._function)
-        cells = inspect.unwrap(getattr(function, "__func__", function))
-        names = getattr(getattr(cells, "__code__", None), "co_freevars", ())
+        closure = inspect.unwrap(getattr(function, "__func__", function))
+        names = getattr(getattr(closure, "__code__", None), "co_freevars", ())
         local = {}
-        for name, cell in zip(names, getattr(cells, "__closure__", None) or (), strict=False):
+        for name, cell in zip(names, getattr(closure, "__closure__", None) or (), strict=False):
             try:
                 local[name] = cell.cell_contents
-            except ValueError:  # not assigned yet
+            except ValueError:  # an unassigned variable
                 continue
         try:
             return typing.get_type_hints(function, localns=local, include_extras=True)
@@ -195,31 +195,31 @@ class FunctionSchema:
         from docstring_parser import ParseError, parse
 
         try:
-            found = parse(doc).params
+            parameters = parse(doc).params
         except ParseError:
             return {}
         return {
             key.strip().lstrip("*"): " ".join(entry.description.split())
-            for entry in found
+            for entry in parameters
             if entry.description
             for key in entry.arg_name.split(",")
         }
 
     def _repair_arguments(self, arguments: Mapping[str, Any], error: Any) -> dict[str, Any]:
-        mended = dict(arguments)
+        repaired = dict(arguments)
         for fault in error.errors(include_url=False, include_context=False):
             key = fault["loc"][0] if fault["loc"] else None
-            if key not in mended or key not in self._parameters:
+            if key not in repaired or key not in self._parameters:
                 continue
-            value = mended[key]
+            value = repaired[key]
             if value is None and self._parameters[key].default is not inspect.Parameter.empty:
-                del mended[key]
+                del repaired[key]
             elif isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
                 try:
-                    mended[key] = json.loads(value)
+                    repaired[key] = json.loads(value)
                 except ValueError:
                     continue
-        return mended
+        return repaired
 
     def _no_schema_error(self, error: BaseException) -> InvalidToolError:
         reason = str(error).split("\n", 1)[0].split(" Set `arbitrary_types_allowed", 1)[0].rstrip(". ")
@@ -234,7 +234,7 @@ def _infer_type(default: Any) -> Any:
 
 
 def _annotated_description(hint: Any) -> str | None:
-    """``"text"`` of ``Annotated[int, "text"]``, or of a ``Doc("text")`` there."""
+    """Return the description in ``Annotated[int, "text"]`` or ``Annotated[int, Doc("text")]``."""
     for extra in getattr(hint, "__metadata__", ()):
         text = extra if isinstance(extra, str) else getattr(extra, "documentation", None)
         text = text or (extra.description if type(extra).__name__ == "FieldInfo" else None)
@@ -253,7 +253,7 @@ def _json_default(default: Any) -> dict[str, Any]:
 
 
 def _drop_null(part: dict[str, Any]) -> None:
-    """``int | None = None`` as plain, optional integer: what every server and template understands."""
+    """Describe ``int | None = None`` as an optional integer, which every server and chat template accepts."""
     options = [option for option in part.get("anyOf", ()) if option != {"type": "null"}]
     if len(options) == 1:
         del part["anyOf"]

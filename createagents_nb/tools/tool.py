@@ -1,4 +1,4 @@
-"""What a model may ask for: `BaseTool`, ``@tool``, and plain functions made into tools."""
+"""Tools: `BaseTool`, the ``@tool`` decorator, and conversion of plain functions."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 class BaseTool:
-    """Something that a model may ask for. A subclass says what it is and what it does.
+    """Base class of tools: a subclass sets the attributes and implements ``execute``.
 
     Attributes:
-        name: letters, digits, ``_`` and ``-``, at most 64 of them.
-        description: what it does and when to use it; the model decides by this text.
-        parameters: JSON Schema of the arguments; default: none are taken.
-        in_thread: a synchronous ``execute`` runs off the event loop, in a thread of its own; False keeps it on
-            the loop, which it then blocks.
-        timeout_s: seconds it may take, None for the executor's default.
-        requires_approval: a call runs when the user, or ``approve=`` of the agent, has approved it.
+        name: at most 64 letters (a-z), digits, ``_`` and ``-``.
+        description: what the tool does and when to use it; the model decides by this text.
+        parameters: JSON Schema of the arguments; default none.
+        in_thread: whether a synchronous ``execute`` runs in a thread; otherwise it blocks the event loop.
+        timeout_s: timeout in seconds; None for the executor's default.
+        requires_approval: whether each call must be approved by the user or by ``approve=`` of the agent.
 
     Example:
         >>> class Dice(BaseTool):
@@ -50,31 +49,31 @@ class BaseTool:
     requires_approval: bool = False
 
     def execute(self, *args: Any, **arguments: Any) -> Any:
-        """Do it; ``def`` or ``async def``, with the parameters as keyword arguments.
+        """Run the tool. Override it with ``def`` or ``async def``, with the parameters as keyword arguments.
 
-        What it returns is told to the model; what it raises, too.
+        The model receives what it returns, or the error it raises.
         """
         raise NotImplementedError(f"{type(self).__name__} has no execute(): write one, sync or async")
 
     def parse_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments as ``execute`` takes them, checked against ``parameters`` and its signature.
+        """Validate arguments against ``parameters`` and the signature of ``execute``.
 
         Null for an optional argument means "not given" unless the schema allows null.
 
         Raises:
-            ValueError: what is wrong, in words a model can act on.
+            ValueError: invalid arguments; the message is for the model.
             InvalidToolError: ``parameters`` is not a JSON Schema.
         """
         try:
-            problems_of = compile_schema(self.parameters)
+            find_problems = compile_schema(self.parameters)
         except ValueError as error:
             raise InvalidToolError(f"The parameters of tool {self.name!r} are {error}") from error
         values = dict(arguments)
-        problems = problems_of(values)
+        problems = find_problems(values)
         if problems:
             required = self.parameters.get("required", ())
             values = {key: value for key, value in values.items() if value is not None or key in required}
-            problems = problems_of(values)
+            problems = find_problems(values)
         if problems:
             raise ValueError("; ".join(problems))
         try:
@@ -88,10 +87,10 @@ class BaseTool:
 
 
 class FunctionTool(BaseTool, Generic[P, R]):
-    """A function as a tool. It can still be called like the function; made by `tool`.
+    """A function as a tool, made by `tool`; it can still be called like the function.
 
     Raises:
-        InvalidToolError: no description, a name that no provider takes, ``*args``.
+        InvalidToolError: no description, an invalid name, or ``*args``.
     """
 
     def __init__(
@@ -107,13 +106,13 @@ class FunctionTool(BaseTool, Generic[P, R]):
         inner = unwrap_function(function)
         update_wrapper(self, inner, updated=())
         self.__wrapped__ = function
-        if inner.__name__ == "__call__":  # an object with a __call__ of its own is known by its class
+        if inner.__name__ == "__call__":  # a callable object is named after its class
             self.__name__ = type(function).__name__
         self.name = name or self.__name__
         self.description = (description or first_paragraph(inner.__doc__) or _class_doc(function, inner)).strip()
         self.timeout_s = timeout_s
         self.requires_approval = requires_approval
-        # An async function only makes its coroutine: no thread needed for that.
+        # Calling an async function only creates its coroutine, which needs no thread.
         self.in_thread = in_thread and not (
             inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
         )
@@ -141,7 +140,7 @@ class FunctionTool(BaseTool, Generic[P, R]):
         return self.__wrapped__(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Made anew where it arrives: the model behind its schema is a class that no pickle can name.
+        # Rebuilt by the unpickler: the pydantic model of the schema cannot be pickled.
         options: dict[str, Any] = {
             "name": self.name,
             "description": self.description,
@@ -153,12 +152,12 @@ class FunctionTool(BaseTool, Generic[P, R]):
 
     @property
     def is_unbound_method(self) -> bool:
-        """Defined in a class and not taken from an instance of it."""
+        """Whether it was defined in a class and not accessed on an instance of it."""
         return self._owner is not None and inspect.isfunction(self.__wrapped__)
 
     @cached_property
     def parameters(self) -> dict[str, Any]:  # type: ignore[override]
-        """JSON Schema from hints, defaults and docstring; made when it is first needed.
+        """JSON Schema from hints, defaults and docstring, computed on first use.
 
         Raises:
             InvalidToolError: a hint has no JSON Schema.
@@ -166,11 +165,11 @@ class FunctionTool(BaseTool, Generic[P, R]):
         return self._schema.json_schema()
 
     def execute(self, **arguments: Any) -> Any:
-        """The function called with these arguments; a coroutine if the function is async."""
+        """Call the function with these arguments; returns a coroutine if it is async."""
         return self._schema.call(arguments)
 
     def parse_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments converted to the types of the hints, so that a ``date`` parameter is given a `date`."""
+        """Validate arguments and convert them to the types of the hints, such as ``date``."""
         return self._schema.parse(arguments)
 
 
@@ -195,22 +194,22 @@ def tool(
     in_thread: bool = True,
     requires_approval: bool = False,
 ) -> Any:
-    """Make a typed function, sync or async, into a tool; it stays callable as it was.
+    """Make a typed function, sync or async, into a tool that can still be called like the function.
 
     The schema comes from the type hints, the defaults and the docstring (Google, NumPy or reST style); see
     `FunctionSchema.json_schema` for parameters without a hint.
 
     Args:
         function: the function, method or partial.
-        name: default the function's name.
-        description: default the first paragraph of its docstring.
-        timeout_s: seconds it may take, None for the executor's default.
-        in_thread: run a synchronous function off the event loop.
-        requires_approval: a call runs when the user has approved it, by the buttons in the cell, or when
-            ``CreateAgent(approve=…)`` has; where nobody can be asked it is rejected.
+        name: name of the tool; default the function's.
+        description: description for the model; default the first paragraph of the docstring.
+        timeout_s: timeout in seconds; None for the executor's default.
+        in_thread: run a synchronous function in a thread, off the event loop.
+        requires_approval: require approval of each call, by the buttons in the cell or by
+            ``CreateAgent(approve=…)``; a call that nobody can approve is rejected.
 
     Raises:
-        InvalidToolError: no description, a name that no provider takes, ``*args``.
+        InvalidToolError: no description, an invalid name, or ``*args``.
 
     Example:
         >>> @tool
@@ -248,10 +247,10 @@ def _make_function_tool(function: Any, **options: Any) -> FunctionTool[..., Any]
 
 
 def as_tool(obj: Any) -> BaseTool:
-    """A tool from a `BaseTool`, a class of one that takes no arguments, or a function.
+    """Convert a function, or a `BaseTool` class that takes no arguments, to a tool; return a `BaseTool` as it is.
 
     Raises:
-        InvalidToolError: it cannot be offered to a model as it is; the message says what to do.
+        InvalidToolError: it is not a valid tool; the message says what to do.
     """
     if isinstance(obj, type) and issubclass(obj, BaseTool):
         try:
@@ -279,15 +278,15 @@ def as_tool(obj: Any) -> BaseTool:
 def resolve_tools(
     tools: Iterable[Any] | None, builtins: Mapping[str, Callable[[], BaseTool]]
 ) -> tuple[BaseTool, ...]:
-    """What ``tools=[…]`` may hold, as tools: see `as_tool`; a string names one of ``builtins``.
+    """Convert the items of ``tools=[…]`` with `as_tool`; a string names one of ``builtins``.
 
     Raises:
-        UnknownToolError: no built-in has this name.
-        InvalidToolError: as `as_tool`; two tools of one name; not a list.
+        UnknownToolError: no built-in tool has this name.
+        InvalidToolError: as `as_tool`; duplicate names; not a list.
     """
     if isinstance(tools, (str, BaseTool, Mapping)) or (tools is not None and not isinstance(tools, Iterable)):
         raise InvalidToolError("tools must be a list: tools=[…], also when there is only one")
-    found: dict[str, BaseTool] = {}
+    resolved: dict[str, BaseTool] = {}
     for entry in tools or ():
         if isinstance(entry, str):
             if entry not in builtins:
@@ -296,13 +295,13 @@ def resolve_tools(
                     "A function of your own is passed without quotes"
                 )
             entry = builtins[entry]()
-        made = as_tool(entry)
-        if made.name in found:
+        converted = as_tool(entry)
+        if converted.name in resolved:
             raise InvalidToolError(
-                f"Two tools are called {made.name!r}: give one another name, tool(name=…)(function)"
+                f"Two tools are called {converted.name!r}: give one another name, tool(name=…)(function)"
             )
-        found[made.name] = made
-    return tuple(found.values())
+        resolved[converted.name] = converted
+    return tuple(resolved.values())
 
 
 def _class_doc(function: Any, inner: Any) -> str:
@@ -310,7 +309,7 @@ def _class_doc(function: Any, inner: Any) -> str:
 
 
 def _check_tool(candidate: BaseTool) -> None:
-    """Name, description and options: what is cheap to know. The schema is made when it is needed."""
+    """Check what is cheap: name, description and options. The schema is checked on first use."""
     name, description, timeout_s = candidate.name, candidate.description, candidate.timeout_s
     kind = type(candidate).__name__
     function = isinstance(candidate, FunctionTool)

@@ -190,7 +190,7 @@ _QUOTED = re.compile(rf'(?<![^{_SEPARATORS}\r\n])"(?:[^"]++|"")*+"?')
 
 
 def guess_separator(text: str) -> str:
-    """Return the separator whose count is the same as in the header in most of the first 20 lines; default a comma.
+    """Return the separator that occurs as often as in the header in most of the first 20 lines; default a comma.
 
     Not `csv.Sniffer`: a file of 1 kB can keep it busy for hours.
     """

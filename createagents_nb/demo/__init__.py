@@ -1,7 +1,7 @@
-"""An embedded server, on loopback only, that speaks the wire formats of OpenAI and of Ollama.
+"""An embedded server on loopback that speaks the wire formats of OpenAI and Ollama.
 
-It is what makes the package run without a key and without a model: the demo provider *is* the OpenAI or
-Ollama path with this address. Its "model" is canned, deterministic text, and says so.
+It lets the package run without a key or a model: the demo provider is the OpenAI provider with this address. Its
+"model" returns canned, deterministic text, and says so.
 
 Example:
     >>> from createagents_nb import demo

@@ -19,10 +19,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C or SIGTERM.
 
     Args:
-        arguments: the command line without the program's name; default: this process's.
+        arguments: command line without the program's name; default that of this process.
 
     Returns:
-        The exit status: 0 when it was stopped, 2 when it could not start.
+        Exit status: 0 if it was stopped, 1 if the server failed, 2 if it could not start.
     """
     parser = argparse.ArgumentParser(
         prog="python -m createagents_nb.demo",
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     with server:
         print(_quiet(server) if options.quiet else _manual(server), flush=True)
-        while not stopped.wait(0.5):  # with no timeout, Windows would not deliver Ctrl-C
+        while not stopped.wait(0.5):  # without a timeout, Windows does not deliver Ctrl-C
             if not server.running:
                 return 1
     return 0

@@ -1,4 +1,4 @@
-"""The routes: who may ask, what is asked, and the answer at its pace."""
+"""The routes of the server: access checks, parsing, and replies at the pace of the model."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def make_app(tokens_per_s: float) -> web.Application:
-    """The application; ``tokens_per_s`` is the pace of the models that have one."""
+    """Make the application; ``tokens_per_s`` is the pace of the models that have one."""
     app = web.Application(middlewares=[_error_middleware, _loopback_middleware], client_max_size=MAX_BODY_BYTES)
-    server = _ChatRoutes(tokens_per_s)
+    chat_routes = _ChatRoutes(tokens_per_s)
     app.add_routes(
         [
             web.get("/", _root),
@@ -41,10 +41,10 @@ def make_app(tokens_per_s: float) -> web.Application:
             web.get("/api/tags", _tags),
             web.get("/api/ps", _ps),
             web.post("/api/show", _show),
-            web.post("/api/chat", server.ollama_chat),
+            web.post("/api/chat", chat_routes.ollama_chat),
             web.get("/v1/models", _models),
             web.get("/v1/models/{name:.+}", _model),
-            web.post("/v1/chat/completions", server.openai_chat),
+            web.post("/v1/chat/completions", chat_routes.openai_chat),
         ]
     )
     return app
@@ -56,14 +56,14 @@ def _json_response(body: Any, status: int = 200) -> web.Response:
 
 @web.middleware
 async def _error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Whatever goes wrong, in the words of the API that was called."""
+    """Return every error in the format of the API that was called."""
     try:
         return await handler(request)
     except (OpenAIError, OllamaError) as error:
         return _json_response(error.body, error.status)
     except web.HTTPException as error:
         return _http_error_response(request, error)
-    except OSError:  # the client is gone
+    except OSError:  # the client disconnected
         raise
     except Exception as error:
         _logger.exception("The demo server failed on %s %s", request.method, request.path)
@@ -78,8 +78,8 @@ async def _error_middleware(request: web.Request, handler: Handler) -> web.Strea
 def _http_error_response(request: web.Request, error: web.HTTPException) -> web.Response:
     if error.status == 413:
         message = f"The request is larger than {MAX_BODY_BYTES:,} bytes."
-        large = OpenAIError(413, message) if request.path.startswith("/v1") else OllamaError(413, message)
-        return _json_response(large.body, 413)
+        too_large = OpenAIError(413, message) if request.path.startswith("/v1") else OllamaError(413, message)
+        return _json_response(too_large.body, 413)
     if request.path.startswith("/v1"):
         if error.status == 405:
             message = f"Not allowed to {request.method} on {request.path}."
@@ -87,13 +87,13 @@ def _http_error_response(request: web.Request, error: web.HTTPException) -> web.
         return _json_response(
             OpenAIError(error.status, f"Invalid URL ({request.method} {request.path})").body, error.status
         )
-    words = {404: "404 page not found", 405: "405 method not allowed"}
-    return web.Response(text=words.get(error.status, error.reason), status=error.status)
+    texts = {404: "404 page not found", 405: "405 method not allowed"}
+    return web.Response(text=texts.get(error.status, error.reason), status=error.status)
 
 
 @web.middleware
 async def _loopback_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """No page of another site gets an answer, not even through a name that resolves to this machine."""
+    """Reject requests from pages of other sites, including those that use a DNS name for this machine."""
     if request.transport is None:
         raise ConnectionResetError("the client is gone")
     port = request.transport.get_extra_info("sockname")[1]
@@ -113,18 +113,18 @@ def _forbidden_response(request: web.Request, message: str) -> web.Response:
     return _json_response(error.body, 403)
 
 
-async def _read_body(request: web.Request, fail: Callable[[str], Exception]) -> Any:
+async def _read_body(request: web.Request, make_error: Callable[[str], Exception]) -> Any:
     raw = await request.read()
     if not raw.strip():
-        raise fail("missing request body")
+        raise make_error("missing request body")
     try:
         return json.loads(raw)
     except json.JSONDecodeError as error:
         if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated"):
-            raise fail("unexpected EOF") from None
-        raise fail(f"invalid character {error.doc[error.pos]!r} looking for beginning of value") from None
+            raise make_error("unexpected EOF") from None
+        raise make_error(f"invalid character {error.doc[error.pos]!r} looking for beginning of value") from None
     except (ValueError, RecursionError):
-        raise fail("invalid JSON") from None
+        raise make_error("invalid JSON") from None
 
 
 def _openai_body_error(reason: str) -> OpenAIError:
@@ -181,7 +181,7 @@ class _ChatRoutes:
         self._tokens_per_s = tokens_per_s
 
     async def _pace(self, name: str, generation: Generation) -> AsyncIterator[Token]:
-        """The tokens, each when it is due."""
+        """Yield each token when it is due."""
         if canonical_model(name) == "demo-instant":
             for token in generation.tokens:
                 yield token
@@ -195,13 +195,13 @@ class _ChatRoutes:
 
     async def openai_chat(self, request: web.Request) -> web.StreamResponse:
         _check_key(request)
-        call = openai_request.parse_request(await _read_body(request, _openai_body_error))
-        reply = model.answer(call.messages, call.tools, call.options)
+        chat = openai_request.parse_request(await _read_body(request, _openai_body_error))
+        reply = model.answer(chat.messages, chat.tools, chat.options)
         arguments = openai_reply.arguments_text(reply)
-        generation = generate(reply, arguments, max_tokens=call.options.max_tokens, stop=call.options.stop)
-        writer = openai_reply.OpenAIReplyWriter(call, reply, generation)
-        if not call.stream:
-            async for _ in self._pace(call.model, generation):
+        generation = generate(reply, arguments, max_tokens=chat.options.max_tokens, stop=chat.options.stop)
+        writer = openai_reply.OpenAIReplyWriter(chat, reply, generation)
+        if not chat.stream:
+            async for _ in self._pace(chat.model, generation):
                 pass
             return _json_response(writer.body())
         response = web.StreamResponse(
@@ -209,7 +209,7 @@ class _ChatRoutes:
         )
         await response.prepare(request)
         await response.write(writer.format_start())
-        async for token in self._pace(call.model, generation):
+        async for token in self._pace(chat.model, generation):
             await response.write(writer.format_token(token))
         await response.write(writer.format_end())
         await response.write_eof()
@@ -218,28 +218,25 @@ class _ChatRoutes:
     async def ollama_chat(self, request: web.Request) -> web.StreamResponse:
         received_ns = time.perf_counter_ns()
         body = await _read_body(request, _ollama_body_error)
-        call = ollama_request.parse_request(body)
-        if not call.messages:
-            return _json_response(
-                ollama_reply.load_response(
-                    call.model, "unload" if body.get("keep_alive") in (0, "0", "0s") else "load"
-                )
-            )
-        reply = model.answer(call.messages, call.tools, call.options)
+        chat = ollama_request.parse_request(body)
+        if not chat.messages:
+            reason = "unload" if body.get("keep_alive") in (0, "0", "0s") else "load"
+            return _json_response(ollama_reply.load_response(chat.model, reason))
+        reply = model.answer(chat.messages, chat.tools, chat.options)
         arguments = ollama_reply.arguments_text(reply)
-        generation = generate(reply, arguments, max_tokens=call.options.max_tokens, stop=call.options.stop)
-        writer = ollama_reply.OllamaReplyWriter(call, reply, generation, received_ns)
-        if not call.stream:
-            async for _ in self._pace(call.model, generation):
+        generation = generate(reply, arguments, max_tokens=chat.options.max_tokens, stop=chat.options.stop)
+        writer = ollama_reply.OllamaReplyWriter(chat, reply, generation, received_ns)
+        if not chat.stream:
+            async for _ in self._pace(chat.model, generation):
                 writer.mark_first_token()
             return _json_response(writer.body())
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
         tokens = generation.tokens
-        at = 0
-        async for token in self._pace(call.model, generation):
-            at += 1
-            line = writer.format_token(token, ends_call=at == len(tokens) or tokens[at].call != token.call)
+        count = 0
+        async for token in self._pace(chat.model, generation):
+            count += 1
+            line = writer.format_token(token, ends_call=count == len(tokens) or tokens[count].call != token.call)
             if line:
                 await response.write(line)
         await response.write(writer.format_end())

@@ -1,4 +1,4 @@
-"""The arguments of a tool call: from the tool's JSON schema and what the message contains."""
+"""Filling in the arguments of a tool call from its JSON Schema and the entities in the message."""
 
 from __future__ import annotations
 
@@ -21,39 +21,42 @@ _COUNT_NAMES = frozenset(
 _LIST_SEPARATOR = re.compile(r"\s*(?:,|;|&|\band\b|\be\b|\bor\b|\bou\b)\s*")
 _NEGATED = r"(?:not|no|without|don't|dont|nao|sem|disable)\s+(?:\w+\s+)?"
 MAX_FAN_OUT = 4
-_MAX_ITEMS = 100  # a schema may ask for a billion
+"""Limit for the calls of one tool that list names, such as "the weather in Paris, Oslo and Rome"."""
+
+_MAX_ITEMS = 100
+"""Limit for the items of an array: a schema may require a billion."""
 
 
 def fill_arguments(
-    tool: Tool, text: str, whole: str | None = None, *, earlier: float | None = None
+    tool: Tool, text: str, message: str | None = None, *, earlier: float | None = None
 ) -> list[dict[str, Any]]:
-    """The arguments of the calls of ``tool`` that ``text`` asks for: one call, or one for each name listed.
+    """Return the arguments of the calls of ``tool`` that ``text`` asks for: one call, or one for each listed name.
 
     Args:
-        text: the part of the message that asks for this tool.
-        whole: the whole message, for what ``text`` leaves out.
-        earlier: the number an earlier tool returned; it stands where the text says "it" or "the result".
+        tool: the tool.
+        text: part of the message that asks for this tool.
+        message: the whole message, for what is missing in ``text``.
+        earlier: number that an earlier tool returned; "it" or "the result" in the text refers to it.
 
     >>> fill_arguments(Tool("rows", "", {"properties": {"limit": {"type": "integer"}}}), "the first 3 rows")
     [{'limit': 3}]
     """
-    wanted = _fan_out_parameter(tool)
-    filler = _Filler(tool, text, whole, earlier)
+    name = _fan_out_parameter(tool)
+    filler = _Filler(tool, text, message, earlier)
     first = filler.object(tool.parameters, 0)
-    if wanted is None or wanted not in first:
-        return [first]
-    name, kind = wanted, string_kind(wanted, resolve(tool.parameters["properties"][wanted], tool.parameters))
-    values = filler.entities.zones if kind == "zone" else _list_with(first[name], filler.entities)
-    if first[name] not in values:
+    if name is None or name not in first:
         return [first]
     schema = resolve(tool.parameters["properties"][name], tool.parameters)
+    is_zone = string_kind(name, schema) == "zone"
+    values = filler.entities.zones if is_zone else _list_with(first[name], filler.entities)
+    if first[name] not in values:
+        return [first]
     return [{**first, name: fit_text(value, schema, text)} for value in values[:MAX_FAN_OUT]]
 
 
 def _list_with(value: str, entities: Entities) -> list[str]:
-    """``value`` and what stands beside it in a list such as "Paris, Oslo and Rome"."""
-    at = entities.text.find(value)
-    values, end = [value], at + len(value)
+    """Return ``value`` and what follows it in a list such as "Paris, Oslo and Rome"."""
+    values, end = [value], entities.text.find(value) + len(value)
     for kind in (entities.quoted, entities.urls, entities.files, entities.names):
         for other in kind if value in kind else ():
             start = entities.text.find(other, end)
@@ -64,13 +67,13 @@ def _list_with(value: str, entities: Entities) -> list[str]:
 
 
 def fill_schema(schema: Mapping[str, Any], text: str) -> Any:
-    """A value that is valid against ``schema``, with what ``text`` offers."""
+    """Make a value that is valid against ``schema``, using the entities in ``text``."""
     filler = _Filler(Tool("", "", schema), text, None, None)
     return filler.value("", schema, required=True, depth=0)
 
 
 def _fan_out_parameter(tool: Tool) -> str | None:
-    """The one required string of a tool, if it has exactly one and no list that could take several values."""
+    """Return the only required string of a tool, unless a parameter takes several values."""
     properties = tool.parameters.get("properties")
     if not isinstance(properties, Mapping):
         return None
@@ -87,20 +90,21 @@ def _fan_out_parameter(tool: Tool) -> str | None:
 
 
 class _Filler:
-    """Fills one call; a number or a string that was used is not used again."""
+    """Fills in the arguments of one call; each number and string is used once."""
 
-    def __init__(self, tool: Tool, text: str, whole: str | None, earlier: float | None) -> None:
+    def __init__(self, tool: Tool, text: str, message: str | None, earlier: float | None) -> None:
         self.tool = tool
         self.root = tool.parameters
         self.entities: Entities = extract_entities(text)
-        self.message_entities: Entities = extract_entities(whole) if whole and whole != text else self.entities
+        has_more = message is not None and message not in ("", text)
+        self.message_entities: Entities = extract_entities(message or "") if has_more else self.entities
         self.earlier = earlier if self._refers_to_earlier_result(text) else None
         self.folded = fold(text)
         self.strings = StringSelector(tool)
         self.numeric_parameters = 0
 
     def _refers_to_earlier_result(self, text: str) -> bool:
-        """Whether the text says "it" or "the result", or has fewer numbers than the tool needs."""
+        """Whether the text contains "it" or "the result", or fewer numbers than the tool requires."""
         if re.search(r"(?i)\b(?:it|that|this|result|isso|resultado)\b", text):
             return True
         properties = self.root.get("properties")
@@ -116,21 +120,21 @@ class _Filler:
         resolved = {
             name: resolve(properties.get(name), self.root) for name in {**properties, **dict.fromkeys(required)}
         }
-        self.numeric_parameters = sum(schema_type(one) in ("integer", "number") for one in resolved.values())
-        found: dict[str, Any] = {}
-        # Required ones choose first; numbers that the message names by the parameter's name even before that.
+        self.numeric_parameters = sum(schema_type(part) in ("integer", "number") for part in resolved.values())
+        filled: dict[str, Any] = {}
+        # First required parameters with a number next to their name, then required ones, then the others.
         named = [name for name in resolved if name in required and self._has_named_number(name)]
         for name in dict.fromkeys([*named, *(n for n in resolved if n in required), *resolved]):
             value = self.value(name, resolved[name], required=name in required, depth=depth + 1)
             if value is not _MISSING:
-                found[name] = value
+                filled[name] = value
         if not properties and isinstance(schema.get("additionalProperties"), Mapping) and depth:
             for key, text in re.findall(r"(\w+)\s*=\s*([\w.-]+)", self.entities.text):
                 value = _Filler(self.tool, text, None, None).value(
                     key, resolve(schema["additionalProperties"], self.root), required=True, depth=depth + 1
                 )
-                found[key] = value
-        return {name: found[name] for name in resolved if name in found} | found
+                filled[key] = value
+        return {name: filled[name] for name in resolved if name in filled} | filled
 
     def value(self, name: str, schema: Any, *, required: bool, depth: int) -> Any:
         schema = resolve(schema, self.root)
@@ -161,7 +165,7 @@ class _Filler:
 
     def _fill_enum(self, schema: Mapping[str, Any], required: bool) -> Any:
         options = list(schema["enum"])
-        for option in sorted(options, key=lambda one: -len(str(one))):
+        for option in sorted(options, key=lambda option: -len(str(option))):
             pattern = rf"(?<!\w){re.escape(fold(str(option)).replace('_', ' '))}(?!\w)"
             if option is not None and re.search(pattern, self.folded.replace("_", " ")):
                 return option
@@ -173,7 +177,7 @@ class _Filler:
         if not required:
             return _MISSING
         default = schema.get("default")
-        return default if default in options else next((one for one in options if one is not None), None)
+        return default if default in options else next((option for option in options if option is not None), None)
 
     def _has_named_number(self, name: str) -> bool:
         words = {stem(word) for word in split_name(name)}
@@ -198,14 +202,13 @@ class _Filler:
         if not required:
             return _MISSING
         default = self._default_value(schema, 1)
-        usable = isinstance(default, (int, float)) and not isinstance(default, bool)
-        return clamp(default if usable else 1, schema)
+        is_number = isinstance(default, (int, float)) and not isinstance(default, bool)
+        return clamp(default if is_number else 1, schema)
 
     def _fill_boolean(self, name: str, schema: Mapping[str, Any], required: bool) -> Any:
         words = r"[\s_-]*".join(map(re.escape, split_name(name))) or re.escape(name)
-        if (
-            stated := re.search(rf"\b{words}\s*(?:=|:|is)?\s*(true|false|yes|no|on|off|sim|nao)\b", self.folded)
-        ) is not None:
+        stated = re.search(rf"\b{words}\s*(?:=|:|is)?\s*(true|false|yes|no|on|off|sim|nao)\b", self.folded)
+        if stated is not None:
             return stated[1] in ("true", "yes", "on", "sim")
         if re.search(rf"\b{_NEGATED}{words}\b", self.folded):
             return False
@@ -217,12 +220,14 @@ class _Filler:
     def _fill_array(self, name: str, schema: Mapping[str, Any], required: bool, depth: int) -> Any:
         item = resolve(schema.get("items"), self.root)
         kind = schema_type(item)
-        stated_least = schema.get("minItems")
-        least = min(stated_least, _MAX_ITEMS) if isinstance(stated_least, int) else 0
+        min_items = schema.get("minItems")
+        min_items = min(min_items, _MAX_ITEMS) if isinstance(min_items, int) else 0
         values: list[Any] = []
         if item.get("enum"):
             values = [
-                one for one in item["enum"] if re.search(rf"(?<!\w){re.escape(fold(str(one)))}(?!\w)", self.folded)
+                option
+                for option in item["enum"]
+                if re.search(rf"(?<!\w){re.escape(fold(str(option)))}(?!\w)", self.folded)
             ]
         elif kind in ("integer", "number"):
             numbers = [number for number in self.entities.numbers if not number.used]
@@ -230,13 +235,13 @@ class _Filler:
             for number in numbers:
                 number.used = True
         elif kind in ("string", "any"):
-            values = [fit_text(one, item, self.entities.text) for one in self._list_values(name, item)]
+            values = [fit_text(value, item, self.entities.text) for value in self._list_values(name, item)]
         if not values and not required:
             return _MISSING
-        while len(values) < max(least or 0, 1 if required and kind != "any" and not values else 0):
+        while len(values) < max(min_items or 0, 1 if required and kind != "any" and not values else 0):
             values.append(self.value(name, item, required=True, depth=depth + 1))
         if schema.get("uniqueItems"):
-            values = [one for at, one in enumerate(values) if one not in values[:at]]
+            values = [value for index, value in enumerate(values) if value not in values[:index]]
         return values[: schema.get("maxItems")]
 
     def _list_values(self, name: str, item: Mapping[str, Any]) -> list[str]:
@@ -258,11 +263,10 @@ class _Filler:
         return []
 
     def _fill_optional_object(self, schema: Mapping[str, Any], depth: int) -> Any:
-        bare = {**schema, "required": []}
-        found = self.object(bare, depth)
-        if not found:
+        given = self.object({**schema, "required": []}, depth)
+        if not given:
             return _MISSING
-        return {**self.object(schema, depth), **found}
+        return {**self.object(schema, depth), **given}
 
     def _fill_string(self, name: str, schema: Mapping[str, Any], required: bool) -> Any:
         kind = string_kind(name, schema)

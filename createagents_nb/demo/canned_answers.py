@@ -1,4 +1,4 @@
-"""The canned texts, English and Portuguese. Each says first what it is."""
+"""The canned texts in English and Portuguese, and which one answers a question."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ _KINDS = (
     ),
     ("table", _TABLE, r"\b(?:tables?|data|dataframe|columns?|rows?|csv|tabelas?|dados|colunas?|linhas?)\b"),
 )
-_SENT_TABLE = {
+_TABLE_ECHO = {
     "en": """\
 ## The table that you sent
 
@@ -213,7 +213,6 @@ Ela chegou como a célula acima a pôs na mensagem. Um modelo a descreveria agor
 seus dados chegaram.
 """,
 }
-# A head, a line of dashes, and the rows below it.
 _MARKDOWN_TABLE = re.compile(
     r"^\|[^\n]{1,2000}\|[ \t]*\n\|[ :|-]{1,2000}\|[ \t]*(?:\n\|[^\n]{1,2000}\|[ \t]*)*", re.MULTILINE
 )
@@ -225,28 +224,28 @@ _GREETING_WORDS = re.compile(
 
 
 def pick_answer(question: str, language: str) -> tuple[str, str]:
-    """The kind of answer that the words of ``question`` call for, and its text."""
+    """Choose an answer by the keywords in ``question``; return its kind and its text."""
     folded = fold(question)
-    called_for = [(kind, texts) for kind, texts, words in _KINDS if re.search(words, folded)]
-    if len(called_for) == 1:
-        kind, texts = called_for[0]
+    matching = [(kind, texts) for kind, texts, keywords in _KINDS if re.search(keywords, folded)]
+    if len(matching) == 1:
+        kind, texts = matching[0]
         return kind, texts[language]
-    if not called_for and len(folded) <= 60 and _GREETING_WORDS.match(folded.strip(" ¡!.,")):
+    if not matching and len(folded) <= 60 and _GREETING_WORDS.match(folded.strip(" ¡!.,")):
         return "greeting", _GREETING[language]
     return "showcase", _SHOWCASE[language]
 
 
 def answer_about_table(message: str, language: str) -> str | None:
-    """An answer that shows the first Markdown table of ``message`` again; None where there is none."""
-    found = _MARKDOWN_TABLE.search(message)
-    if found is None:
+    """Answer with a copy of the first Markdown table in ``message``; None if it has none."""
+    match = _MARKDOWN_TABLE.search(message)
+    if match is None:
         return None
-    rows = found[0].strip().splitlines()[: _MAX_TABLE_ROWS + 2]
-    return _SENT_TABLE[language].format(table="\n".join(rows))
+    rows = match[0].strip().splitlines()[: _MAX_TABLE_ROWS + 2]
+    return _TABLE_ECHO[language].format(table="\n".join(rows))
 
 
 def shorten_line(text: str, length: int = 90) -> str:
-    """``text`` in one line of at most ``length`` characters, cut between words."""
+    """Put ``text`` on one line of at most ``length`` characters, cut between words."""
     line = " ".join(text.split())
     if len(line) <= length:
         return line
@@ -255,5 +254,5 @@ def shorten_line(text: str, length: int = 90) -> str:
 
 
 def quote_line(text: str, length: int = 90) -> str:
-    """``text`` as a Markdown quotation of one line, in which nothing but the words is left of its own Markdown."""
+    """Quote ``text`` as a Markdown blockquote of one line, with its Markdown escaped."""
     return "> " + re.sub(r"([\\`*$\[\]<>#|])", r"\\\1", shorten_line(text, length))

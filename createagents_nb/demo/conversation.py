@@ -1,4 +1,4 @@
-"""What both wire formats are turned into before the "model" sees it, and what it answers with."""
+"""Requests and replies of the demo "model", independent of the wire format, and the names of its models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MODELS = ("demo", "demo-instant", THINKING_MODEL)
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool the client offers; ``parameters`` is its JSON schema."""
+    """A tool offered by the client; ``parameters`` is its JSON Schema."""
 
     name: str
     description: str = ""
@@ -33,7 +33,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call, asked for by the model or found in the history."""
+    """A tool call, made by the model or contained in the history."""
 
     name: str
     arguments: Mapping[str, Any]
@@ -42,7 +42,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One message; ``tool_call_id`` and ``name`` say which call a ``tool`` message answers, where known."""
+    """A message; ``tool_call_id`` and ``name``, if known, identify the call that a ``tool`` message answers."""
 
     role: str
     content: str
@@ -53,15 +53,15 @@ class ChatMessage:
 
 @dataclass(frozen=True, slots=True)
 class AnswerOptions:
-    """What a request says about how to answer.
+    """Options of a request.
 
     Attributes:
         tool_choice: ``auto``, ``none`` or ``required``.
-        forced_tool: the one tool that must be called, or None.
-        think: whether to answer with reasoning first.
-        max_tokens: pieces to generate at most; None for no limit.
-        stop: texts before which the answer is cut.
-        json_schema: answer with JSON of this schema (``{}``: any object); None for Markdown.
+        forced_tool: name of the tool that must be called, or None.
+        think: whether to reason before the answer.
+        max_tokens: maximum number of tokens to generate; None for no limit.
+        stop: the answer is cut before the first of these texts.
+        json_schema: answer with JSON of this schema (``{}`` for any object); None for Markdown.
     """
 
     tool_choice: str = "auto"
@@ -74,7 +74,7 @@ class AnswerOptions:
 
 @dataclass(frozen=True, slots=True)
 class DemoRequest:
-    """One request for an answer, whichever wire format it came in; ``model`` is as the client wrote it."""
+    """A chat request in either wire format; ``model`` is spelled as the client did."""
 
     model: str
     messages: tuple[ChatMessage, ...]
@@ -87,7 +87,7 @@ class DemoRequest:
 
 @dataclass(frozen=True, slots=True)
 class DemoReply:
-    """What the "model" says in one round: text, or tool calls."""
+    """The reply of the "model" in one round: text or tool calls."""
 
     content: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
@@ -99,7 +99,7 @@ class DemoReply:
 
 
 def canonical_model(name: str) -> str | None:
-    """The demo model that ``name`` means (Ollama's ``:latest`` may follow), or None.
+    """Return the demo model for ``name``, which may end in Ollama's ``:latest``, or None.
 
     >>> canonical_model("demo:latest")
     'demo'

@@ -1,4 +1,4 @@
-"""What a message contains that could be an argument: numbers, names, quoted text, addresses, places…"""
+"""Extracting from a message what could be an argument: numbers, names, quoted text, URLs, places…"""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PATH = re.compile(r"(?:~|\.{1,2})?/[\w.~/-]+")
 _NUMBER = re.compile(
     r"(?<![\w.)])-?(?:\d{1,3}(?:,\d{3}){1,4}(?!\d)|\d{1,15})(?:[.,]\d{1,15})?(?=(?:[a-zA-Z]{1,3}|[%°])?(?![\w]))"
 )
-# Repetitions are bounded: a message is anyone's text, and the server has one thread.
+# Bounded repetitions: a message is untrusted, and the server has one thread.
 _ARITHMETIC = re.compile(
     r"(?<![\w.])[-+( ]{0,8}N(?:[ )]{0,8}(?:\*\*|[-+*/^×x÷])[-+( ]{0,8}N)+[ )]{0,8}".replace(
         "N", r"\d{1,15}(?:\.\d{1,15})?"
@@ -63,7 +63,7 @@ _CITIES = {
 
 @dataclass(slots=True)
 class Number:
-    """A number in the message, and the words (stems) on both sides of it."""
+    """A number in a message, with the stems of the words before and after it."""
 
     value: int | float
     before: str = ""
@@ -73,7 +73,7 @@ class Number:
 
 @dataclass(slots=True)
 class Entities:
-    """Everything found in one text; lists are in the order of the text."""
+    """The entities in one text; lists are in the order of the text."""
 
     text: str
     quoted: list[str] = field(default_factory=list)
@@ -101,7 +101,7 @@ def _time_zones() -> dict[str, str]:
 
 
 def find_zone(text: str) -> str | None:
-    """The IANA time zone that ``text`` names, by itself or by a city.
+    """Return the IANA time zone that ``text`` names directly or by a city.
 
     >>> find_zone("São Paulo"), find_zone("europe/lisbon"), find_zone("Atlantis")
     ('America/Sao_Paulo', 'Europe/Lisbon', None)
@@ -114,19 +114,19 @@ def _unique(items: list[str]) -> list[str]:
 
 
 def _extract(pattern: re.Pattern[str], text: str) -> tuple[list[str], str]:
-    """All matches, and the text with blanks in their place, so that nothing is found twice."""
-    found = [match.group().rstrip(".,;:!?") for match in pattern.finditer(text)]
-    return _unique(found), pattern.sub(lambda match: " " * len(match.group()), text)
+    """Return all matches, and the text with blanks in their place, so that nothing is found twice."""
+    matches = [match.group().rstrip(".,;:!?") for match in pattern.finditer(text)]
+    return _unique(matches), pattern.sub(lambda match: " " * len(match.group()), text)
 
 
 def extract_entities(text: str) -> Entities:
-    """Everything in ``text`` that could be an argument."""
+    """Find everything in ``text`` that could be an argument."""
     entities = Entities(text)
     entities.code = [match[1].rstrip("\n") for match in _CODE_BLOCK.finditer(text)]
     rest = _CODE_BLOCK.sub(" ", text)
     quoted = _QUOTED.findall(rest)
     entities.quoted = _unique([next(group for group in groups if group).strip() for groups in quoted])
-    # What stands in quotation marks may still be an address, a file or a place.
+    # Quoted text may also be a URL, a file or a place.
     entities.urls, rest = _extract(_URL, rest)
     entities.emails, rest = _extract(_EMAIL, rest)
     entities.dates, rest = _extract(_DATE, rest)
@@ -144,7 +144,7 @@ def extract_entities(text: str) -> Entities:
         rest = rest[: match.start()] + " " * len(match.group()) + rest[match.end() :]
     entities.files = _unique(entities.files)
     rest = _QUOTED.sub(lambda match: " " * len(match.group()), rest)
-    entities.expressions = [found.strip() for found in (m.group() for m in _ARITHMETIC.finditer(rest))]
+    entities.expressions = [match.group().strip() for match in _ARITHMETIC.finditer(rest)]
     entities.numbers = _find_numbers(rest)
     _collect_names(rest, entities)
     entities.zones = _unique(entities.zones)
@@ -177,7 +177,7 @@ def _with_context(value: int | float, text: str, start: int, end: int) -> Number
 
 
 def _collect_names(text: str, entities: Entities) -> None:
-    """Capitalised words; the first word of a sentence only when it names a place."""
+    """Collect capitalized words; the first word of a sentence only if it names a place."""
     for match in _PROPER_NOUN.finditer(text):
         words = match.group().split()
         before = text[: match.start()].rstrip(" \t*_#>(-")

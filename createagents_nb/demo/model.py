@@ -1,4 +1,4 @@
-"""The "model": messages and tools in, a reply out. No I/O, no clock, no chance: same input, same reply."""
+"""The "model": messages and tools in, a reply out. No I/O, clock or randomness: same input, same reply."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import canned_answers
 from .arguments import fill_arguments, fill_schema
+from .canned_answers import INTRO, answer_about_table, pick_answer, quote_line, shorten_line
 from .conversation import AnswerOptions, ChatMessage, DemoReply, Tool, ToolCall
 from .stemming import fold, is_portuguese
 from .tool_selection import best_tool, extract_prose, select_tools, split_steps
@@ -29,7 +29,7 @@ _FAILURE = re.compile(
     r"|invalid (?:json|arguments?)|timed? ?out|\w{1,60}(?:Error|Exception):"
     r"|(?:the )?tool\b.{0,80}\b(?:failed|raised|does not exist|timed out|was (?:not|cancelled|rejected)))"
 )
-# What our own agents say of a call that the user decided on.
+# How agents of this package report the user's decision on a call.
 _REJECTION = re.compile(r"(?:The user|This call was) rejected\b")
 _EDITED_ARGUMENTS = re.compile(r"The user changed the arguments to (.*?)\n\n", re.DOTALL)
 _TABLE_RULE = re.compile(r"\s*\|(?:\s*:?-+:?\s*\|)+\s*")
@@ -39,7 +39,7 @@ _MAX_CHARS = 2000
 
 @dataclass(frozen=True, slots=True)
 class _CurrentTurn:
-    """The last question, and what has been called and returned since."""
+    """The last question, the earlier ones, and the rounds of calls with their results since the last."""
 
     question: str
     earlier_questions: tuple[str, ...]
@@ -47,16 +47,16 @@ class _CurrentTurn:
 
     @property
     def results(self) -> list[tuple[ToolCall, str | None]]:
-        return [pair for one in self.rounds for pair in one]
+        return [pair for pairs in self.rounds for pair in pairs]
 
 
 def answer(
     messages: Sequence[ChatMessage], tools: Sequence[Tool] = (), options: AnswerOptions | None = None
 ) -> DemoReply:
-    """What the demo says next.
+    """Reply to the last message with tool calls or text.
 
-    Tools are called in the rounds that the question plans ("… then …" begins a new one); when these are done, or
-    no tool is meant, it answers with text. It never plans more rounds than the question has steps.
+    Each step of the question ("… then …") that matches tools is a round of calls. After the last round, or if no
+    tool matches, the reply is text.
 
     >>> answer([ChatMessage("user", "Show 3 rows")], [Tool("rows", "First rows of the table")]).tool_calls
     (ToolCall(name='rows', arguments={}, id=None),)
@@ -74,16 +74,16 @@ def answer(
 
 
 def _parse_turn(messages: Sequence[ChatMessage]) -> _CurrentTurn:
-    asked = [at for at, message in enumerate(messages) if message.role == "user"]
-    last = asked[-1] if asked else -1
+    questions = [index for index, message in enumerate(messages) if message.role == "user"]
+    last = questions[-1] if questions else -1
     rounds: list[tuple[tuple[ToolCall, str | None], ...]] = []
-    for at in range(last + 1, len(messages)):
-        if messages[at].tool_calls:
-            end = next((n for n in range(at + 1, len(messages)) if messages[n].role != "tool"), len(messages))
-            rounds.append(_pair_results(messages[at].tool_calls, messages[at + 1 : end]))
+    for index in range(last + 1, len(messages)):
+        if messages[index].tool_calls:
+            end = next((n for n in range(index + 1, len(messages)) if messages[n].role != "tool"), len(messages))
+            rounds.append(_pair_results(messages[index].tool_calls, messages[index + 1 : end]))
     return _CurrentTurn(
-        question=messages[last].content if asked else "",
-        earlier_questions=tuple(messages[at].content for at in asked[:-1]),
+        question=messages[last].content if questions else "",
+        earlier_questions=tuple(messages[index].content for index in questions[:-1]),
         rounds=tuple(rounds),
     )
 
@@ -91,19 +91,19 @@ def _parse_turn(messages: Sequence[ChatMessage]) -> _CurrentTurn:
 def _pair_results(
     calls: Sequence[ToolCall], results: Sequence[ChatMessage]
 ) -> tuple[tuple[ToolCall, str | None], ...]:
-    """Each call with its result: by id, else by name, else by position."""
-    left = list(results)
+    """Pair each call with its result: by id, else by name, else by position."""
+    remaining = list(results)
     pairs: list[tuple[ToolCall, str | None]] = []
     for call in calls:
-        ways = (
-            lambda one, call=call: call.id is not None and one.tool_call_id == call.id,
-            lambda one, call=call: one.tool_call_id is None and one.name == call.name,
-            lambda one: one.tool_call_id is None and one.name is None,
+        matchers = (
+            lambda message, call=call: call.id is not None and message.tool_call_id == call.id,
+            lambda message, call=call: message.tool_call_id is None and message.name == call.name,
+            lambda message: message.tool_call_id is None and message.name is None,
         )
-        found = next((one for way in ways for one in left if way(one)), None)
-        if found is not None:
-            left.remove(found)
-        pairs.append((call, found.content if found else None))
+        result = next((message for matches in matchers for message in remaining if matches(message)), None)
+        if result is not None:
+            remaining.remove(result)
+        pairs.append((call, result.content if result else None))
     return tuple(pairs)
 
 
@@ -130,10 +130,10 @@ def _next_calls(turn: _CurrentTurn, tools: Sequence[Tool], options: AnswerOption
 
 
 def _last_number(results: Sequence[tuple[ToolCall, str | None]]) -> float | None:
-    """The number that the last round returned, for "then multiply it by 2"."""
+    """Return the last result that is a number, for "then multiply it by 2"."""
     texts = [_EDITED_ARGUMENTS.sub("", result or "", count=1) for _, result in results]
-    found = [re.fullmatch(r"\s*(-?\d{1,15}(?:\.\d+)?)\s*", text) for text in texts]
-    values = [float(match[1]) if "." in match[1] else int(match[1]) for match in found if match]
+    matches = [re.fullmatch(r"\s*(-?\d{1,15}(?:\.\d+)?)\s*", text) for text in texts]
+    values = [float(match[1]) if "." in match[1] else int(match[1]) for match in matches if match]
     return values[-1] if values else None
 
 
@@ -141,21 +141,19 @@ def _answer_text(turn: _CurrentTurn, options: AnswerOptions, language: str) -> t
     question = " ".join(_CODE_BLOCK.sub(" ", extract_prose(turn.question)).split()) or turn.question
     if options.json_schema is not None:
         return "JSON", _answer_json(options.json_schema, question, language)
-    parts = [canned_answers.INTRO[language]]
+    parts = [INTRO[language]]
     if turn.results:
         parts += [
-            canned_answers.quote_line(question),
+            quote_line(question),
             _results_heading(turn.results, language),
             _format_results(turn.results, language),
         ]
         return "results", "\n\n".join(parts) + "\n"
     if _MEMORY_QUESTION.search(fold(question)):
-        return "memory", "\n\n".join(
-            [*parts, canned_answers.quote_line(question), *_answer_from_memory(turn, language)]
-        ) + "\n"
-    table = canned_answers.answer_about_table(turn.question, language)
-    kind, text = ("table", table) if table else canned_answers.pick_answer(question, language)
-    parts += [canned_answers.quote_line(question)] if question else []
+        return "memory", "\n\n".join([*parts, quote_line(question), *_answer_from_memory(turn, language)]) + "\n"
+    table = answer_about_table(turn.question, language)
+    kind, text = ("table", table) if table else pick_answer(question, language)
+    parts += [quote_line(question)] if question else []
     return kind, "\n\n".join([*parts, text.strip()]) + "\n"
 
 
@@ -171,15 +169,13 @@ def _answer_from_memory(turn: _CurrentTurn, language: str) -> list[str]:
         "en": f"Messages of yours before this one, as they were sent along: {count}. The last was:",
         "pt": f"Mensagens suas antes desta, como vieram junto: {count}. A última foi:",
     }[language]
-    return [number, canned_answers.quote_line(turn.earlier_questions[-1], 300)]
+    return [number, quote_line(turn.earlier_questions[-1], 300)]
 
 
 def _answer_json(schema: Any, question: str, language: str) -> str:
     if schema.get("properties") or schema.get("type") not in (None, "object"):
         return json.dumps(fill_schema(schema, question), ensure_ascii=False)
-    return json.dumps(
-        {"demo": canned_answers.INTRO[language].strip("*"), "question": question[:300]}, ensure_ascii=False
-    )
+    return json.dumps({"demo": INTRO[language].strip("*"), "question": question[:300]}, ensure_ascii=False)
 
 
 def _results_heading(results: Sequence[tuple[ToolCall, str | None]], language: str) -> str:
@@ -192,9 +188,9 @@ def _results_heading(results: Sequence[tuple[ToolCall, str | None]], language: s
 
 
 def _format_results(results: Sequence[tuple[ToolCall, str | None]], language: str) -> str:
-    """Short results as one list, the others as blocks of their own."""
-    said = [_format_result(call, text, language) for call, text in results]
-    groups = itertools.groupby(said, key=lambda one: one.startswith("- "))
+    """Format short results as list items, the others as separate blocks."""
+    items = [_format_result(call, text, language) for call, text in results]
+    groups = itertools.groupby(items, key=lambda item: item.startswith("- "))
     return "\n\n".join(("\n" if is_list else "\n\n").join(group) for is_list, group in groups)
 
 
@@ -209,7 +205,7 @@ def _format_result(call: ToolCall, text: str | None, language: str) -> str:
             "en": "was **rejected**, and did not run. A model reads",
             "pt": "foi **rejeitada** e não rodou. Um modelo lê",
         }
-        return f"- {signature} {words[language]}: {_inline_code(canned_answers.shorten_line(text, 160))}"
+        return f"- {signature} {words[language]}: {_inline_code(shorten_line(text, 160))}"
     if edited := _EDITED_ARGUMENTS.match(text):
         signature = _format_call(call.name, _decode_object(edited[1]))
         signature += {"en": ", as you edited it,", "pt": ", como você editou,"}[language]
@@ -218,39 +214,39 @@ def _format_result(call: ToolCall, text: str | None, language: str) -> str:
         words = {"en": "failed, it said", "pt": "falhou e disse"}
     else:
         words = {"en": "returned", "pt": "devolveu"}
-    said = words[language]
+    verb = words[language]
     if not text.strip():
-        return f"- {signature} {said} {'nothing' if language == 'en' else 'nada'}"
+        return f"- {signature} {verb} {'nothing' if language == 'en' else 'nada'}"
     shown, note = _truncate(text.strip("\n"), language)
     lines = shown.splitlines()
     if len(lines) == 1 and len(shown) <= 160:
-        return f"- {signature} {'**' + said + '**' if failed else said} {_inline_code(shown)}"
-    return f"{signature} {'**' + said + '**' if failed else said}:\n\n{_format_blocks(shown)}{note}"
+        return f"- {signature} {'**' + verb + '**' if failed else verb} {_inline_code(shown)}"
+    return f"{signature} {'**' + verb + '**' if failed else verb}:\n\n{_format_blocks(shown)}{note}"
 
 
 def _format_call(name: str, arguments: Mapping[str, Any] | None) -> str:
-    """The call as one would write it, on one line; without arguments where they cannot be read."""
+    """Format a call on one line, without arguments if they are unknown."""
     inner = "…"
     if arguments is not None:
         inner = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in arguments.items())
-    return _inline_code(canned_answers.shorten_line(f"{name}({inner})", 120))
+    return _inline_code(shorten_line(f"{name}({inner})", 120))
 
 
 def _decode_object(text: str) -> Mapping[str, Any] | None:
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):  # long ones were cut
+        value = json.loads(text)
+    except (ValueError, RecursionError):  # long arguments are cut
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 def _is_failure(text: str) -> bool:
     if text.lstrip().startswith("{"):
         try:
-            said = json.loads(text)
+            value = json.loads(text)
         except (ValueError, RecursionError):
             return False
-        return isinstance(said, dict) and bool(said.get("error"))
+        return isinstance(value, dict) and bool(value.get("error"))
     return _FAILURE.match(text) is not None
 
 
@@ -264,30 +260,30 @@ def _truncate(text: str, language: str) -> tuple[str, str]:
         if kept and size > _MAX_CHARS:
             break
         kept.append(line)
-    left = len(lines) - len(kept)
-    if not left:
+    more = len(lines) - len(kept)
+    if not more:
         return "\n".join(kept), ""
-    return "\n".join(kept), f"\n\n*({left} more lines)*" if language == "en" else f"\n\n*(mais {left} linhas)*"
+    return "\n".join(kept), f"\n\n*({more} more lines)*" if language == "en" else f"\n\n*(mais {more} linhas)*"
 
 
 def _format_blocks(text: str) -> str:
-    """Markdown tables as they are, everything else in fences."""
+    """Keep Markdown tables, and put everything else in code blocks."""
     lines = text.splitlines()
     table_lines: set[int] = set()
-    for at, line in enumerate(lines):
-        if at and _TABLE_RULE.fullmatch(line) and lines[at - 1].lstrip().startswith("|"):
-            end = next((n for n in range(at, len(lines)) if not lines[n].lstrip().startswith("|")), len(lines))
-            table_lines.update(range(at - 1, end))
+    for index, line in enumerate(lines):
+        if index and _TABLE_RULE.fullmatch(line) and lines[index - 1].lstrip().startswith("|"):
+            end = next((n for n in range(index, len(lines)) if not lines[n].lstrip().startswith("|")), len(lines))
+            table_lines.update(range(index - 1, end))
     groups = itertools.groupby(range(len(lines)), key=table_lines.__contains__)
-    blocks = ((is_table, "\n".join(lines[at] for at in group)) for is_table, group in groups)
+    blocks = ((is_table, "\n".join(lines[index] for index in group)) for is_table, group in groups)
     return "\n\n".join(
         block if is_table else _code_block(block.strip("\n")) for is_table, block in blocks if block.strip()
     )
 
 
-def _backticks(text: str, least: int) -> str:
+def _backticks(text: str, minimum: int) -> str:
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    return "`" * max(least, longest + 1)
+    return "`" * max(minimum, longest + 1)
 
 
 def _inline_code(text: str) -> str:
@@ -306,17 +302,17 @@ def _code_block(text: str) -> str:
 
 
 def _make_reasoning(turn: _CurrentTurn, calls: Sequence[ToolCall], kind: str, language: str) -> str:
-    asked = canned_answers.shorten_line(turn.question, 60)
+    question = shorten_line(turn.question, 60)
     if language == "pt":
         doing = (
             f"As palavras pedem {', '.join(call.name for call in calls)}."
             if calls
             else f"Resposta pronta: {kind}."
         )
-        return f"A pergunta é “{asked}”. Não penso: procuro palavras. {doing}\n"
+        return f"A pergunta é “{question}”. Não penso: procuro palavras. {doing}\n"
     doing = (
         f"Its words ask for {', '.join(call.name for call in calls)}."
         if calls
         else f"The canned answer for it: {kind}."
     )
-    return f"The question is “{asked}”. I do not think, I look for words. {doing}\n"
+    return f"The question is “{question}”. I do not think, I look for words. {doing}\n"

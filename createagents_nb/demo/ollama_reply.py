@@ -1,4 +1,4 @@
-"""A generation in the words of Ollama: lines of JSON, or one object; and its model lists. No I/O."""
+"""Replies in Ollama's format: JSON lines or one object, and the model lists. No I/O."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def _timestamp(when: datetime) -> str:
 
 
 def arguments_text(reply: DemoReply) -> list[str]:
-    """What is counted as the tokens of each call."""
+    """The arguments of each call as JSON, which are counted as its tokens."""
     return [
         json.dumps(dict(call.arguments), ensure_ascii=False, separators=(",", ":")) for call in reply.tool_calls
     ]
 
 
 class OllamaReplyWriter:
-    """Writes one answer; ``loaded_ns`` is when its generation began, by ``time.perf_counter_ns``."""
+    """Formats one reply; ``received_ns`` is when the request arrived, by ``time.perf_counter_ns``."""
 
-    def __init__(self, call: DemoRequest, reply: DemoReply, generation: Generation, received_ns: int) -> None:
-        self._call, self._reply, self._generation = call, reply, generation
+    def __init__(self, request: DemoRequest, reply: DemoReply, generation: Generation, received_ns: int) -> None:
+        self._request, self._reply, self._generation = request, reply, generation
         self._texts = arguments_text(reply)
         self._received_ns = received_ns
         self._loaded_ns = time.perf_counter_ns()
@@ -46,7 +46,7 @@ class OllamaReplyWriter:
 
     def _format_line(self, message: dict[str, Any]) -> bytes:
         line = {
-            "model": self._call.model,
+            "model": self._request.model,
             "created_at": _now(),
             "message": {"role": "assistant", **message},
             "done": False,
@@ -54,11 +54,11 @@ class OllamaReplyWriter:
         return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
     def mark_first_token(self) -> None:
-        """The first token is there: the prompt has been evaluated."""
+        """Record that the first token was generated: the prompt has been evaluated."""
         self._first_ns = self._first_ns or time.perf_counter_ns()
 
     def format_token(self, token: Token, *, ends_call: bool) -> bytes:
-        """The line for one token; a tool call is one line, when its last token is there."""
+        """Format the line for a token; a tool call has one line, with its last token."""
         self.mark_first_token()
         if token.kind == "reasoning":
             return self._format_line({"content": "", "thinking": token.text})
@@ -71,25 +71,25 @@ class OllamaReplyWriter:
     def _is_complete(self, call: int) -> bool:
         return self._generation.arguments(call) == self._texts[call]
 
-    def _tool_call(self, at: int) -> dict[str, Any]:
-        call = self._reply.tool_calls[at]
-        function = {"index": at, "name": call.name, "arguments": dict(call.arguments)}
+    def _tool_call(self, index: int) -> dict[str, Any]:
+        call = self._reply.tool_calls[index]
+        function = {"index": index, "name": call.name, "arguments": dict(call.arguments)}
         return {"id": f"call_{secrets.token_hex(4)}", "function": function}
 
     def format_end(self) -> bytes:
-        """The line that ends the stream, with counts and durations."""
+        """Format the last line of the stream, with counts and durations."""
         return (
             json.dumps(self._final_body({"content": ""}), ensure_ascii=False, separators=(",", ":")).encode()
             + b"\n"
         )
 
     def body(self) -> dict[str, Any]:
-        """The buffered answer."""
+        """Build the body of a reply that is not streamed."""
         self.mark_first_token()
         message: dict[str, Any] = {"content": self._generation.text("content")}
         if thinking := self._generation.text("reasoning"):
             message["thinking"] = thinking
-        if calls := [self._tool_call(at) for at in self._generation.calls if self._is_complete(at)]:
+        if calls := [self._tool_call(index) for index in self._generation.calls if self._is_complete(index)]:
             message["tool_calls"] = calls
         return self._final_body(message)
 
@@ -98,14 +98,14 @@ class OllamaReplyWriter:
         first = self._first_ns or ended
         reason = self._generation.finish_reason
         return {
-            "model": self._call.model,
+            "model": self._request.model,
             "created_at": _now(),
             "message": {"role": "assistant", **message},
             "done": True,
             "done_reason": "length" if reason == "length" else "stop",  # "stop" for tool calls too
             "total_duration": max(1, ended - self._received_ns),
             "load_duration": max(1, self._loaded_ns - self._received_ns),
-            "prompt_eval_count": self._call.prompt_tokens,
+            "prompt_eval_count": self._request.prompt_tokens,
             "prompt_eval_duration": max(1, first - self._loaded_ns),
             "eval_count": len(self._generation.tokens),
             "eval_duration": max(1, ended - first),
@@ -113,7 +113,7 @@ class OllamaReplyWriter:
 
 
 def load_response(model: str, reason: str) -> dict[str, Any]:
-    """The answer to no messages at all: ``reason`` is ``load`` or ``unload``."""
+    """Build the reply to a request without messages; ``reason`` is ``load`` or ``unload``."""
     message = {"role": "assistant", "content": ""}
     return {"model": model, "created_at": _now(), "message": message, "done": True, "done_reason": reason}
 
@@ -138,7 +138,7 @@ def _digest(name: str) -> str:
 
 
 def tags() -> dict[str, Any]:
-    """``GET /api/tags``."""
+    """Body of ``GET /api/tags``."""
     return {
         "models": [
             {
@@ -156,7 +156,7 @@ def tags() -> dict[str, Any]:
 
 
 def loaded_models() -> dict[str, Any]:
-    """``GET /api/ps``: canned text is always loaded."""
+    """Body of ``GET /api/ps``: every model is always loaded."""
     expires = _timestamp(datetime.now(UTC) + timedelta(minutes=5))
     return {
         "models": [
@@ -176,7 +176,7 @@ def loaded_models() -> dict[str, Any]:
 
 
 def show(name: str) -> dict[str, Any]:
-    """``POST /api/show``."""
+    """Body of ``POST /api/show``."""
     return {
         "modelfile": f"# Canned text of createagents-nb: there is no model.\nFROM {canonical_model(name)}\n",
         "parameters": "",

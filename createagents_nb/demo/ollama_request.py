@@ -1,4 +1,4 @@
-"""``POST /api/chat``: what the body says, or the error that Ollama would answer with. No I/O."""
+"""Parsing the body of ``POST /api/chat``, with the errors that Ollama returns. No I/O."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _GO_TYPES: dict[tuple[type, ...], str] = {(int, float): "float32", (int,): "inte
 
 
 class OllamaError(Exception):
-    """An error body in Ollama's shape."""
+    """An error response in Ollama's format."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -34,8 +34,8 @@ class OllamaError(Exception):
         self.body = {"error": message}
 
 
-def _check_type(right: bool, value: Any, field: str, go_type: str) -> None:
-    if not right:
+def _check_type(ok: bool, value: Any, field: str, go_type: str) -> None:
+    if not ok:
         names = {dict: "object", list: "array", str: "string", bool: "bool", int: "number", float: "number"}
         kind = names.get(type(value), "null")
         message = f"json: cannot unmarshal {kind} into Go struct field ChatRequest.{field} of type {go_type}"
@@ -43,10 +43,10 @@ def _check_type(right: bool, value: Any, field: str, go_type: str) -> None:
 
 
 def parse_model(body: Any, field: str = "model") -> str:
-    """The model's name as the client wrote it.
+    """Return the model's name as the client spelled it.
 
     Raises:
-        OllamaError: none, not a string, or not one of ours.
+        OllamaError: it is missing, not a string, or unknown.
     """
     if not isinstance(body, dict):
         raise OllamaError(400, "json: cannot unmarshal the body into Go value of type api.ChatRequest")
@@ -60,10 +60,10 @@ def parse_model(body: Any, field: str = "model") -> str:
 
 
 def parse_request(body: Any) -> DemoRequest:
-    """A checked request; one without messages only loads the model.
+    """Parse and validate a request; one without messages only loads the model.
 
     Raises:
-        OllamaError: what Ollama answers to such a body.
+        OllamaError: as Ollama, for an invalid body.
     """
     name = parse_model(body)
     stream, messages, tools = body.get("stream"), body.get("messages"), body.get("tools")
@@ -71,13 +71,13 @@ def parse_request(body: Any) -> DemoRequest:
     _check_type(messages is None or isinstance(messages, list), messages, "messages", "[]api.Message")
     _check_type(tools is None or isinstance(tools, list), tools, "tools", "api.Tools")
     options = _parse_options(body)
-    read = tuple(_parse_message(message) for message in messages or ())
-    prompt = sum(4 + count_tokens(message.content) for message in read)
-    prompt += count_tokens(json.dumps(tools)) if tools else 0
+    parsed = tuple(_parse_message(message) for message in messages or ())
+    prompt_tokens = sum(4 + count_tokens(message.content) for message in parsed)
+    prompt_tokens += count_tokens(json.dumps(tools)) if tools else 0
     limit = options.get("num_predict", -1)
     return DemoRequest(
         model=name,
-        messages=read,
+        messages=parsed,
         tools=tuple(_parse_tool(tool) for tool in tools or ()),
         options=AnswerOptions(
             think=_parse_think(body, name),
@@ -86,7 +86,7 @@ def parse_request(body: Any) -> DemoRequest:
             json_schema=_parse_format(body),
         ),
         stream=stream is not False,
-        prompt_tokens=prompt,
+        prompt_tokens=prompt_tokens,
     )
 
 
@@ -95,8 +95,10 @@ def _parse_options(body: Mapping[str, Any]) -> dict[str, Any]:
     _check_type(options is None or isinstance(options, dict), options, "options", "map[string]interface {}")
     for name, value in (options or {}).items():
         kinds = _OPTION_TYPES.get(name)
-        whole = kinds == (int,) and isinstance(value, float) and value.is_integer()
-        if kinds and value is not None and not whole and (not isinstance(value, kinds) or isinstance(value, bool)):
+        if kinds is None or value is None:
+            continue
+        is_whole = kinds == (int,) and isinstance(value, float) and value.is_integer()
+        if not is_whole and (not isinstance(value, kinds) or isinstance(value, bool)):
             raise OllamaError(500, f'option "{name}" must be of type {_GO_TYPES[kinds]}')
     return {
         name: int(value) if _OPTION_TYPES.get(name) == (int,) else value
@@ -109,23 +111,23 @@ def _parse_think(body: Mapping[str, Any], name: str) -> bool:
     think = body.get("think")
     if think is not None and not isinstance(think, bool) and think not in ("low", "medium", "high", "max"):
         raise OllamaError(400, f'invalid think value: "{think}" (must be "high", "medium", "low", true, or false)')
-    able = canonical_model(name) == THINKING_MODEL
-    if think and not able:
+    can_think = canonical_model(name) == THINKING_MODEL
+    if think and not can_think:
         raise OllamaError(400, f'"{name}" does not support thinking')
-    return able and think is not False
+    return can_think and think is not False
 
 
 def _parse_format(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    wanted = body.get("format")
-    if wanted is None or wanted == "":
+    schema = body.get("format")
+    if schema is None or schema == "":
         return None
-    if wanted == "json":
+    if schema == "json":
         return {}
-    if not isinstance(wanted, dict):
+    if not isinstance(schema, dict):
         raise OllamaError(
-            400, f'invalid format: {json.dumps(wanted)}; expected "json" or a valid JSON Schema object'
+            400, f'invalid format: {json.dumps(schema)}; expected "json" or a valid JSON Schema object'
         )
-    return wanted
+    return schema
 
 
 def _parse_message(message: Any) -> ChatMessage:
@@ -147,7 +149,7 @@ def _parse_call(call: Any) -> ToolCall:
     _check_type(isinstance(function, dict), call, "messages.tool_calls", "api.ToolCall")
     assert isinstance(function, dict)
     arguments = function.get("arguments")
-    if isinstance(arguments, str):  # OpenAI's form, which Ollama refuses in these words
+    if isinstance(arguments, str):  # OpenAI's format, which Ollama rejects with this message
         raise OllamaError(400, "Value looks like object, but can't find closing '}' symbol")
     _check_type(
         arguments is None or isinstance(arguments, dict),

@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape and words."""
+"""Errors in OpenAI's format and wording."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["OpenAIError", "check_type", "empty_array", "missing_parameter", "mod
 
 
 class OpenAIError(Exception):
-    """An error body in OpenAI's shape."""
+    """An error response in OpenAI's format."""
 
     def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -21,9 +21,9 @@ class OpenAIError(Exception):
 
 
 def model_not_found(model: object) -> OpenAIError:
-    """The 404 for a model that is not here."""
-    known = ", ".join(MODELS)
-    message = f"The model '{model}' does not exist or you do not have access to it. Available here: {known}."
+    """Make the 404 error for an unknown model."""
+    available = ", ".join(MODELS)
+    message = f"The model '{model}' does not exist or you do not have access to it. Available here: {available}."
     return OpenAIError(404, message, code="model_not_found")
 
 
@@ -39,13 +39,13 @@ def _describe_type(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-def check_type(right: bool, param: str, expected: str, value: Any) -> None:
-    """Check a type.
+def check_type(ok: bool, param: str, expected: str, value: Any) -> None:
+    """Reject ``value`` unless ``ok``.
 
     Raises:
-        OpenAIError: not ``right``: ``value`` is not what ``param`` must be.
+        OpenAIError: not ``ok``; the message names ``param``, and the expected and actual types.
     """
-    if not right:
+    if not ok:
         message = f"Invalid type for '{param}': expected {expected}, but got {_describe_type(value)} instead."
         raise OpenAIError(400, message, param=param, code="invalid_type")
 

@@ -1,4 +1,4 @@
-"""A generation in the words of Chat Completions: chunks of an event stream, or one object. No I/O."""
+"""Replies in the format of Chat Completions: chunks of an event stream or one object; the model list. No I/O."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _STARTED_AT = int(time.time())
 
 
 def arguments_text(reply: DemoReply) -> list[str]:
-    """The arguments of each call as this format has them: JSON in a string."""
+    """The arguments of each call as a JSON string."""
     return [json.dumps(dict(call.arguments), ensure_ascii=False) for call in reply.tool_calls]
 
 
 class OpenAIReplyWriter:
-    """Writes one answer."""
+    """Formats one reply."""
 
-    def __init__(self, call: DemoRequest, reply: DemoReply, generation: Generation) -> None:
-        self._call, self._reply, self._generation = call, reply, generation
+    def __init__(self, request: DemoRequest, reply: DemoReply, generation: Generation) -> None:
+        self._request, self._reply, self._generation = request, reply, generation
         self._common = {
             "id": f"chatcmpl-{secrets.token_hex(12)}",
             "created": int(time.time()),
-            "model": call.model,
+            "model": request.model,
         }
         self._ids = [f"call_{secrets.token_hex(12)}" for _ in reply.tool_calls]
 
     @property
     def usage(self) -> dict[str, Any]:
-        prompt, completion = self._call.prompt_tokens, len(self._generation.tokens)
+        prompt, completion = self._request.prompt_tokens, len(self._generation.tokens)
         return {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
@@ -51,7 +51,7 @@ class OpenAIReplyWriter:
             "system_fingerprint": "fp_demo",
             "choices": choices,
         }
-        if self._call.include_usage:
+        if self._request.include_usage:
             chunk["usage"] = usage
         return b"data: " + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
 
@@ -59,13 +59,13 @@ class OpenAIReplyWriter:
         return self._format_event([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}])
 
     def format_start(self) -> bytes:
-        """The chunk that says who speaks."""
+        """Format the first chunk, which has the role."""
         return self._format_delta(
             {"role": "assistant", "content": None if self._reply.tool_calls else "", "refusal": None}
         )
 
     def format_token(self, token: Token) -> bytes:
-        """The chunk for one token."""
+        """Format the chunk for a token."""
         if token.kind == "reasoning":
             return self._format_delta({"reasoning_content": token.text})
         if token.kind == "content":
@@ -79,20 +79,20 @@ class OpenAIReplyWriter:
         return self._format_delta({"tool_calls": [opened]})
 
     def format_end(self) -> bytes:
-        """The finish reason, the usage where it was asked for, and the end mark."""
+        """Format the finish reason, the usage if requested, and the end marker."""
         end = self._format_delta({}, self._generation.finish_reason)
-        return end + (self._format_event([], self.usage) if self._call.include_usage else b"") + DONE
+        return end + (self._format_event([], self.usage) if self._request.include_usage else b"") + DONE
 
     def body(self) -> dict[str, Any]:
-        """The buffered answer."""
+        """Build the body of a reply that is not streamed."""
         generation = self._generation
         calls = [
             {
-                "id": self._ids[at],
+                "id": self._ids[index],
                 "type": "function",
-                "function": {"name": self._reply.tool_calls[at].name, "arguments": generation.arguments(at)},
+                "function": {"name": self._reply.tool_calls[index].name, "arguments": generation.arguments(index)},
             }
-            for at in generation.calls
+            for index in generation.calls
         ]
         content = generation.text("content")
         message: dict[str, Any] = {"role": "assistant", "content": None if calls else content, "refusal": None}

@@ -1,4 +1,4 @@
-"""``POST /v1/chat/completions``: what the body says, or the error that OpenAI would answer with. No I/O."""
+"""Parsing the body of ``POST /v1/chat/completions``, with the errors that OpenAI returns. No I/O."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _TOOL_NAME = re.compile(r"^[a-zA-Z0-9_-]{1,128}$")
 
 
 def parse_request(body: Any) -> DemoRequest:
-    """A checked request.
+    """Parse and validate a request.
 
     Raises:
-        OpenAIError: what OpenAI answers to such a body.
+        OpenAIError: as OpenAI, for an invalid body.
     """
     if not isinstance(body, dict):
         raise OpenAIError(400, "We could not parse the JSON body of your request: an object is expected.")
@@ -44,8 +44,8 @@ def parse_request(body: Any) -> DemoRequest:
     _check_numbers(body)
     limit = _parse_max_tokens(body)
     choice, forced = _parse_tool_choice(body, tools)
-    prompt = sum(4 + count_tokens(message.content) for message in messages)
-    prompt += count_tokens(json.dumps(body["tools"])) if tools else 0
+    prompt_tokens = sum(4 + count_tokens(message.content) for message in messages)
+    prompt_tokens += count_tokens(json.dumps(body["tools"])) if tools else 0
     return DemoRequest(
         model=model,
         messages=messages,
@@ -60,7 +60,7 @@ def parse_request(body: Any) -> DemoRequest:
         ),
         stream=stream,
         include_usage=bool(stream_options and stream_options.get("include_usage")),
-        prompt_tokens=prompt,
+        prompt_tokens=prompt_tokens,
     )
 
 
@@ -71,19 +71,19 @@ def _parse_boolean(body: Mapping[str, Any], name: str) -> bool:
 
 
 def _parse_number(
-    body: Mapping[str, Any], name: str, low: float, high: float | None, *, whole: bool = False
+    body: Mapping[str, Any], name: str, low: float, high: float | None, *, integer: bool = False
 ) -> float | None:
     value = body.get(name)
     if value is None:
         return None
-    right = isinstance(value, int) or (isinstance(value, float) and not whole)
-    kind = "integer" if whole else "decimal"
-    check_type(right and not isinstance(value, bool), name, f"an {kind}" if whole else f"a {kind}", value)
-    for wrong, bound, word, sign in (
+    ok = isinstance(value, int) or (isinstance(value, float) and not integer)
+    kind = "integer" if integer else "decimal"
+    check_type(ok and not isinstance(value, bool), name, f"an {kind}" if integer else f"a {kind}", value)
+    for out_of_range, bound, word, sign in (
         (value < low, low, "below minimum", ">="),
         (high is not None and value > high, high, "above maximum", "<="),
     ):
-        if wrong:
+        if out_of_range:
             expected = f"Expected a value {sign} {bound:g}, but got {value} instead."
             message = f"Invalid '{name}': {kind} {word} value. {expected}"
             code = f"{kind}_{'below_min' if sign == '>=' else 'above_max'}_value"
@@ -97,15 +97,15 @@ def _check_numbers(body: Mapping[str, Any]) -> None:
     _parse_number(body, "top_p", 0, 1)
     _parse_number(body, "frequency_penalty", -2, 2)
     _parse_number(body, "presence_penalty", -2, 2)
-    _parse_number(body, "seed", -(2**63), 2**63, whole=True)
-    if (_parse_number(body, "n", 1, 128, whole=True) or 1) > 1:
+    _parse_number(body, "seed", -(2**63), 2**63, integer=True)
+    if (_parse_number(body, "n", 1, 128, integer=True) or 1) > 1:
         raise OpenAIError(
             400, "The demo answers with one choice: leave 'n' out.", param="n", code="unsupported_value"
         )
 
 
 def _parse_max_tokens(body: Mapping[str, Any]) -> int | None:
-    limits = [_parse_number(body, name, 1, None, whole=True) for name in ("max_completion_tokens", "max_tokens")]
+    limits = [_parse_number(body, name, 1, None, integer=True) for name in ("max_completion_tokens", "max_tokens")]
     return next((int(limit) for limit in limits if limit is not None), None)
 
 
@@ -114,8 +114,8 @@ def _parse_stop(body: Mapping[str, Any]) -> tuple[str, ...]:
     if stop is None:
         return ()
     stops = [stop] if isinstance(stop, str) else stop
-    right = isinstance(stops, list) and all(isinstance(one, str) for one in stops)
-    check_type(right, "stop", "a string or an array of strings", stop)
+    ok = isinstance(stops, list) and all(isinstance(text, str) for text in stops)
+    check_type(ok, "stop", "a string or an array of strings", stop)
     if len(stops) > 4:
         expected = f"Expected an array with maximum length 4, but got {len(stops)} instead."
         message = f"Invalid 'stop': array too long. {expected}"
@@ -124,17 +124,17 @@ def _parse_stop(body: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _parse_response_format(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    wanted = body.get("response_format")
-    if wanted is None:
+    response_format = body.get("response_format")
+    if response_format is None:
         return None
-    check_type(isinstance(wanted, dict), "response_format", "an object", wanted)
-    if wanted.get("type") == "json_schema":
-        named = wanted.get("json_schema")
-        schema = named.get("schema") if isinstance(named, dict) else None
+    check_type(isinstance(response_format, dict), "response_format", "an object", response_format)
+    if response_format.get("type") == "json_schema":
+        json_schema = response_format.get("json_schema")
+        schema = json_schema.get("schema") if isinstance(json_schema, dict) else None
         if not isinstance(schema, dict):
             raise missing_parameter("response_format.json_schema")
         return schema
-    return {} if wanted.get("type") == "json_object" else None
+    return {} if response_format.get("type") == "json_object" else None
 
 
 def _parse_messages(body: Mapping[str, Any]) -> tuple[ChatMessage, ...]:
@@ -144,9 +144,9 @@ def _parse_messages(body: Mapping[str, Any]) -> tuple[ChatMessage, ...]:
     check_type(isinstance(messages, list), "messages", "an array of objects", messages)
     if not messages:
         raise empty_array("messages")
-    read = tuple(_parse_message(message, f"messages[{at}]") for at, message in enumerate(messages))
-    _check_tool_results(read)
-    return read
+    parsed = tuple(_parse_message(message, f"messages[{index}]") for index, message in enumerate(messages))
+    _check_tool_results(parsed)
+    return parsed
 
 
 def _parse_message(message: Any, where: str) -> ChatMessage:
@@ -155,8 +155,8 @@ def _parse_message(message: Any, where: str) -> ChatMessage:
     if role is None:
         raise missing_parameter(f"{where}.role")
     if role not in _ROLES:
-        known = ", ".join(f"'{one}'" for one in _ROLES[:-1])
-        text = f"Invalid value: '{role}'. Supported values are: {known}, and '{_ROLES[-1]}'."
+        others = ", ".join(f"'{name}'" for name in _ROLES[:-1])
+        text = f"Invalid value: '{role}'. Supported values are: {others}, and '{_ROLES[-1]}'."
         raise OpenAIError(400, text, param=f"{where}.role", code="invalid_value")
     calls = message.get("tool_calls")
     if calls is not None and role == "assistant":
@@ -172,7 +172,7 @@ def _parse_message(message: Any, where: str) -> ChatMessage:
     return ChatMessage(
         role=role,
         content=_parse_content(content, f"{where}.content"),
-        tool_calls=tuple(_parse_call(call, f"{where}.tool_calls[{at}]") for at, call in enumerate(calls)),
+        tool_calls=tuple(_parse_call(call, f"{where}.tool_calls[{index}]") for index, call in enumerate(calls)),
         tool_call_id=message.get("tool_call_id"),
         name=message.get("name"),
     )
@@ -183,10 +183,10 @@ def _parse_content(content: Any, where: str) -> str:
         return content or ""
     check_type(isinstance(content, list), where, "a string or an array of objects", content)
     texts = []
-    for at, part in enumerate(content):
-        check_type(isinstance(part, dict), f"{where}[{at}]", "an object", part)
+    for index, part in enumerate(content):
+        check_type(isinstance(part, dict), f"{where}[{index}]", "an object", part)
         if part.get("type") == "text":
-            check_type(isinstance(part.get("text"), str), f"{where}[{at}].text", "a string", part.get("text"))
+            check_type(isinstance(part.get("text"), str), f"{where}[{index}].text", "a string", part.get("text"))
             texts.append(part["text"])
     return "".join(texts)
 
@@ -202,31 +202,31 @@ def _parse_call(call: Any, where: str) -> ToolCall:
     check_type(isinstance(text, str), f"{where}.function.arguments", "a string", text)
     try:
         arguments = json.loads(str(text))
-    except (ValueError, RecursionError):  # a model may have written it so: OpenAI takes it back as it is
+    except (ValueError, RecursionError):  # OpenAI accepts invalid JSON, which a model may have written
         arguments = {}
     return ToolCall(function["name"], arguments if isinstance(arguments, dict) else {}, call["id"])
 
 
 def _check_tool_results(messages: Sequence[ChatMessage]) -> None:
-    """Every tool call is answered at once, and nothing answers what was not called."""
-    waiting: list[str] = []
-    for at, message in enumerate(messages):
+    """Check that tool messages directly follow the calls that they answer, and that every call is answered."""
+    pending: list[str] = []
+    for index, message in enumerate(messages):
         if message.role == "tool":
-            if message.tool_call_id not in waiting:
+            if message.tool_call_id not in pending:
                 text = (
                     "Invalid parameter: messages with role 'tool' must be a response to a preceding message "
                     "with 'tool_calls'."
                 )
-                raise OpenAIError(400, text, param=f"messages.[{at}].role")
-            waiting.remove(message.tool_call_id)
-        elif waiting:
+                raise OpenAIError(400, text, param=f"messages.[{index}].role")
+            pending.remove(message.tool_call_id)
+        elif pending:
             break
         else:
-            waiting = [call.id for call in message.tool_calls if call.id is not None]
-    if waiting:
+            pending = [call.id for call in message.tool_calls if call.id is not None]
+    if pending:
         text = (
             "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
-            f"'tool_call_id'. The following tool_call_ids did not have response messages: {', '.join(waiting)}"
+            f"'tool_call_id'. The following tool_call_ids did not have response messages: {', '.join(pending)}"
         )
         raise OpenAIError(400, text, param="messages")
 
@@ -238,9 +238,9 @@ def _parse_tools(body: Mapping[str, Any]) -> tuple[Tool, ...]:
     check_type(isinstance(tools, list), "tools", "an array of objects", tools)
     if not tools:
         raise empty_array("tools")
-    read = []
-    for at, tool in enumerate(tools):
-        where = f"tools[{at}]"
+    parsed = []
+    for index, tool in enumerate(tools):
+        where = f"tools[{index}]"
         check_type(isinstance(tool, dict), where, "an object", tool)
         function = tool.get("function")
         if tool.get("type") != "function" or not isinstance(function, dict):
@@ -259,8 +259,8 @@ def _parse_tools(body: Mapping[str, Any]) -> tuple[Tool, ...]:
             "an object",
             parameters,
         )
-        read.append(Tool(name, str(function.get("description") or ""), parameters or {}))
-    return tuple(read)
+        parsed.append(Tool(name, str(function.get("description") or ""), parameters or {}))
+    return tuple(parsed)
 
 
 def _parse_tool_choice(body: Mapping[str, Any], tools: Sequence[Tool]) -> tuple[str, str | None]:

@@ -1,4 +1,4 @@
-"""JSON Schema, as far as the parameters of tools use it."""
+"""The part of JSON Schema that tool parameters use."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from .stemming import content_words, fold, split_name
 
 __all__ = ["MAX_DEPTH", "clamp", "fit_text", "resolve", "schema_type", "string_kind", "tool_vocabulary"]
 
-MAX_DEPTH = 6  # a schema may contain itself
-_MAX_TEXT_CHARS = 10_000  # and ask for a billion characters
+MAX_DEPTH = 6
+"""Limit for nested schemas: a schema may contain itself."""
+
+_MAX_TEXT_CHARS = 10_000
+"""Limit for generated text: a schema may require a billion characters."""
 
 Schema = Mapping[str, Any]
 
 
 def resolve(schema: Any, root: Schema, depth: int = 0) -> dict[str, Any]:
-    """One plain schema: references followed, ``allOf`` merged, the first option that is not null taken."""
+    """Resolve references, merge ``allOf``, and choose the first option that is not null."""
     if not isinstance(schema, Mapping) or depth > MAX_DEPTH:
         return {}
     plain = dict(schema)
@@ -39,10 +42,10 @@ def resolve(schema: Any, root: Schema, depth: int = 0) -> dict[str, Any]:
 
 
 def schema_type(schema: Schema) -> str:
-    """``string``, ``integer``, ``number``, ``boolean``, ``array``, ``object``, ``null`` or ``any``."""
+    """Return ``string``, ``integer``, ``number``, ``boolean``, ``array``, ``object``, ``null`` or ``any``."""
     kind = schema.get("type")
     if isinstance(kind, (list, tuple)):
-        kind = next((one for one in kind if one != "null"), "null")
+        kind = next((name for name in kind if name != "null"), "null")
     if isinstance(kind, str):
         return kind
     if "properties" in schema:
@@ -68,14 +71,14 @@ _KINDS = tuple(
 
 
 def string_kind(name: str, schema: Schema) -> str:
-    """What a string parameter is about, from its format, its name and its description.
+    """Guess what a string parameter contains from its format, name and description.
 
     >>> string_kind("tz", {}), string_kind("file_path", {}), string_kind("x", {"format": "email"})
     ('zone', 'file', 'email')
     """
     formats = {"uri": "url", "url": "url", "email": "email", "date": "date", "date-time": "date", "time": "date"}
-    if (known := formats.get(str(schema.get("format")))) is not None:
-        return known
+    if (kind_of_format := formats.get(str(schema.get("format")))) is not None:
+        return kind_of_format
     words = split_name(name)
     description = fold(str(schema.get("description") or ""))
     if "zone" in words or "time zone" in description or "timezone" in description or "iana" in description.split():
@@ -87,12 +90,12 @@ def string_kind(name: str, schema: Schema) -> str:
 
 
 def clamp(value: float, schema: Schema) -> int | float:
-    """``value`` moved to where ``minimum``, ``maximum``, ``multipleOf`` and an integer type allow it."""
-    whole = schema_type(schema) == "integer"
-    number: int | float = round(value) if whole else value
+    """Adjust ``value`` to ``minimum``, ``maximum``, ``multipleOf`` and an integer type."""
+    is_integer = schema_type(schema) == "integer"
+    number: int | float = round(value) if is_integer else value
     low, high = schema.get("minimum"), schema.get("maximum")
     step = schema.get("multipleOf")
-    nudge: int | float = step or (1 if whole else 1e-3)
+    nudge: int | float = step or (1 if is_integer else 1e-3)
     if isinstance(above := schema.get("exclusiveMinimum"), (int, float)) and not isinstance(above, bool):
         low = above + nudge if low is None else max(low, above + nudge)
     if isinstance(below := schema.get("exclusiveMaximum"), (int, float)) and not isinstance(below, bool):
@@ -107,7 +110,9 @@ def clamp(value: float, schema: Schema) -> int | float:
             number += step
         if high is not None and number > high:
             number -= step
-    return int(number) if whole or (isinstance(number, float) and number.is_integer() and not step) else number
+    if is_integer or (isinstance(number, float) and number.is_integer() and not step):
+        return int(number)
+    return number
 
 
 _SAMPLES = (
@@ -130,7 +135,10 @@ _SAMPLES = (
 
 
 def fit_text(text: str, schema: Schema, message: str) -> str:
-    """``text`` as ``pattern``, ``minLength`` and ``maxLength`` allow it, where that can be had."""
+    """Adjust ``text`` to ``pattern``, ``minLength`` and ``maxLength`` if possible.
+
+    For ``pattern``, it tries the words of ``message``, then samples.
+    """
     pattern = schema.get("pattern")
     if isinstance(pattern, str):
         try:
@@ -150,7 +158,7 @@ def fit_text(text: str, schema: Schema, message: str) -> str:
 
 
 def tool_vocabulary(tool: Tool) -> tuple[list[str], set[str], set[str]]:
-    """The stems of a tool's name, of its description, and of its parameters' names and enum values."""
+    """Return the stems in a tool's name, in its description, and in its parameters' names and enum values."""
     name_text = " ".join(split_name(tool.name, tool.description))
     described = set(content_words(tool.description))
     parameters: set[str] = set()

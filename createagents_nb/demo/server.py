@@ -1,4 +1,4 @@
-"""The life of the server: a daemon thread with an event loop of its own, on loopback."""
+"""Starting and stopping the server: a daemon thread with its event loop, listening on loopback."""
 
 from __future__ import annotations
 
@@ -27,19 +27,18 @@ _STOP_TIMEOUT_S = 5.0
 
 
 class DemoServer:
-    """A server that is listening from when it is made until `stop`.
+    """A server that listens from its creation until `stop` or the end of the process.
 
-    Usually `start` makes it. Stopped when the process ends, also in the middle of a stream. A forked child does
-    not have it: there `start` makes another.
+    Usually created by `start`. A forked child does not inherit it; there, `start` creates another.
 
     Args:
-        port: the port; 0 takes a free one.
-        host: loopback, and nothing else.
-        tokens_per_s: pace of the models ``demo`` and ``demo-thinking``; ``demo-instant`` knows no pause.
+        port: port number; 0 for a free one.
+        host: must be the loopback address.
+        tokens_per_s: pace of the models ``demo`` and ``demo-thinking``; ``demo-instant`` has no delays.
 
     Raises:
-        ValueError: the host is not this machine's loopback address, or the pace is not above 0.
-        ConfigurationError: the port is taken, or may not be used.
+        ValueError: the host is not loopback, or the pace is not above 0.
+        ConfigurationError: the port is in use or not permitted.
 
     Example:
         >>> with DemoServer() as server:
@@ -55,7 +54,7 @@ class DemoServer:
         self._pid = os.getpid()
         self._socket = _listen(port)
         self._port: int = self._socket.getsockname()[1]
-        # Not a loop of the policy, which someone may have replaced.
+        # Not from the event loop policy, which may be another library's.
         self._loop = asyncio.SelectorEventLoop()
         self._closing = asyncio.Event()
         self._stopping = threading.Lock()
@@ -77,33 +76,33 @@ class DemoServer:
 
     @property
     def ollama_url(self) -> str:
-        """``"http://127.0.0.1:PORT"``, the value of ``OLLAMA_HOST``."""
+        """``"http://127.0.0.1:PORT"``, for ``OLLAMA_HOST``."""
         return f"http://{_HOST}:{self._port}"
 
     @property
     def openai_url(self) -> str:
-        """``"http://127.0.0.1:PORT/v1"``, the value of ``OPENAI_BASE_URL``; any key will do."""
+        """``"http://127.0.0.1:PORT/v1"``, for ``OPENAI_BASE_URL``; any key is accepted."""
         return f"{self.ollama_url}/v1"
 
     @property
     def models(self) -> tuple[str, ...]:
-        """``demo`` speaks at a human pace, ``demo-instant`` without pause, ``demo-thinking`` reasons first."""
+        """``demo`` answers at a human pace, ``demo-instant`` without delays, ``demo-thinking`` reasons first."""
         return MODELS
 
     @property
     def running(self) -> bool:
-        """Whether it answers, in this process."""
+        """Whether it is running in this process."""
         return os.getpid() == self._pid and self._thread.is_alive() and not self._loop.is_closed()
 
     def stop(self) -> None:
-        """Close all connections and the port, and wait for the thread; a second call does nothing."""
+        """Close all connections and the port, and wait for the thread. Further calls do nothing."""
         if os.getpid() != self._pid:
             return
         with self._stopping:
             if _servers.get(self._port) is self:
                 del _servers[self._port]
             if self._thread.is_alive():
-                with contextlib.suppress(RuntimeError):  # the loop was closed in this moment
+                with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                     self._loop.call_soon_threadsafe(self._closing.set)
                 if threading.current_thread() is not self._thread:
                     self._thread.join(_STOP_TIMEOUT_S)
@@ -127,18 +126,18 @@ class DemoServer:
             lambda _, context: logger.error("In the demo server: %s", context.get("message"))
         )
         try:
-            from .app import make_app  # brings aiohttp, which is heavy
+            from .app import make_app  # imports aiohttp, which is slow
 
             loop.run_until_complete(self._serve(make_app(tokens_per_s)))
         except Exception as error:
             self._failure = error
             logger.exception("The demo server stopped")
         finally:
-            left = asyncio.all_tasks(loop)
-            for task in left:
+            tasks = asyncio.all_tasks(loop)
+            for task in tasks:
                 task.cancel()
-            if left:
-                loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            if tasks:
+                loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
             self._ready.set()
@@ -150,7 +149,7 @@ class DemoServer:
             app,
             access_log=None,
             logger=LoggingConfig.get_logger(__name__),
-            handler_cancellation=True,  # who leaves in mid-stream leaves nothing behind
+            handler_cancellation=True,  # stop generating when a client disconnects
             shutdown_timeout=0.1,
         )
         await runner.setup()
@@ -167,7 +166,7 @@ def _listen(port: int) -> socket.socket:
         raise ConfigurationError(f"port must be a number from 0 to 65535, not {port!r}; --port 0 takes a free one")
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        if os.name == "posix":  # elsewhere this would let two servers share a port
+        if os.name == "posix":  # on Windows, this would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((_HOST, port))
         listener.listen(512)
@@ -180,19 +179,27 @@ def _listen(port: int) -> socket.socket:
 
 
 _lock = threading.Lock()
+"""Protects `_shared` and the creation of servers by `start`."""
+
 _servers: dict[int, DemoServer] = {}
+"""The servers of this process by port."""
+
 _shared: DemoServer | None = None
+"""The server that `start` returns for port 0."""
+
+_abandoned: list[DemoServer] = []
+"""Servers of the parent process, in a forked child: destroying them would affect the parent's selectors."""
 
 
 def start(port: int = 0) -> DemoServer:
-    """The demo server of this process; it is started with the first call.
+    """Return the demo server of this process, which the first call starts.
 
     Args:
-        port: 0 for the server that all of this process shares, on a free port; else one for other programs, which
-            is also started only once.
+        port: 0 for the server that this process shares, on a free port. Another number for a server that other
+            programs use, which is also started only once.
 
     Raises:
-        ConfigurationError: the port is taken, or may not be used.
+        ConfigurationError: the port is in use or not permitted.
 
     Example:
         >>> start() is start()
@@ -204,28 +211,29 @@ def start(port: int = 0) -> DemoServer:
             if _shared is None or not _shared.running:
                 _shared = DemoServer()
             return _shared
-        known = _servers.get(port)
-        return known if known is not None and known.running else DemoServer(port)
+        server = _servers.get(port)
+        return server if server is not None and server.running else DemoServer(port)
 
 
-def _stop_all() -> None:
+def reset() -> None:
+    """Stop all servers of this process and forget the shared one. Runs at exit, and in tests."""
+    global _shared
     for server in list(_servers.values()):
         server.stop()
+    _shared = None
 
 
 def _reset_after_fork() -> None:
-    """In a forked child the threads are gone, and the port must be the parent's alone."""
+    """Forget the parent's servers in a forked child, where their threads do not run, and close their ports."""
     global _lock, _shared
     _lock = threading.Lock()
     for server in _servers.values():
         server._socket.close()
-    # Kept, so that no destructor runs on a loop whose selector is the parent's too.
     _abandoned.extend(_servers.values())
     _servers.clear()
     _shared = None
 
 
-_abandoned: list[DemoServer] = []
-atexit.register(_stop_all)
+atexit.register(reset)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_after_fork)

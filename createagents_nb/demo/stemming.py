@@ -1,4 +1,4 @@
-"""Words, English and Portuguese: without accents, without case, without endings."""
+"""Words of English and Portuguese: folding, stemming, stop words, and guessing the language."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ favor foi isso isto ja la lhe mais mas me mesmo meu minha muito na nas nao no no
 obrigada oi ola os ou para pela pelo por porque pra qual quais quando que quem se sem ser seu seus so sobre sua
 suas sao tambem te tem um uma umas uns vai voce voces bom boa dia
 """
-# Verbs that ask, and words that every description has: they say nothing about which tool is meant.
+# Verbs of requests, and words that occur in every description: they do not tell tools apart.
 _GENERIC = """
 ask answer call describe do explain get give go help know look make need return say see show tell think try use
 using used useful tool tools function parameter argument input output value given specified optional default
@@ -34,7 +34,7 @@ day right certo question questions pergunta perguntas message mensagem
 
 
 def fold(text: str) -> str:
-    """Lower case without accents.
+    """Remove case and accents.
 
     >>> fold("História")
     'historia'
@@ -45,7 +45,7 @@ def fold(text: str) -> str:
 
 STOP_WORDS = frozenset((_ENGLISH + _PORTUGUESE + _GENERIC).split())
 
-# One word for what both languages, or several words of one, say. Applied before stemming.
+# Synonyms and translations, mapped to one word. Applied before stemming.
 _CANONICAL = {
     word: canonical
     for canonical, words in {
@@ -77,7 +77,7 @@ _CANONICAL = {
     }.items()
     for word in words.split()
 }
-# "conte" is both "count" and "tell"; "some" and "mais" are words of their own in English and in a question.
+# "conte" is both "count" and "tell"; the others are also common words with another meaning.
 for _ambiguous in ("conte", "some", "mais", "times"):
     del _CANONICAL[_ambiguous]
 
@@ -87,15 +87,15 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 @lru_cache(maxsize=4096)
 def stem(word: str) -> str:
-    """A folded word without its commonest endings, in the one spelling for its meaning.
+    """Remove the commonest endings of a folded word, after replacing synonyms.
 
     >>> stem("tables"), stem("tabela"), stem("multiplied")
     ('tabl', 'tabl', 'multipli')
     """
     word = _CANONICAL.get(word, word)
-    for ending, other in (("coes", "cao"), ("oes", "ao"), ("ies", "y"), ("ing", ""), ("ed", "")):
+    for ending, replacement in (("coes", "cao"), ("oes", "ao"), ("ies", "y"), ("ing", ""), ("ed", "")):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
-            word = word[: -len(ending)] + other
+            word = word[: -len(ending)] + replacement
             break
     else:
         if word.endswith(("ches", "shes", "sses", "xes", "zes")):
@@ -109,30 +109,30 @@ def stem(word: str) -> str:
     return word
 
 
-def same_word(one: str, other: str) -> bool:
-    """Whether two stems are forms of one word: equal, or alike for six letters or more.
+def same_word(first: str, second: str) -> bool:
+    """Whether two stems are forms of one word: equal, or with the same six letters or more at the beginning.
 
     >>> same_word(stem("convert"), stem("conversion")), same_word(stem("table"), stem("tablet"))
     (True, False)
     """
-    if one == other:
+    if first == second:
         return True
-    alike = 0
-    for left, right in zip(one, other, strict=False):
+    common = 0
+    for left, right in zip(first, second, strict=False):
         if left != right:
             break
-        alike += 1
-    return alike >= 6 and max(len(one), len(other)) - alike <= 5
+        common += 1
+    return common >= 6 and max(len(first), len(second)) - common <= 5
 
 
 def content_words(text: str) -> list[str]:
-    """Stems of the words that carry meaning, each once, in their order."""
+    """Return the stems of all words but stop words, each once, in order."""
     words = (word for word in _WORD.findall(fold(text)) if word not in STOP_WORDS and len(word) > 1)
     return list(dict.fromkeys(stem(word) for word in words))
 
 
 def split_name(name: str, vocabulary: str = "") -> list[str]:
-    """The words of an identifier; a name without separators is cut where ``vocabulary`` has its words.
+    """Split an identifier into words; without separators, into words of the text ``vocabulary``.
 
     >>> split_name("get_weather"), split_name("readFile"), split_name("currentdate", "The current date")
     (['get', 'weather'], ['read', 'file'], ['current', 'date'])
@@ -140,22 +140,22 @@ def split_name(name: str, vocabulary: str = "") -> list[str]:
     words = [fold(word) for word in _WORD.findall(_CAMEL.sub(" ", name))]
     if len(words) != 1 or len(words[0]) < 6:
         return words
-    known = {
+    forms = {
         form
         for word in _WORD.findall(fold(vocabulary))
         for form in (word, word.removesuffix("s"))
         if len(word) > 2
     }
-    return _segment(words[0], known) or words
+    return _segment(words[0], forms) or words
 
 
-def _segment(name: str, known: set[str]) -> list[str] | None:
-    ways: list[list[str] | None] = [[]]  # by how many letters of the name they cover
+def _segment(name: str, vocabulary: set[str]) -> list[str] | None:
+    prefixes: list[list[str] | None] = [[]]  # the words of name[:n], or None
     for end in range(1, len(name) + 1):
-        starts = (start for start in range(end - 2) if ways[start] is not None and name[start:end] in known)
+        starts = (n for n in range(end - 2) if prefixes[n] is not None and name[n:end] in vocabulary)
         start = next(starts, None)
-        ways.append(None if start is None else [*(ways[start] or []), name[start:end]])
-    return ways[-1]
+        prefixes.append(None if start is None else [*(prefixes[start] or []), name[start:end]])
+    return prefixes[-1]
 
 
 _PORTUGUESE_MARKS = """
@@ -169,7 +169,7 @@ _EN_MARKS = frozenset(_ENGLISH.split()) - {"a", "as", "do", "me", "no", "i", "s"
 
 
 def is_portuguese(text: str) -> bool:
-    """A guess from the little words.
+    """Guess from stop words and accents whether a text is Portuguese, not English.
 
     >>> is_portuguese("Que dia é hoje?"), is_portuguese("What day is it today?")
     (True, False)

@@ -1,4 +1,4 @@
-"""Which of the texts in a message a string parameter should take."""
+"""Choosing the text in a message for a string parameter."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ _DEFAULTS = {
 
 
 def find_stated_value(name: str, text: str) -> str | None:
-    """What the message itself says a parameter is: ``name=value``, ``name: value`` or ``name "value"``.
+    """Find the value that a message states for a parameter: ``name=value``, ``name: value`` or ``name "value"``.
 
     >>> find_stated_value("sort_by", "rows, sort by: price")
     'price'
     """
     words = r"[\s_-]*".join(map(re.escape, split_name(name))) or re.escape(name)
     quoted = r"[\"'`“]([^\"'`”]+)[\"'`”]"
-    found = re.search(rf"(?i)\b{words}\s*(?:[=:]\s*|(?=[\"'`“]))(?:{quoted}|([^\s,;]+))", text)
-    return (found[1] or found[2].rstrip(".?!") or None) if found else None
+    match = re.search(rf"(?i)\b{words}\s*(?:[=:]\s*|(?=[\"'`“]))(?:{quoted}|([^\s,;]+))", text)
+    return (match[1] or match[2].rstrip(".?!") or None) if match else None
 
 
 def default_text(kind: str, entities: Entities) -> str:
-    """A harmless value for a required parameter about which the message says nothing."""
+    """Return a placeholder for a required parameter that the message has no value for."""
     return _DEFAULTS.get(kind) or ("demonstração" if is_portuguese(entities.text) else "demo")
 
 
 class StringSelector:
-    """Hands out the texts of a message, each once."""
+    """Chooses texts of a message for the parameters of one call, each text once."""
 
     def __init__(self, tool: Tool) -> None:
         name, described, _ = tool_vocabulary(tool)
@@ -51,16 +51,16 @@ class StringSelector:
         self.used: set[str] = set()
 
     def find(self, kind: str, entities: Entities, *, required: bool) -> str | None:
-        """The best text for a parameter of this kind; optional ones take only what is plainly meant for them."""
-        addresses = {
+        """Find the best text for a parameter of this kind; optional ones get only an exact match."""
+        by_kind = {
             "zone": entities.zones,
             "url": entities.urls,
             "email": entities.emails,
             "file": entities.files,
             "date": entities.dates,
         }
-        if kind in addresses:
-            value = self._first_unused(addresses[kind])
+        if kind in by_kind:
+            value = self._first_unused(by_kind[kind])
             if value is None and kind == "file" and required:
                 value = self._first_unused(entities.quoted) or self._last_content_word(entities)
             if value is None and kind == "date" and (day := _DAYS.search(fold(entities.text))):
@@ -86,15 +86,15 @@ class StringSelector:
                 or entities.text.strip()
                 or None
             )
-        own = [name for name in entities.names if stem(fold(name)) not in self._tool_words]
-        named = (own, entities.quoted) if kind == "place" else (entities.quoted, own)
-        return self._first_unused(named[0]) or self._first_unused(named[1]) or self._last_content_word(entities)
+        names = [name for name in entities.names if stem(fold(name)) not in self._tool_words]
+        first, second = (names, entities.quoted) if kind == "place" else (entities.quoted, names)
+        return self._first_unused(first) or self._first_unused(second) or self._last_content_word(entities)
 
     def _first_unused(self, values: list[str]) -> str | None:
         return next((value for value in values if value not in self.used), None)
 
     def _last_content_word(self, entities: Entities) -> str | None:
-        """The last word that is not the tool's own, as "flights" in "search flights"."""
+        """Return the last word that does not describe the tool, such as "flights" in "search flights"."""
         words = [word for word in re.findall(r"[^\W_][\w-]*", entities.text) if fold(word) not in STOP_WORDS]
-        own = [word for word in words if stem(fold(word)) not in self._tool_words and not word.isdigit()]
-        return self._first_unused(own[::-1])
+        candidates = [word for word in words if stem(fold(word)) not in self._tool_words and not word.isdigit()]
+        return self._first_unused(candidates[::-1])

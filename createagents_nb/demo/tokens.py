@@ -1,4 +1,4 @@
-"""Pieces of text such as a tokeniser makes, and the pace at which they come."""
+"""Splitting replies into tokens, and the delays between them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = [
 TOKENS_PER_S = 45.0
 FIRST_TOKEN_S = 0.3
 
-# Every character is in exactly one branch, so the tokens always join to the text.
+# Every character matches exactly one branch, so the tokens joined are always the text.
 _TOKEN = re.compile(r" ?[^\W\d_]{1,6}| ?\d{1,3}| ?[^\w\s]{1,3}|_+|\n+|[^\S\n]+")
 
 
 def tokenize(text: str) -> list[str]:
-    """``text`` in tokens of about four characters; joined they are ``text`` again.
+    """Split ``text`` into tokens of about four characters; joined, they are ``text``.
 
     >>> tokenize("Streaming, 2 words")
     ['Stream', 'ing', ',', ' 2', ' words']
@@ -36,15 +36,15 @@ def tokenize(text: str) -> list[str]:
 
 
 def count_tokens(text: str) -> int:
-    """How many tokens `tokenize` would make."""
+    """Count the tokens that `tokenize` returns."""
     return sum(1 for _ in _TOKEN.finditer(text))
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token: a bit of ``reasoning`` or ``content``, or of the arguments of a tool ``call``.
+    """A token of kind ``reasoning``, ``content`` or ``call`` (of the arguments of tool call number ``call``).
 
-    The first token of a call has no text: it stands for the call's name.
+    The first token of a call has no text; it represents the name of the tool.
     """
 
     kind: str
@@ -54,7 +54,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A reply cut into tokens, within the limits that the request set."""
+    """A reply as tokens, within the limits of the request."""
 
     tokens: tuple[Token, ...]
     finish_reason: str
@@ -63,12 +63,12 @@ class Generation:
         return "".join(token.text for token in self.tokens if token.kind == kind)
 
     def arguments(self, call: int) -> str:
-        """The JSON of a call; broken when the token limit fell into it."""
+        """JSON of a call's arguments; incomplete if the token limit was reached in it."""
         return "".join(token.text for token in self.tokens if token.call == call)
 
     @property
     def calls(self) -> list[int]:
-        """The calls of which at least the name was generated, in order."""
+        """Numbers of the calls whose name was generated, in order."""
         return list(dict.fromkeys(token.call for token in self.tokens if token.kind == "call"))
 
     @property
@@ -79,15 +79,16 @@ class Generation:
 def generate(
     reply: DemoReply, arguments: list[str], *, max_tokens: int | None = None, stop: tuple[str, ...] = ()
 ) -> Generation:
-    """Cut a reply into tokens.
+    """Split a reply into tokens.
 
     Args:
-        arguments: the JSON text of each tool call's arguments, as the wire format writes it.
-        max_tokens: the number of tokens at most; then the finish reason is ``length``.
-        stop: the content ends before the first of these.
+        reply: the reply.
+        arguments: JSON of each tool call's arguments, as in the wire format.
+        max_tokens: maximum number of tokens; if it is reached, the finish reason is ``length``.
+        stop: the content ends before the first of these texts.
     """
     content = reply.content
-    cuts = [found for text in stop if text and (found := content.find(text)) >= 0]
+    cuts = [position for text in stop if text and (position := content.find(text)) >= 0]
     content = content[: min(cuts)] if cuts else content
     tokens = [Token("reasoning", text) for text in tokenize(reply.reasoning)]
     tokens += [Token("content", text) for text in tokenize(content)]
@@ -100,7 +101,7 @@ def generate(
 
 
 def token_delays_s(tokens_per_s: float) -> Iterator[float]:
-    """Seconds before each token: the same uneven rhythm every time, right on average.
+    """Yield the seconds before each token: uneven but deterministic, with the right average.
 
     >>> [round(delay, 3) for delay, _ in zip(token_delays_s(45), range(3))]
     [0.3, 0.024, 0.019]

@@ -1,4 +1,4 @@
-"""Which of the user's tools a message asks for."""
+"""Selecting the tools that a message asks for."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ _COUNTING = re.compile(r"\b(?:how many|number of|quantos|quantas)\b")
 
 
 def extract_prose(message: str) -> str:
-    """The language in a message: no table rows; of a long one the first and the last 2,000 characters."""
+    """Remove table rows from a message, and the middle of one that is longer than 4,000 characters."""
     lines = (line for line in message.splitlines() if not line.lstrip().startswith("|"))
     text = "\n".join(lines)
     return text if len(text) <= 2 * _MAX_HALF_CHARS else f"{text[:_MAX_HALF_CHARS]}\n{text[-_MAX_HALF_CHARS:]}"
 
 
 def split_steps(message: str) -> list[str]:
-    """The steps of "first this, then that".
+    """Split "first this, then that" into steps.
 
     >>> split_steps("Read a.csv, then show 3 rows")
     ['Read a.csv', 'show 3 rows']
@@ -82,7 +82,11 @@ def _asks_for_now(tool: Tool, folded: str) -> bool:
 
 
 def _entity_score(tool: Tool, entities: Entities) -> tuple[float, bool, bool]:
-    """What speaks for the tool besides words; whether the files, addresses… it requires are there; and all."""
+    """Score a tool by the entities that fit its parameters.
+
+    Also returns whether the message has the required files, URLs and so on, and whether it has everything
+    required.
+    """
     score, complete, fillable = 0.0, True, True
     properties = tool.parameters.get("properties")
     if not isinstance(properties, Mapping):
@@ -112,14 +116,14 @@ def _entity_score(tool: Tool, entities: Entities) -> tuple[float, bool, bool]:
 def _score(tool: Tool, text: str, entities: Entities) -> float:
     folded = fold(text).replace("’", "'")
     name, described, parameters = tool_vocabulary(tool)
-    known = {*name, *described}
+    vocabulary = {*name, *described}
     if _asks_for_now(tool, folded):
         return 2.0
-    evidence, complete, fillable = _entity_score(tool, entities)
+    entity_score, complete, fillable = _entity_score(tool, entities)
     operations = [words for pattern, words in _OPERATORS if pattern.search(folded)]
-    if len(operations) == 1 and known & operations[0]:
+    if len(operations) == 1 and vocabulary & operations[0]:
         return 2.0
-    if entities.expressions and known & _ARITHMETIC:
+    if entities.expressions and vocabulary & _ARITHMETIC:
         return 1.5
     summary = content_words(re.split(r"(?<=[.;:])\s", tool.description)[0])
     in_name = {1: 1.0, 2: 0.7}.get(len(name), 0.5)
@@ -130,26 +134,26 @@ def _score(tool: Tool, text: str, entities: Entities) -> float:
             words.append("count")
         score, about = 0.0, 0
         for word in dict.fromkeys(words):
-            if any(same_word(word, own) for own in name):
+            if any(same_word(word, other) for other in name):
                 score, about = score + in_name, about + 1
-            elif any(same_word(word, own) for own in described):
+            elif any(same_word(word, other) for other in described):
                 score += 0.5
-                about += any(same_word(word, own) for own in summary)
-            elif any(same_word(word, own) for own in parameters):
+                about += any(same_word(word, other) for other in summary)
+            elif any(same_word(word, other) for other in parameters):
                 score += 0.35
-        # A short request that is all about the tool: "Describe the table".
+        # A short request about nothing but the tool: "Describe the table".
         if about and fillable and len(words) <= 4 and about / len(words) >= 0.6:
             score = max(score, _THRESHOLD)
         best = max(best, score)
-    # A file or an address that is not there cannot be read: then the words must be clearer.
-    return best + evidence - (0.0 if complete else 0.3)
+    # Without a required file or URL, the words must match better.
+    return best + entity_score - (0.0 if complete else 0.3)
 
 
 def select_tools(tools: Sequence[Tool], text: str) -> list[Tool]:
-    """The tools that ``text`` asks for, in the order in which they were offered.
+    """Select the tools that ``text`` asks for, in the order in which they were offered.
 
-    A tool whose name is in the text always matches; else its name, description, parameters and what could fill
-    them are weighed against the words of each sentence.
+    A tool whose name is in the text always matches. Otherwise the words of each sentence are scored against its
+    name, description and parameters, and the entities in the text against its parameters.
     """
     mentioned = [tool for tool in tools if _is_mentioned(tool, text)]
     if _NO_TOOLS.search(text):
@@ -161,6 +165,6 @@ def select_tools(tools: Sequence[Tool], text: str) -> list[Tool]:
 
 
 def best_tool(tools: Sequence[Tool], text: str) -> Tool:
-    """The tool that fits ``text`` best, for a request that must call one."""
+    """Select the tool with the highest score, for a request that must call one."""
     entities = extract_entities(text)
     return max(tools, key=lambda tool: (_is_mentioned(tool, text), _score(tool, text, entities)))

@@ -12,6 +12,7 @@ import pytest
 from family import Reply, ScriptedProvider, ScriptedServer
 from hypothesis import settings
 
+from createagents_nb import redaction
 from createagents_nb.metrics import MetricsRecorder
 from createagents_nb.providers import selection
 
@@ -42,6 +43,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("NO_PROXY", "*")
     yield
     selection.set_notebook_default(None)
+    redaction.reset()
 
 
 @pytest.fixture

@@ -173,9 +173,11 @@ class ReadLocalFileTool(BaseTool):
     def _list_names(self, opened: int | Path, limit: int = 200) -> tuple[list[str], int]:
         """List the first names in a folder, folders with a ``/``; also return how many more there are."""
         with os.scandir(opened) as entries:
-            found = [entry for entry in entries if self._hidden or not entry.name.startswith(".")]
-        found.sort(key=lambda entry: entry.name)
-        return [_printable(entry.name) + "/" * _is_folder(entry) for entry in found[:limit]], len(found[limit:])
+            visible = [entry for entry in entries if self._hidden or not entry.name.startswith(".")]
+        visible.sort(key=lambda entry: entry.name)
+        return [_printable(entry.name) + "/" * _is_folder(entry) for entry in visible[:limit]], len(
+            visible[limit:]
+        )
 
     def _suggest_names(self, root: Path, target: Path) -> str:
         try:

@@ -95,7 +95,7 @@ def _entity_score(tool: Tool, entities: Entities) -> tuple[float, bool, bool]:
     for name, raw in properties.items():
         schema = resolve(raw, tool.parameters)
         kind = string_kind(name, schema) if schema.get("type", "string") == "string" else str(schema.get("type"))
-        found = {
+        by_kind = {
             "url": entities.urls,
             "file": entities.files,
             "zone": entities.zones,
@@ -103,9 +103,9 @@ def _entity_score(tool: Tool, entities: Entities) -> tuple[float, bool, bool]:
             "date": entities.dates,
         }
         weight = {"url": 1.0, "file": 1.0, "zone": 0.5, "email": 0.5, "date": 0.25}
-        if kind in found:
-            score += weight[kind] if found[kind] else 0.0
-            complete = complete and (bool(found[kind]) or name not in required)
+        if kind in by_kind:
+            score += weight[kind] if by_kind[kind] else 0.0
+            complete = complete and (bool(by_kind[kind]) or name not in required)
         elif name in required and kind in ("place", "other"):
             fillable = fillable and bool(
                 entities.quoted or entities.names or entities.places or schema.get("enum")

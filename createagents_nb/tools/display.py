@@ -107,16 +107,16 @@ def find_image(value: Any) -> ImageDisplay | None:
     figure or axes, or an object with ``_repr_png_`` or ``_repr_jpeg_``, such as Pillow's. Not SVG, which can
     contain scripts.
     """
-    found = None
+    fallback = None
     try:
         for data in _image_candidates(value):
             image = _decode_image(data)
             if image is not None and image.is_showable:
                 return image
-            found = found or image
+            fallback = fallback or image
     except Exception:  # rendering may raise anything
-        return found
-    return found
+        return fallback
+    return fallback
 
 
 def _image_candidates(value: Any) -> Iterator[Any]:

@@ -113,14 +113,14 @@ def simplify_schema(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _is_recursive(name: str, definitions: Mapping[str, Any]) -> bool:
     """Whether a definition refers to itself, directly or through others."""
-    seen: set[str] = set()
+    visited: set[str] = set()
     todo = [name]
     while todo:
         for target in _find_references(definitions.get(todo.pop())):
             if target == name:
                 return True
-            if target not in seen:
-                seen.add(target)
+            if target not in visited:
+                visited.add(target)
                 todo.append(target)
     return False
 
@@ -130,6 +130,6 @@ def _find_references(node: Any) -> list[str]:
         return [name for item in node for name in _find_references(item)]
     if not isinstance(node, dict):
         return []
-    found = [name for value in node.values() for name in _find_references(value)]
+    names = [name for value in node.values() for name in _find_references(value)]
     reference = node.get("$ref")
-    return [*found, reference.removeprefix("#/$defs/")] if isinstance(reference, str) else found
+    return [*names, reference.removeprefix("#/$defs/")] if isinstance(reference, str) else names

@@ -640,6 +640,15 @@ def test_a_forked_child_starts_its_own() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
 
 
+def test_reset_stops_all_servers() -> None:
+    done = run(
+        "from createagents_nb import demo; from createagents_nb.demo.server import reset\n"
+        "shared, mine = demo.start(), demo.DemoServer(); reset()\n"
+        "print(shared.running, mine.running, demo.start() is shared, demo.start().running)"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False False False True\n", "")
+
+
 def test_it_serves_in_a_process_whose_loop_is_patched_for_nesting() -> None:
     name = "nest_asyncio" if sys.version_info < (3, 14) else "nest_asyncio2"
     done = run(

@@ -21,12 +21,12 @@ from fault_server import Exchange, FaultServer, Serve, said
 from IPython.core.ultratb import VerboseTB
 from tblib import pickling_support
 
-from createagents_nb import CreateAgent, errors, tool
+from createagents_nb import CreateAgent, errors, redaction, tool
 from createagents_nb.agent.response import StreamingResponseDTO
 from createagents_nb.errors import ConfigurationError
 from createagents_nb.metrics import MetricsRecorder
 from createagents_nb.metrics.export import to_json, to_prometheus
-from createagents_nb.redaction import Secret, mask_keys, redact
+from createagents_nb.redaction import Secret, mask_keys, mask_known_keys, redact
 from createagents_nb.render.bundle import render_bundle
 from createagents_nb.render.turn_state import TurnTracker
 
@@ -355,6 +355,20 @@ def test_a_key_in_use_is_masked_whatever_it_looks_like(key: str) -> None:
     assert (mask_keys(before), redact(before)) == (before, before)
     CreateAgent("openai", "m", api_key=key, base_url="http://127.0.0.1:1/v1")
     assert mask_keys(before) == redact(before) == "the token ***"
+
+
+def test_a_key_that_begins_with_another_is_masked_as_a_whole() -> None:
+    short, long = Secret("a-key-with-1-digit").mask(), Secret("a-key-with-1-digit-and-more").mask()
+    for mask in (mask_keys, mask_known_keys, redact):
+        assert mask(f"{short} and {long}") == "*** and ***"
+    assert redact(f"{long} and another-key", short, "another-key") == "*** and ***"
+
+
+def test_reset_forgets_the_keys_in_use() -> None:
+    key = Secret("v3ry-odd-looking-one").mask()
+    assert mask_known_keys(key) == "***"
+    redaction.reset()
+    assert mask_known_keys(key) == key
 
 
 def test_a_placeholder_in_place_of_a_key_is_left_alone() -> None:

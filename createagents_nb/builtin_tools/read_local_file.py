@@ -175,9 +175,8 @@ class ReadLocalFileTool(BaseTool):
         with os.scandir(opened) as entries:
             visible = [entry for entry in entries if self._hidden or not entry.name.startswith(".")]
         visible.sort(key=lambda entry: entry.name)
-        return [_printable(entry.name) + "/" * _is_folder(entry) for entry in visible[:limit]], len(
-            visible[limit:]
-        )
+        names = [_printable(entry.name) + "/" * _is_folder(entry) for entry in visible[:limit]]
+        return names, len(visible[limit:])
 
     def _suggest_names(self, root: Path, target: Path) -> str:
         try:

@@ -150,3 +150,24 @@ recorder.cost_usd(local)
 assert "genai_prices" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_a_provider_may_say_whose_published_prices_apply() -> None:
+    recorder = MetricsRecorder()
+    served = {"provider": "mine", "server": "gateway.example.org"}
+    assert recorder.cost_usd(request(**served)) is None
+    assert recorder.cost_usd(request(**served, price_provider="openai")) == pytest.approx(published())
+    assert recorder.cost_usd(request(**served, price_provider="openai", model="no-such-model")) is None
+
+
+def test_a_provider_may_say_that_no_published_price_applies() -> None:
+    assert MetricsRecorder().cost_usd(request(price_provider="")) is None
+
+
+def test_a_price_may_be_set_for_a_provider_and_a_model_in_one_name() -> None:
+    recorder = MetricsRecorder()
+    recorder.set_price("mine:m", input_usd=1.0, output_usd=0.0)
+    assert recorder.cost_usd(request(provider="mine", model="m")) == pytest.approx(0.001)
+    assert recorder.cost_usd(request(provider="other", model="m")) is None
+    recorder.set_price("m", provider="mine", input_usd=2.0, output_usd=0.0)
+    assert recorder.cost_usd(request(provider="mine", model="m")) == pytest.approx(0.002)

@@ -17,11 +17,12 @@ from createagents_nb.agent.agent import Agent
 from createagents_nb.agent.chat import ChatWithAgentUseCase
 from createagents_nb.agent.response import StreamingResponseDTO
 from createagents_nb.core.events import RoundEnded, ToolCallRequested, Usage
-from createagents_nb.core.records import CallRecord, ToolRecord
+from createagents_nb.core.records import CallRecord, RequestRecord, ToolRecord, as_saved
 from createagents_nb.errors import ConfigurationError, RecorderFileError
 from createagents_nb.metrics import MetricsRecorder
-from createagents_nb.metrics.notebook_file import BUNDLE_MIME
+from createagents_nb.metrics.columns import REQUESTS
 from createagents_nb.render.bundle import render_bundle
+from createagents_nb.render.mime_types import BUNDLE_MIME
 from createagents_nb.render.turn_state import TurnTracker
 from createagents_nb.tools.tool import resolve_tools
 
@@ -249,3 +250,17 @@ def test_a_notebook_that_is_not_there_or_of_another_version_is_an_error(tmp_path
         other = {BUNDLE_MIME: {"version": version, "call": {"call_id": "c"}}}
         with pytest.raises(RecorderFileError, match=r"another createagents-nb \(format .*; this one reads 1\)"):
             MetricsRecorder.from_notebook(notebook(tmp_path / "n.ipynb", other))
+
+
+def test_what_only_this_process_needs_of_a_record_is_not_saved() -> None:
+    record = RequestRecord(
+        call_id="c",
+        round=1,
+        started_at=STARTED,
+        provider="azure",
+        model="m",
+        status="ok",
+        price_provider="azure",
+        telemetry_provider="azure.ai.openai",
+    )
+    assert set(as_saved(record)) == set(REQUESTS)

@@ -55,7 +55,7 @@ def _records(make: type[Any], columns: Any) -> Any:
         "usd": _numbers,
         "count": _counts,
     }
-    known = {field.name: kinds[columns[field.name]] for field in fields(make)}
+    known = {field.name: kinds[columns[field.name]] for field in fields(make) if field.name in columns}
     needed = {"agent", "provider", "model", "status", "tool"} & set(known)
     return st.builds(make, **known | dict.fromkeys(needed, st.sampled_from(["ok", "running", "", "x" * 50])))
 

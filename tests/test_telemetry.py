@@ -236,6 +236,12 @@ def test_attributes_are_those_of_the_conventions(observed: Observed) -> None:
         assert observed.spans[name].status.status_code is StatusCode.UNSET
 
 
+def test_a_provider_may_have_another_name_in_the_conventions(observed: Observed) -> None:
+    observed.settle(call(provider="azure"), request(provider="azure", telemetry_provider="azure.ai.openai"))
+    names = {name: (span.attributes or {})["gen_ai.provider.name"] for name, span in observed.spans.items()}
+    assert names == dict.fromkeys(("invoke_agent analyst", "chat gpt-4.1-mini"), "azure.ai.openai")
+
+
 def test_names_are_those_of_the_sdks_own_list(observed: Observed) -> None:
     from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 
@@ -417,7 +423,7 @@ def test_the_api_alone_is_not_bothered(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError("read although nobody listens")
 
-    monkeypatch.setattr(module, "_known", never)
+    monkeypatch.setattr(module, "_attributes", never)
     provider = NoOpTracerProvider()
     quiet = Telemetry(tracer_provider=provider)  # the global meter provider is the API's own
     quiet.call_settled(SettledCall(call(), (request(),), (tool_run(),)))

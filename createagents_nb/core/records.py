@@ -1,6 +1,9 @@
-"""What is known of a call when it has ended: frozen, units in the names, None where unknown.
+"""Records of turns, requests and tool executions: frozen, with units in the names, None where unknown.
 
-The core knows no DataFrame: it hands these records to a `RecordSink`.
+A *call* in these records is a turn: one user message and everything that answered it. It contains one or more
+requests to the provider (rounds) and any number of tool executions, which carry its ``call_id``.
+
+The core knows nothing about DataFrames: it hands these records to a `RecordSink`.
 """
 
 from __future__ import annotations
@@ -8,9 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 __all__ = [
     "CallRecord",
@@ -21,6 +24,7 @@ __all__ = [
     "RequestRecord",
     "ToolRecord",
     "ToolStatus",
+    "as_saved",
     "current_cell",
     "redact_call",
     "redact_error",
@@ -36,21 +40,21 @@ ToolStatus = Literal[
 
 @dataclass(frozen=True, slots=True)
 class CellRef:
-    """The notebook cell in which a call was made."""
+    """The notebook cell that made a call."""
 
     cell_id: str | None = None
     execution_count: int | None = None
 
 
 current_cell: ContextVar[CellRef] = ContextVar("createagents_nb_current_cell", default=CellRef())  # noqa: B039 - frozen
-"""Set by the notebook before each cell; tasks started in a cell inherit it."""
+"""Set by the notebook before each cell runs; tasks started in a cell inherit it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRecord:
-    """One turn: a user message and all that answered it.
+    """One turn: a user message and everything that answered it.
 
-    It is recorded twice under the same ``call_id``: opened with status ``running``, settled when the
+    Each call is recorded twice under the same ``call_id``: opened with status ``running``, and settled when the
     turn ends, however it ends.
     """
 
@@ -62,17 +66,17 @@ class CallRecord:
     model: str
     status: CallStatus
     latency_s: float | None = None
-    """From the call to its end, by a monotonic clock."""
+    """From the start of the turn to its end, measured by a monotonic clock."""
     ttft_s: float | None = None
-    """From the call to the first text or tool call of its first round."""
+    """Time to first token: from the start of the turn to the first text or tool call of its first round."""
     tokens_per_s: float | None = None
-    """Output tokens over generation time: waiting and tools do not count."""
+    """Output tokens over generation time, without waiting and tools."""
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     cost_usd: float | None = None
-    """Of the rounds of which it is known; see `RequestRecord.cost_usd`."""
+    """Sum over the rounds whose cost is known; see `RequestRecord.cost_usd`."""
     rounds: int = 0
     tool_calls: int = 0
     error_type: str | None = None
@@ -87,7 +91,10 @@ class CallRecord:
 class RequestRecord:
     """One round trip to the provider.
 
-    Recorded twice, as a `CallRecord` is, under ``call_id`` and ``round``.
+    Recorded twice, like a `CallRecord`, under ``call_id`` and ``round``.
+
+    ``price_provider`` and ``telemetry_provider`` come from the attributes of the same names of the provider. They
+    are not columns, are not saved, and do not count in comparisons.
     """
 
     call_id: str
@@ -96,12 +103,12 @@ class RequestRecord:
     started_at: datetime
     provider: str
     model: str
-    """The model that was asked for."""
+    """The requested model."""
     status: CallStatus
     server: str | None = None
-    """Host name of the server that was asked."""
+    """Host name of the server the request was sent to."""
     response_model: str | None = None
-    """The model that says it answered; it may differ."""
+    """The model that answered, according to the reply; it may differ from the requested one."""
     finish_reason: str | None = None
     latency_s: float | None = None
     ttft_s: float | None = None
@@ -111,20 +118,25 @@ class RequestRecord:
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     cost_usd: float | None = None
-    """As the server reports it, else by the prices that the sink knows."""
+    """As reported by the server, else computed from the sink's prices."""
     load_s: float | None = None
     prompt_eval_s: float | None = None
     eval_s: float | None = None
     retries: int = 0
     error_type: str | None = None
     error: str | None = None
+    price_provider: str | None = field(default=None, compare=False)
+    """Provider id of ``genai-prices`` whose prices apply; None to find it by ``server``; empty for no published
+    price, as for a local model."""
+    telemetry_provider: str | None = field(default=None, compare=False)
+    """``gen_ai.provider.name`` of OpenTelemetry's GenAI conventions; None for the same name as ``provider``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolRecord:
     """One execution of a tool.
 
-    Recorded twice, as a `CallRecord` is, under ``call_id``, ``round`` and ``tool_call_id``.
+    Recorded twice, like a `CallRecord`, under ``call_id``, ``round`` and ``tool_call_id``.
     """
 
     call_id: str
@@ -132,43 +144,48 @@ class ToolRecord:
     round: int
     tool: str
     arguments: str
-    """JSON, as the model wrote it, or as whoever approved the call has changed it."""
+    """JSON as the model wrote it, or as edited by the approver."""
     status: ToolStatus
     started_at: datetime
     latency_s: float | None = None
-    """Waiting for approval does not count; None for a call that nobody approved."""
+    """Without the wait for approval; None for an execution that was not approved."""
     result: str | None = None
-    """As the model was told it."""
+    """The text sent back to the model."""
     error: str | None = None
 
 
 ContentPolicy = Callable[[str], str | None]
-"""What may be kept of something that was said; None: nothing."""
+"""Maps content (prompt, answer, arguments, result) to what may be kept of it; None to keep nothing."""
 
 
-def redact_call(record: CallRecord, keep: ContentPolicy) -> CallRecord:
-    """``record`` with what may be kept of prompt and response."""
+def as_saved(record: CallRecord | RequestRecord | ToolRecord) -> dict[str, Any]:
+    """The fields of ``record`` that are saved and exported, by name."""
+    return {known.name: getattr(record, known.name) for known in fields(record) if known.compare}
+
+
+def redact_call(record: CallRecord, policy: ContentPolicy) -> CallRecord:
+    """Apply ``policy`` to the prompt, response and error of ``record``."""
     if record.prompt is None and record.response is None and record.error is None:
         return record
     prompt, response, error = (
-        _kept(record.prompt, keep),
-        _kept(record.response, keep),
-        redact_error(record.error, keep),
+        _redact(record.prompt, policy),
+        _redact(record.response, policy),
+        redact_error(record.error, policy),
     )
     if prompt is record.prompt and response is record.response and error is record.error:
         return record
     return replace(record, prompt=prompt, response=response, error=error)
 
 
-def redact_error(error: str | None, keep: ContentPolicy) -> str | None:
-    """A provider's message: masked, where nothing is kept of what was said it stays as it is."""
-    return error if error is None else (keep(error) or error)
+def redact_error(error: str | None, policy: ContentPolicy) -> str | None:
+    """Apply ``policy`` to a provider's error message, which stays unchanged where no content is kept."""
+    return error if error is None else (policy(error) or error)
 
 
-def redact_tool(record: ToolRecord, keep: ContentPolicy) -> ToolRecord:
-    """``record`` with what may be kept of arguments, result and error, which may quote an argument."""
-    arguments = keep(unescape_json(record.arguments))
-    result, error = _kept(record.result, keep), _kept(record.error, keep)
+def redact_tool(record: ToolRecord, policy: ContentPolicy) -> ToolRecord:
+    """Apply ``policy`` to arguments, result and error; where it keeps no error, the kind of error stays."""
+    arguments = policy(unescape_json(record.arguments))
+    result, error = _redact(record.result, policy), _redact(record.error, policy)
     if arguments is record.arguments and result is record.result and error is record.error:
         return record
     if error is None and record.error is not None:
@@ -177,24 +194,24 @@ def redact_tool(record: ToolRecord, keep: ContentPolicy) -> ToolRecord:
 
 
 def unescape_json(arguments: str) -> str:
-    """JSON with letters in place of their escapes, so that what looks for words finds them."""
+    """JSON with ``\\u`` escapes decoded, so that a content policy can match words in it."""
     if "\\u" not in arguments:
         return arguments
     try:
         text = json.dumps(json.loads(arguments), ensure_ascii=False)
     except (ValueError, RecursionError):
         return arguments
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # half a surrogate pair is no letter
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # lone surrogates
 
 
-def _kept(text: str | None, keep: ContentPolicy) -> str | None:
-    return None if text is None else keep(text)
+def _redact(text: str | None, policy: ContentPolicy) -> str | None:
+    return None if text is None else policy(text)
 
 
 class RecordSink(Protocol):
-    """Where records go.
+    """Destination of records.
 
-    Called on the event loop's thread: each must return at once and, but for `admit`, never raise.
+    Methods are called on the event loop's thread: each must return at once, and only `admit` may raise.
     """
 
     def admit(self, round_number: int) -> None:
@@ -204,7 +221,7 @@ class RecordSink(Protocol):
             round_number: 1 for the first.
 
         Raises:
-            BudgetExceededError: it must not be sent.
+            BudgetExceededError: the request must not be sent.
         """
 
     def call_opened(self, record: CallRecord) -> None: ...
@@ -220,7 +237,7 @@ class RecordSink(Protocol):
     def tool_settled(self, record: ToolRecord) -> None: ...
 
     def cost_usd(self, record: RequestRecord) -> float | None:
-        """What a request cost of which the server did not tell; None if that is not known."""
+        """Cost of a request for which the server reported none; None if unknown."""
 
     def content_policy(self) -> ContentPolicy:
-        """What tells, of a turn that begins now, what may be kept of it."""
+        """The policy for the content of a turn that begins now."""

@@ -1,4 +1,4 @@
-"""What may be spent, and what has been."""
+"""Budgets: limits on cost, tokens and calls, and what has been spent."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Budget"]
 
 
 class Budget:
-    """Limits on what is spent from now on; see `MetricsRecorder.budget`.
+    """Limits on spending from now on; see `MetricsRecorder.budget`.
 
     Attributes:
-        cost_usd, tokens, calls: the limits; None for none. Tokens are input and output.
+        cost_usd, tokens, calls: the limits; None for no limit. Tokens are input plus output.
         spent_usd, spent_tokens, spent_calls: since the budget was set.
-        unpriced: requests that have ended and whose cost nobody knows: they are not in ``spent_usd``.
+        unpriced: finished requests of unknown cost, which ``spent_usd`` does not include.
     """
 
     def __init__(
@@ -26,8 +26,8 @@ class Budget:
     ) -> None:
         limits = {"cost_usd": cost_usd, "tokens": tokens, "calls": calls}
         for name, limit in limits.items():
-            wrong = isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit < math.inf
-            if limit is not None and (wrong or (name != "cost_usd" and limit != int(limit))):
+            is_invalid = isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit < math.inf
+            if limit is not None and (is_invalid or (name != "cost_usd" and limit != int(limit))):
                 whole = "" if name == "cost_usd" else "whole "
                 raise ConfigurationError(f"budget: {name} must be a {whole}number, 0 or more, not {limit!r}")
         if all(limit is None for limit in limits.values()):
@@ -42,7 +42,7 @@ class Budget:
         """Count a request that is about to be sent.
 
         Raises:
-            BudgetExceededError: something is spent.
+            BudgetExceededError: a limit is reached.
         """
         spent = []
         if self.cost_usd is not None and self.spent_usd >= self.cost_usd:
@@ -59,13 +59,13 @@ class Budget:
         self.spent_calls += round_number == 1
 
     def spend(self, record: RequestRecord) -> None:
-        """Count what a request cost that has ended."""
+        """Count the tokens and the cost of a finished request."""
         self.spent_tokens += (record.input_tokens or 0) + (record.output_tokens or 0)
         if record.cost_usd is not None:
             self.spent_usd += record.cost_usd
             return
         if record.status != "ok" and record.input_tokens is None and record.output_tokens is None:
-            return  # it was not answered
+            return  # not answered
         self.unpriced += 1
         if self.cost_usd is not None and self.unpriced == 1:
             warnings.warn(

@@ -1,22 +1,24 @@
-"""The columns of the three frames, and a record as a row of them."""
+"""Columns and dtypes of the three frames, and records as rows of them."""
 
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from ..core.records import CallStatus, ToolStatus
 
 __all__ = ["CALLS", "REQUESTS", "STATUSES", "TOOLS", "Columns", "Kind", "as_row", "required", "value"]
 
 Kind: TypeAlias = Literal["id", "name", "label", "text", "time", "seconds", "rate", "usd", "count"]
-"""An empty ``name`` is none, an empty ``text`` is a text; a ``label`` is a name of which there are few."""
+"""An empty ``name`` counts as unknown, an empty ``text`` does not; a ``label`` is a name with few values."""
 Columns: TypeAlias = dict[str, Kind]
 
 STATUSES: Final = {
-    "calls": ("running", "ok", "cancelled", "error", "limit"),
-    "requests": ("running", "ok", "cancelled", "error"),
-    "tools": ("running", "ok", "error", "timeout", "unknown_tool", "invalid_arguments", "rejected", "cancelled"),
+    "calls": get_args(CallStatus),
+    "requests": tuple(status for status in get_args(CallStatus) if status != "limit"),
+    "tools": get_args(ToolStatus),
 }
-"""What a ``status`` may be, by frame: the categories of that column, in this order."""
+"""Values of ``status``, by frame: the categories of that column, in this order."""
 
 _TOKENS: Final[Columns] = {
     "latency_s": "seconds",
@@ -81,7 +83,7 @@ TOOLS: Final[Columns] = {
 
 
 def required(record: type[Any]) -> frozenset[str]:
-    """The fields that a record must have: where one is a name, it is an empty one when it is unknown."""
+    """The fields of a record class that have no default; names among them are empty when unknown."""
     return frozenset(field.name for field in fields(record) if field.default is MISSING)
 
 
@@ -91,7 +93,6 @@ def as_row(columns: Columns, record: object) -> dict[str, Any]:
 
 
 def value(record: object, column: str, kind: Kind) -> Any:
-    """One cell: None where the record does not know it."""
-    known = getattr(record, column, None)
-    # An empty answer is an answer; an empty name is no name.
-    return None if kind in ("name", "label") and isinstance(known, str) and not known else known
+    """One cell; None where unknown."""
+    found = getattr(record, column, None)
+    return None if kind in ("name", "label") and isinstance(found, str) and not found else found

@@ -1,125 +1,64 @@
-"""Frames as files, for other programs."""
+"""Recorded calls as files for other programs: JSON, Prometheus, CSV and Parquet."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
+from ..core.records import CallRecord, RequestRecord, ToolRecord
 from ..errors import ConfigurationError
+from .columns import CALLS, REQUESTS, TOOLS, Columns, as_row
 
 if TYPE_CHECKING:
     import pandas as pd
-import json
-import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Any, TypeVar
 
-from ..core.records import CallRecord, RequestRecord, ToolRecord
-from .columns import CALLS, REQUESTS, TOOLS, Columns, as_row
-from .metrics_recorder import MetricsRecorder
-
-__all__ = ["to_json", "to_prometheus", "write_csv", "write_parquet"]
-
-Frames = Mapping[str, "pd.DataFrame"]
-
-
-def write_csv(frames: Frames, path: str | os.PathLike[str]) -> list[Path]:
-    """See `MetricsRecorder.to_csv`."""
-    return _write_each(frames, path, lambda frame, file: frame.to_csv(file, index=False))
-
-
-def write_parquet(frames: Frames, path: str | os.PathLike[str]) -> list[Path]:
-    """See `MetricsRecorder.to_parquet`."""
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        raise ConfigurationError(
-            "Parquet needs pyarrow: pip install 'createagents-nb[files]', or use to_csv or to_json"
-        ) from None
-    return _write_each(frames, path, lambda frame, file: frame.to_parquet(file, index=False))
-
-
-def _write_each(
-    frames: Frames, path: str | os.PathLike[str], write: Callable[[pd.DataFrame, Path], object]
-) -> list[Path]:
-    try:
-        first = Path(path).expanduser()
-        paths = [
-            first if name == "calls" else first.with_name(f"{first.stem}.{name}{first.suffix}") for name in frames
-        ]
-        for frame, file in zip(frames.values(), paths, strict=True):
-            _replace(file, _encodable(frame), write)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigurationError(
-            f"cannot write the metrics to {str(path)!r}: {reason}; "
-            "give a file in a folder that exists and that you may write to"
-        ) from error
-    return paths
-
-
-def _replace(file: Path, frame: pd.DataFrame, write: Callable[[pd.DataFrame, Path], object]) -> None:
-    """A file that is there stays whole until the new one is."""
-    handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    os.close(handle)
-    written = Path(name)
-    try:
-        write(frame, written)
-        written.chmod(0o666 & ~_umask())  # mkstemp's is for its owner alone
-        written.replace(file)
-    finally:
-        written.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _encodable(frame: pd.DataFrame) -> pd.DataFrame:
-    """Half a surrogate pair, from a model, has no UTF-8."""
-    texts: list[str] = list(frame.select_dtypes("string").columns)
-    return frame.assign(
-        **{column: frame[column].map(_unicode, na_action="ignore").astype(frame[column].dtype) for column in texts}
-    )
-
-
-def _unicode(text: str) -> str:
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
+__all__ = ["FORMAT_VERSION", "Recorded", "to_json", "to_prometheus", "write_csv", "write_parquet"]
 
 FORMAT_VERSION = 1
+"""Version of the JSON document."""
 
+# Bucket bounds recommended by OpenTelemetry's GenAI conventions, in seconds.
+_DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_TTFT_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 
 _Record = TypeVar("_Record", CallRecord, RequestRecord, ToolRecord)
+_Labels: TypeAlias = tuple[tuple[str, str], ...]
+_Frames: TypeAlias = Mapping[str, "pd.DataFrame"]
 
 
-_Labels = tuple[tuple[str, str], ...]
+class Recorded(Protocol):
+    """The records that `to_json` and `to_prometheus` export; a `MetricsRecorder` is one."""
+
+    @property
+    def call_records(self) -> list[CallRecord]: ...
+
+    @property
+    def request_records(self) -> list[RequestRecord]: ...
+
+    @property
+    def tool_records(self) -> list[ToolRecord]: ...
 
 
-# The bounds that OpenTelemetry's GenAI conventions recommend, in seconds.
-_DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-
-
-_TTFT_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+# JSON and Prometheus, from records
 
 
 def to_json(
-    recorder: MetricsRecorder, path: str | os.PathLike[str] | None = None, call_ids: Iterable[str] | None = None
+    recorder: Recorded, path: str | os.PathLike[str] | None = None, call_ids: Iterable[str] | None = None
 ) -> str:
     """``{"version": 1, "calls": […], "requests": […], "tools": […]}``: a list of rows for each frame.
 
-    Times are ISO 8601 in UTC; what is unknown is null, and so is a number that JSON has no word for (NaN).
+    Times are ISO 8601 in UTC. Unknown values are null, and so are NaN and infinity.
 
     Args:
-        path: a file to write as well, in UTF-8; it is replaced.
-        call_ids: these calls only, with their requests and tools; default all.
+        path: file to write the text to as well, in UTF-8; an existing file is replaced.
+        call_ids: calls to export, with their requests and tools; default all.
 
     Raises:
         ConfigurationError: the file cannot be written.
@@ -132,22 +71,22 @@ def to_json(
         "tools": _rows(TOOLS, tools),
     }
     text = json.dumps(document, ensure_ascii=False, indent=1, default=str)
-    if not _is_unicode(text):  # half a surrogate pair, from a model: only \u escapes carry it
+    if not _is_unicode(text):  # a lone surrogate, sent by a model: only \u escapes can carry it
         text = json.dumps(document, indent=1, default=str)
     return _write(text + "\n", path)
 
 
 def to_prometheus(
-    recorder: MetricsRecorder, path: str | os.PathLike[str] | None = None, call_ids: Iterable[str] | None = None
+    recorder: Recorded, path: str | os.PathLike[str] | None = None, call_ids: Iterable[str] | None = None
 ) -> str:
     """Counters and histograms in the Prometheus text format 0.0.4, for a scrape or a textfile collector.
 
-    Seconds and tokens; an unknown label is empty. Unknown, negative and NaN values are not counted: a counter
-    must not go down. Cached tokens are part of the input tokens, reasoning tokens of the output tokens.
+    Units are seconds and tokens; an unknown label is empty. Unknown, negative and NaN values are not counted,
+    since a counter must not decrease. Input tokens include cached tokens, output tokens include reasoning tokens.
 
     Args:
-        path: a file to write as well, in UTF-8; it is replaced.
-        call_ids: these calls only, with their requests and tools; default all.
+        path: file to write the text to as well, in UTF-8; an existing file is replaced.
+        call_ids: calls to export, with their requests and tools; default all.
 
     Raises:
         ConfigurationError: the file cannot be written.
@@ -185,54 +124,57 @@ def to_prometheus(
         *_counter(
             "createagents_requests_total",
             "Round trips to a provider.",
-            ((_labels(provider=it.provider, model=it.model, status=it.status), 1) for it in requests),
+            (
+                (_labels(provider=request.provider, model=request.model, status=request.status), 1)
+                for request in requests
+            ),
         ),
         *_counter(
             "createagents_request_retries_total",
             "Requests that were sent again before they were answered.",
-            ((_labels(provider=it.provider, model=it.model), it.retries) for it in requests),
+            ((_labels(provider=request.provider, model=request.model), request.retries) for request in requests),
         ),
         *_counter(
             "createagents_tool_calls_total",
             "Tool executions.",
-            ((_labels(tool=it.tool, status=it.status), 1) for it in tools),
+            ((_labels(tool=tool.tool, status=tool.status), 1) for tool in tools),
         ),
         *_histogram(
             "createagents_tool_duration_seconds",
             "Time a tool took.",
             _DURATION_BUCKETS,
-            ((_labels(tool=it.tool), it.latency_s) for it in tools),
+            ((_labels(tool=tool.tool), tool.latency_s) for tool in tools),
         ),
     ]
     return _write("".join(f"{line}\n" for line in lines), path)
 
 
 def _select(
-    recorder: MetricsRecorder, call_ids: Iterable[str] | None
+    recorder: Recorded, call_ids: Iterable[str] | None
 ) -> tuple[list[CallRecord], list[RequestRecord], list[ToolRecord]]:
     wanted = None if call_ids is None else {call_ids} if isinstance(call_ids, str) else set(call_ids)
 
-    def of(records: list[_Record]) -> list[_Record]:
+    def select(records: list[_Record]) -> list[_Record]:
         return records if wanted is None else [record for record in records if record.call_id in wanted]
 
-    return of(recorder.call_records), of(recorder.request_records), of(recorder.tool_records)
+    return select(recorder.call_records), select(recorder.request_records), select(recorder.tool_records)
 
 
 def _rows(columns: Columns, records: Sequence[object]) -> list[dict[str, Any]]:
-    return [{name: _plain(known) for name, known in as_row(columns, record).items()} for record in records]
+    return [{name: _json_value(value) for name, value in as_row(columns, record).items()} for record in records]
 
 
-def _plain(known: Any) -> Any:
-    if isinstance(known, datetime):
-        utc = known.replace(tzinfo=UTC) if known.tzinfo is None else known.astimezone(UTC)
+def _json_value(value: Any) -> Any:
+    if isinstance(value, datetime):
+        utc = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
         return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    if isinstance(known, float) and not math.isfinite(known):
+    if isinstance(value, float) and not math.isfinite(value):
         return None
-    return known
+    return value
 
 
 def _labels(**labels: object) -> _Labels:
-    return tuple((name, "" if known is None else str(known)) for name, known in labels.items())
+    return tuple((name, "" if value is None else str(value)) for name, value in labels.items())
 
 
 def _counter(name: str, help_text: str, observed: Iterable[tuple[_Labels, Any]]) -> Iterator[str]:
@@ -268,17 +210,17 @@ def _head(name: str, kind: str, help_text: str) -> Iterator[str]:
 
 
 def _sample(name: str, labels: _Labels, amount: float) -> str:
-    inside = ",".join(f'{label}="{_escape(known)}"' for label, known in labels)
-    return f"{name}{{{inside}}} {amount!r}"
+    pairs = ",".join(f'{label}="{_escape(value)}"' for label, value in labels)
+    return f"{name}{{{pairs}}} {amount!r}"
 
 
-def _escape(known: str) -> str:
-    known = known.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return known if _is_unicode(known) else known.encode("utf-8", "replace").decode()
+def _escape(value: str) -> str:
+    value = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return value if _is_unicode(value) else value.encode("utf-8", "replace").decode()
 
 
 def _countable(amount: Any) -> bool:
-    return isinstance(amount, int | float) and 0 <= amount < 2**63  # NaN and infinity are not
+    return isinstance(amount, int | float) and 0 <= amount < 2**63  # false for NaN and infinity
 
 
 def _is_unicode(text: str) -> bool:
@@ -300,3 +242,75 @@ def _write(text: str, path: str | os.PathLike[str] | None) -> str:
                 f"{reason}; give a file in a folder that exists and that you may write to"
             ) from error
     return text
+
+
+# CSV and Parquet, from frames
+
+
+def write_csv(frames: _Frames, path: str | os.PathLike[str]) -> list[Path]:
+    """See `MetricsRecorder.to_csv`."""
+    return _write_each(frames, path, lambda frame, file: frame.to_csv(file, index=False))
+
+
+def write_parquet(frames: _Frames, path: str | os.PathLike[str]) -> list[Path]:
+    """See `MetricsRecorder.to_parquet`."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise ConfigurationError(
+            "Parquet needs pyarrow: pip install 'createagents-nb[files]', or use to_csv or to_json"
+        ) from None
+    return _write_each(frames, path, lambda frame, file: frame.to_parquet(file, index=False))
+
+
+def _write_each(
+    frames: _Frames, path: str | os.PathLike[str], write: Callable[[pd.DataFrame, Path], object]
+) -> list[Path]:
+    try:
+        first = Path(path).expanduser()
+        paths = [
+            first if name == "calls" else first.with_name(f"{first.stem}.{name}{first.suffix}") for name in frames
+        ]
+        for frame, file in zip(frames.values(), paths, strict=True):
+            _replace(file, _encodable(frame), write)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(
+            f"cannot write the metrics to {str(path)!r}: {reason}; "
+            "give a file in a folder that exists and that you may write to"
+        ) from error
+    return paths
+
+
+def _replace(file: Path, frame: pd.DataFrame, write: Callable[[pd.DataFrame, Path], object]) -> None:
+    """Write to a temporary file first, so that an existing file is replaced whole or not at all."""
+    handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    os.close(handle)
+    written = Path(name)
+    try:
+        write(frame, written)
+        written.chmod(0o666 & ~_umask())  # mkstemp gives access to the owner only
+        written.replace(file)
+    finally:
+        written.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _encodable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Replace lone surrogates, which a model may send and UTF-8 cannot encode."""
+    texts: list[str] = list(frame.select_dtypes("string").columns)
+    return frame.assign(
+        **{
+            column: frame[column].map(_replace_surrogates, na_action="ignore").astype(frame[column].dtype)
+            for column in texts
+        }
+    )
+
+
+def _replace_surrogates(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

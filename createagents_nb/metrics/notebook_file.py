@@ -13,14 +13,11 @@ from typing import Any, Final, TypeVar
 from ..core.events import count_or_none, number_or_none
 from ..core.records import CallRecord, RequestRecord, ToolRecord
 from ..errors import RecorderFileError
+from ..render.mime_types import BUNDLE_MIME, BUNDLE_VERSION
 from .columns import CALLS, REQUESTS, STATUSES, TOOLS, Columns, Kind
 from .observers import SettledCall
 
-__all__ = ["BUNDLE_MIME", "BUNDLE_VERSION", "read_notebook"]
-
-BUNDLE_MIME = "application/vnd.createagents-nb+json"
-"""The type under which an output holds the record: ``call``, ``requests``, ``tools`` and ``version``."""
-BUNDLE_VERSION = 1
+__all__ = ["read_notebook"]
 
 _Record = TypeVar("_Record", CallRecord, RequestRecord, ToolRecord)
 
@@ -96,7 +93,7 @@ def _records(make: type[_Record], columns: Columns, statuses: str, found: Any) -
         if values["started_at"] is None or values["status"] not in STATUSES[statuses]:
             continue
         for field in fields(make):
-            if values[field.name] is None:
+            if field.name in columns and values[field.name] is None:
                 needed = 0 if columns[field.name] == "count" else ""
                 values[field.name] = needed if field.default is MISSING else field.default
         yield make(**values)

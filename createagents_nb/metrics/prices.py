@@ -1,4 +1,4 @@
-"""What a request costs: the user's prices, else the published ones of the `genai-prices` package, read offline."""
+"""Cost of requests: by the user's prices, else by the published ones of ``genai-prices``, read offline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MILLION = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class _Price:
-    """US dollars for a million tokens."""
+    """In US dollars per million tokens."""
 
     input: float
     output: float
@@ -26,12 +26,13 @@ class _Price:
 
 
 class Prices:
-    """Prices of models; those that were set go before those that are published."""
+    """Prices of models; those set by the user take precedence over published ones."""
 
     def __init__(self) -> None:
-        self._own: dict[tuple[str | None, str], _Price] = {}
+        self._own: dict[str, _Price] = {}
+        """Prices set by the user, by ``model`` or ``provider:model``."""
         self._unpriced: set[tuple[str, str]] = set()
-        """Servers and models that the published prices do not know."""
+        """Provider ids or servers, and models, without a published price."""
 
     def set(
         self,
@@ -45,30 +46,26 @@ class Prices:
         """See `MetricsRecorder.set_price`."""
         if not isinstance(model, str) or not model:
             raise ConfigurationError(f"set_price: model must be its name, not {model!r}")
-        prefix, _, name = model.partition(":")
-        if (
-            provider is None and name and prefix in ("openai", "ollama", "demo")
-        ):  # as `%agent use` and agents write it
-            provider, model = prefix, name
         cached_usd = input_usd if cached_usd is None else cached_usd
         for name, price in {"input_usd": input_usd, "output_usd": output_usd, "cached_usd": cached_usd}.items():
             if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < math.inf:
                 raise ConfigurationError(
                     f"set_price: {name} must be US dollars for a million tokens, 0 or more, not {price!r}"
                 )
-        self._own[provider, model] = _Price(float(input_usd), float(output_usd), float(cached_usd))
+        key = model if provider is None else f"{provider}:{model}"
+        self._own[key] = _Price(float(input_usd), float(output_usd), float(cached_usd))
 
     def prepare(self, record: RequestRecord) -> None:
-        """A request is sent: when it has ended its price may be asked for, and reading them all takes a while."""
+        """Start loading the published prices in a thread when a request that may need them is sent."""
         if not _loading.is_set() and _may_be_published(record):
             _loading.set()
             threading.Thread(target=load_published, name="createagents-nb prices", daemon=True).start()
 
     def cost_usd(self, record: RequestRecord) -> float | None:
-        """Of the tokens in ``record``; None where its model has no price or its tokens are not known."""
+        """Cost of a request in US dollars; None if its tokens or the price of its model are unknown."""
         if record.input_tokens is None or record.output_tokens is None:
             return None
-        own = self._own.get((record.provider, record.model)) or self._own.get((None, record.model))
+        own = self._own.get(f"{record.provider}:{record.model}") or self._own.get(record.model)
         if own is None:
             return self._published(record)
         cached = _cached(record)
@@ -82,38 +79,51 @@ class Prices:
             return None
         from genai_prices import Usage, calc_price
 
+        provider = _price_provider(record)
+        source = provider or record.server or ""
         usage = Usage(
             input_tokens=record.input_tokens,
             output_tokens=record.output_tokens,
             cache_read_tokens=_cached(record),
         )
         for model in dict.fromkeys(name for name in (record.model, record.response_model) if name):
-            if (record.server or "", model) in self._unpriced:
+            if (source, model) in self._unpriced:
                 continue
             try:
-                price = calc_price(
-                    usage,
-                    model,
-                    provider_api_url=f"https://{record.server}",
-                    genai_request_timestamp=record.started_at,
-                )
+                if provider:
+                    price = calc_price(
+                        usage, model, provider_id=provider, genai_request_timestamp=record.started_at
+                    )
+                else:
+                    price = calc_price(
+                        usage,
+                        model,
+                        provider_api_url=f"https://{record.server}",
+                        genai_request_timestamp=record.started_at,
+                    )
             except LookupError:
-                self._unpriced.add((record.server or "", model))
+                self._unpriced.add((source, model))
             else:
                 return float(price.total_price)
         return None
 
 
 def _cached(record: RequestRecord) -> int:
-    """Cached tokens are part of the input."""
+    """Cached tokens, of which there are at most as many as input tokens."""
     return max(0, min(record.cached_tokens or 0, record.input_tokens or 0))
 
 
 _loading = threading.Event()
+"""Set once the published prices are being loaded or are loaded: once per process."""
+
+
+def reset() -> None:
+    """Forget that the published prices were loaded, so that the next request loads them again."""
+    _loading.clear()
 
 
 def load_published() -> None:
-    """Read the published prices, which takes some tenths of a second of CPU; not on the loop."""
+    """Load the published prices: a few tenths of a second of CPU, so not on the event loop."""
     _loading.set()
     from genai_prices.data_snapshot import get_snapshot
 
@@ -121,8 +131,16 @@ def load_published() -> None:
 
 
 def _may_be_published(record: RequestRecord) -> bool:
-    """A server of one's own has no published price, and its model may have the name of one that has."""
-    return record.provider not in ("demo", "ollama") and _is_public(record.server or "")
+    """Whether a published price may apply: never to a private server, whatever its model is called."""
+    provider = _price_provider(record)
+    return _is_public(record.server or "") if provider is None else bool(provider)
+
+
+def _price_provider(record: RequestRecord) -> str | None:
+    # For records without the field: providers that do not say it yet.
+    if record.price_provider is None and record.provider in ("demo", "ollama"):
+        return ""
+    return record.price_provider
 
 
 @lru_cache(maxsize=64)

@@ -1,18 +1,19 @@
 """OpenTelemetry spans and metrics of settled calls, by the GenAI semantic conventions.
 
-A turn is ``invoke_agent {agent}``, below it ``chat {model}`` for each request and ``execute_tool {tool}`` for each
-execution. Never any content: no prompt, answer, argument, result or message of an error.
+A turn becomes a span ``invoke_agent {agent}``, with a child ``chat {model}`` for each request and
+``execute_tool {tool}`` for each tool execution. Spans never carry content: no prompts, answers, arguments, results
+or error messages.
 
-Names are those of the conventions v1.41.0 (open-telemetry/semantic-conventions, docs/gen-ai: gen-ai-spans.md,
-gen-ai-agent-spans.md, gen-ai-metrics.md), the last that were published and those that backends read. The agent and
-tool metrics, which v1.41.0 does not have, are from open-telemetry/semantic-conventions-genai (pull requests 201,
-336). Its main branch, not released, renames the three client metrics; `_HISTOGRAMS` is where they stand.
+Names follow the conventions v1.41.0 (open-telemetry/semantic-conventions, docs/gen-ai: gen-ai-spans.md,
+gen-ai-agent-spans.md, gen-ai-metrics.md), the last published version and the one that backends read. The agent and
+tool metrics, missing from v1.41.0, come from open-telemetry/semantic-conventions-genai (pull requests 201, 336).
+Its unreleased main branch renames the three client metrics; to follow, change `_HISTOGRAMS`.
 
-``error.type`` is the class of the error; of a tool also ``timeout``, ``unknown_tool``, ``invalid_arguments`` or
-``rejected``; of a turn with too many rounds ``limit``; ``_OTHER`` where nothing is known. A call that was stopped
-has no error, as in the HTTP conventions (semantic-conventions, pull request 3494): the status of its spans stays
-unset, and ``createagents_nb.status`` says ``cancelled``. ``createagents_nb.call_id`` is that of the recorder's
-rows.
+``error.type`` is the class of the error; for tools it may also be ``timeout``, ``unknown_tool``,
+``invalid_arguments`` or ``rejected``; for a turn that reached a limit it is ``limit``; if unknown, ``_OTHER``.
+A cancelled call is not an error, as in the HTTP conventions (semantic-conventions, pull request 3494): its spans
+have an unset status, and ``createagents_nb.status`` is ``cancelled``. ``createagents_nb.call_id`` joins spans with
+the recorder's rows.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ _HISTOGRAMS: Final[dict[str, tuple[str, tuple[float, ...], str]]] = {
     _TOOL: ("s", _SHORT_S, "Time a tool took."),
 }
 
-# Servers, and those who enter a call by hand, report what they like; an SDK takes only what it expects.
+# Readers of record fields. Servers and hand-entered calls may report anything; an SDK takes only the right type.
 
 
 def _name(value: object) -> str | None:
@@ -80,29 +81,27 @@ def _count(value: object) -> int | None:
 def _seconds(value: object) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    return float(value) if 0 <= value < 1e9 else None  # NaN is not
+    return float(value) if 0 <= value < 1e9 else None  # None for NaN
 
 
-# An attribute: of which field of the record it is, and how that is read. Those of ``_ASKED``, ``_INVOKED`` and
-# ``_EXECUTED`` are there at the start of a span, where a sampler sees them.
-_Reading = tuple[str, Callable[[object], Any]]
-_TOKENS_USED: Final[dict[str, _Reading]] = {
+# Attributes by name: the record's field and its reader. ``_AGENT_START``, ``_CHAT_START`` and ``_TOOL_START`` are
+# set when a span starts, so that a sampler sees them.
+_Reader = tuple[str, Callable[[object], Any]]
+_TOKENS_USED: Final[dict[str, _Reader]] = {
     "gen_ai.usage.input_tokens": ("input_tokens", _count),
     "gen_ai.usage.output_tokens": ("output_tokens", _count),
 }
-_INVOKED: Final[dict[str, _Reading]] = {
-    "gen_ai.provider.name": ("provider", _name),
+_AGENT_START: Final[dict[str, _Reader]] = {
     "gen_ai.agent.name": ("agent", _name),
     "gen_ai.request.model": ("model", _name),
 }
-_ASKED: Final[dict[str, _Reading]] = {
-    "gen_ai.provider.name": ("provider", _name),
+_CHAT_START: Final[dict[str, _Reader]] = {
     "gen_ai.request.model": ("model", _name),
     "server.address": ("server", _name),
 }
-_RESPONSE_MODEL: Final[dict[str, _Reading]] = {"gen_ai.response.model": ("response_model", _name)}
-_FINISH: Final[dict[str, _Reading]] = {"gen_ai.response.finish_reasons": ("finish_reason", _names)}
-_ANSWERED: Final[dict[str, _Reading]] = {
+_RESPONSE_MODEL: Final[dict[str, _Reader]] = {"gen_ai.response.model": ("response_model", _name)}
+_FINISH: Final[dict[str, _Reader]] = {"gen_ai.response.finish_reasons": ("finish_reason", _names)}
+_CHAT_END: Final[dict[str, _Reader]] = {
     **_RESPONSE_MODEL,
     **_FINISH,
     **_TOKENS_USED,
@@ -110,24 +109,24 @@ _ANSWERED: Final[dict[str, _Reading]] = {
     "gen_ai.usage.cache_read.input_tokens": ("cached_tokens", _count),
     "gen_ai.usage.reasoning.output_tokens": ("reasoning_tokens", _count),
 }
-_EXECUTED: Final[dict[str, _Reading]] = {
+_TOOL_START: Final[dict[str, _Reader]] = {
     "gen_ai.tool.name": ("tool", _name),
     "gen_ai.tool.call.id": ("tool_call_id", _name),
 }
 
-# What a tool's error may begin with and still be no content: the name of an exception.
+# The exception name at the beginning of a tool's error, the only part that is not content.
 _EXCEPTION = re.compile(r"([A-Za-z_]\w{0,60}(?:Error|Exception))(?::|$)", re.ASCII)
 
 
 class Telemetry:
-    """A `Observer` that makes spans and metrics of each settled call.
+    """An `Observer` that reports each settled call as spans and metrics.
 
-    Spans are made when the call has ended, with the times of its records, as children of the span that is current
-    where the call was made. Nothing is made, and OpenTelemetry is not imported, before the notebook has set up an
-    SDK, which it may do at any time.
+    Spans are created when the call has settled, with the times of its records, as children of the span that was
+    current where the call was made. OpenTelemetry is not imported, and nothing is reported, until the notebook has
+    set up an SDK, which it may do at any time.
 
     Args:
-        tracer_provider: default the global one, as it is at each call.
+        tracer_provider: default the global one, looked up at each call.
         meter_provider: likewise.
 
     Example:
@@ -141,12 +140,12 @@ class Telemetry:
     ) -> None:
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
-        self._tracer_of: tuple[TracerProvider, Tracer] | None = None
-        self._histograms_of: tuple[MeterProvider, dict[str, Histogram]] | None = None
+        self._tracer_cache: tuple[TracerProvider, Tracer] | None = None
+        self._histograms_cache: tuple[MeterProvider, dict[str, Histogram]] | None = None
         self._warned = False
 
     def call_settled(self, settled: SettledCall) -> None:
-        """Report a call that has ended; what an SDK raises is logged, once."""
+        """Report a settled call; the first exception that an SDK raises is logged."""
         for report in (self._trace, self._measure):
             try:
                 report(settled)
@@ -165,41 +164,42 @@ class Telemetry:
 
         call, context, agent = settled.call, None, None
         if call.agent:
-            about = {"gen_ai.operation.name": "invoke_agent", **_known(call, _INVOKED)}
+            name = next((request.telemetry_provider for request in settled.requests), None) or call.provider
+            about = {"gen_ai.operation.name": "invoke_agent", **_provider(name), **_attributes(call, _AGENT_START)}
             agent = _start(tracer, f"invoke_agent {call.agent}", SpanKind.INTERNAL, call, None, about)
-            if not agent.is_recording():  # not sampled, or an SDK that is disabled
+            if not agent.is_recording():  # not sampled, or the SDK is disabled
                 return
             context = set_span_in_context(agent)
         try:
             for request in settled.requests:
-                about = {"gen_ai.operation.name": "chat", **_known(request, _ASKED)}
+                about = _chat_attributes(request)
                 span = _start(tracer, f"chat {request.model}".rstrip(), SpanKind.CLIENT, request, context, about)
-                _end(span, request, _known(request, _ANSWERED), _error_type(request))
+                _end(span, request, _attributes(request, _CHAT_END), _error_type(request))
             for tool in settled.tools:
                 about = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.type": "function"}
-                about |= _known(tool, _EXECUTED)
+                about |= _attributes(tool, _TOOL_START)
                 span = _start(tracer, f"execute_tool {tool.tool}", SpanKind.INTERNAL, tool, context, about)
                 _end(span, tool, {}, _tool_error_type(tool))
         finally:
             if agent is not None:
-                about = _known(call, _TOKENS_USED)
+                about = _attributes(call, _TOKENS_USED)
                 if settled.requests:
-                    about |= _known(settled.requests[-1], _FINISH)
+                    about |= _attributes(settled.requests[-1], _FINISH)
                 _end(agent, call, about, _error_type(call))
 
     def _tracer(self) -> Tracer | None:
         provider = self._tracer_provider
         if provider is None:
-            if sys.modules.get("opentelemetry.trace") is None:  # who sets a provider has imported it
+            if sys.modules.get("opentelemetry.trace") is None:  # setting a provider imports it
                 return None
             from opentelemetry.trace import get_tracer_provider
 
             provider = get_tracer_provider()
         if _is_only_api(provider):
             return None
-        if self._tracer_of is None or self._tracer_of[0] is not provider:
-            self._tracer_of = provider, provider.get_tracer(*_scope())
-        return self._tracer_of[1]
+        if self._tracer_cache is None or self._tracer_cache[0] is not provider:
+            self._tracer_cache = provider, provider.get_tracer(*_scope())
+        return self._tracer_cache[1]
 
     # Metrics.
 
@@ -214,22 +214,18 @@ class Telemetry:
 
         call = settled.call
         for request in settled.requests:
-            about = {
-                "gen_ai.operation.name": "chat",
-                **_known(request, _ASKED),
-                **_known(request, _RESPONSE_MODEL),
-            }
-            record(_OPERATION, _seconds(request.latency_s), about | _with(_error_type(request)))
+            about = _chat_attributes(request) | _attributes(request, _RESPONSE_MODEL)
+            record(_OPERATION, _seconds(request.latency_s), about | _error(_error_type(request)))
             record(_FIRST_CHUNK, _seconds(request.ttft_s), about)
             record(_USAGE, _count(request.input_tokens), about | {"gen_ai.token.type": "input"})
             record(_USAGE, _count(request.output_tokens), about | {"gen_ai.token.type": "output"})
         agent = {"gen_ai.agent.name": call.agent} if call.agent else {}
         for tool in settled.tools:
-            if tool.status != "unknown_tool":  # nothing ran, and its name is whatever the model wrote
-                about = {"gen_ai.tool.name": tool.tool, **agent, **_with(_tool_error_type(tool))}
+            if tool.status != "unknown_tool":  # nothing ran, and the model made up the name
+                about = {"gen_ai.tool.name": tool.tool, **agent, **_error(_tool_error_type(tool))}
                 record(_TOOL, _seconds(tool.latency_s), about)
         if agent:
-            about = {**agent, "gen_ai.request.model": call.model, **_with(_error_type(call))}
+            about = {**agent, "gen_ai.request.model": call.model, **_error(_error_type(call))}
             record(_AGENT, _seconds(call.latency_s), about)
             record(_INFERENCES, _count(call.rounds), agent)
             record(_TOOL_CALLS, _count(call.tool_calls), agent)
@@ -244,18 +240,18 @@ class Telemetry:
             provider = get_meter_provider()
         if _is_only_api(provider):
             return None
-        if self._histograms_of is None or self._histograms_of[0] is not provider:
+        if self._histograms_cache is None or self._histograms_cache[0] is not provider:
             meter = provider.get_meter(*_scope())
-            made = {
-                name: meter.create_histogram(name, unit, told, explicit_bucket_boundaries_advisory=bounds)
-                for name, (unit, bounds, told) in _HISTOGRAMS.items()
+            histograms = {
+                name: meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=bounds)
+                for name, (unit, bounds, description) in _HISTOGRAMS.items()
             }
-            self._histograms_of = provider, made
-        return self._histograms_of[1]
+            self._histograms_cache = provider, histograms
+        return self._histograms_cache[1]
 
 
 def _is_only_api(provider: object) -> bool:
-    """Whether it is one of the API's own providers, which do nothing: no SDK is set up, or not yet."""
+    """Whether ``provider`` is a no-op of the API: no SDK is set up yet."""
     return type(provider).__module__.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
 
 
@@ -285,13 +281,23 @@ def _end(span: Span, record: _Record, attributes: _Attributes, error_type: str |
         span.end(_nanoseconds(record.started_at) + round((_seconds(record.latency_s) or 0) * 1e9))
 
 
-def _known(record: object, attributes: Mapping[str, _Reading]) -> _Attributes:
-    """What a record knows of ``attributes``: unknown is absent, never 0."""
-    values = ((name, read(getattr(record, field))) for name, (field, read) in attributes.items())
+def _attributes(record: object, readers: Mapping[str, _Reader]) -> _Attributes:
+    """Attributes read from a record; unknown ones are left out, never 0."""
+    values = ((name, read(getattr(record, field))) for name, (field, read) in readers.items())
     return {name: value for name, value in values if value is not None}
 
 
-def _with(error_type: str | None) -> _Attributes:
+def _chat_attributes(request: RequestRecord) -> _Attributes:
+    provider = _provider(request.telemetry_provider or request.provider)
+    return {"gen_ai.operation.name": "chat", **provider, **_attributes(request, _CHAT_START)}
+
+
+def _provider(name: object) -> _Attributes:
+    known = _name(name)
+    return {} if known is None else {"gen_ai.provider.name": known}
+
+
+def _error(error_type: str | None) -> _Attributes:
     return {} if error_type is None else {"error.type": error_type}
 
 
@@ -303,10 +309,10 @@ def _error_type(record: CallRecord | RequestRecord) -> str | None:
 
 def _tool_error_type(tool: ToolRecord) -> str | None:
     if tool.status == "error":
-        named = _EXCEPTION.match(tool.error or "")
-        return named[1] if named else "_OTHER"
+        match = _EXCEPTION.match(tool.error or "")
+        return match[1] if match else "_OTHER"
     return None if tool.status in ("ok", "cancelled") else tool.status
 
 
 def _nanoseconds(moment: datetime) -> int:
-    return round(moment.timestamp() * 1e6) * 1000  # a float of seconds holds microseconds, and no more
+    return round(moment.timestamp() * 1e6) * 1000  # a float of seconds is exact to microseconds only

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from ..metrics.notebook_file import BUNDLE_MIME, BUNDLE_VERSION
 from ..text import clean_text, code_fence, hide_invisible, one_line, shorten
 from . import styles
 from .labels import call_of, status_parts, tool_state
 from .markdown import VettedText, render_markdown_html
 from .markdown_writer import UnsafeMarkdownError, escape_markdown
+from .mime_types import BUNDLE_MIME, BUNDLE_VERSION
 from .snapshot import Block, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
 from .tool_card import tool_card_html, tool_card_markdown
 

@@ -1,14 +1,13 @@
-"""From the events of a response to what is shown of it."""
+"""Builds the blocks and the snapshot of a turn from its events."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
-from ..agent.response import StreamingResponseDTO
 from ..core.events import (
     ApprovalDecided,
     ApprovalRequested,
@@ -19,36 +18,72 @@ from ..core.events import (
     ToolCallStarted,
     TurnDone,
 )
-from ..core.records import ContentPolicy, redact_call, redact_error, redact_tool, unescape_json
+from ..core.records import (
+    CallRecord,
+    ContentPolicy,
+    RequestRecord,
+    ToolRecord,
+    as_saved,
+    redact_call,
+    redact_error,
+    redact_tool,
+    unescape_json,
+)
 from ..core.tool_display import TableDisplay, ToolDisplay
 from .snapshot import Block, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
 
-__all__ = ["TurnTracker"]
+__all__ = ["TrackedTurn", "TurnTracker"]
+
+
+class TrackedTurn(Protocol):
+    """The part of a response that a `TurnTracker` reads."""
+
+    @property
+    def record(self) -> CallRecord: ...
+
+    @property
+    def requests(self) -> Sequence[RequestRecord]: ...
+
+    @property
+    def tools(self) -> Sequence[ToolRecord]: ...
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def content_policy(self) -> ContentPolicy: ...
+
+    @property
+    def remote_images(self) -> bool: ...
+
+    def events_so_far(self) -> Sequence[Event]: ...
 
 
 class TurnTracker:
-    """Collects the blocks of one turn as its events come."""
+    """Collects the blocks of one turn as its events arrive."""
 
-    def __init__(self, response: StreamingResponseDTO) -> None:
+    def __init__(self, response: TrackedTurn) -> None:
         self._response = response
         self._opened = time.perf_counter()
-        self._blocks: list[Block | list[str]] = []  # the last block of text grows as a list of pieces
+        self._blocks: list[Block | list[str]] = []  # the last text block grows as a list of pieces
         self._kind: type[Block] | None = None
         self._tools: dict[str, int] = {}
-        self._sees_the_start = not response.events_so_far()
-        self._first_seen_s: float | None = None
+        self._sees_start = not response.events_so_far()
+        self._ttft_seen_s: float | None = None
 
     def apply(self, events: Sequence[Event]) -> None:
-        if self._first_seen_s is None and self._sees_the_start and any(map(_is_output, events)):
-            # The exact figure comes with the end of the round.
-            self._first_seen_s = (datetime.now(UTC) - self._response.record.started_at).total_seconds()
+        if self._ttft_seen_s is None and self._sees_start and any(map(_is_output, events)):
+            # An estimate until the round ends and the record has the exact figure.
+            self._ttft_seen_s = (datetime.now(UTC) - self._response.record.started_at).total_seconds()
         for event in events:
             if type(event) is str:
-                self._grow(TextBlock, event)
+                self._append_text(TextBlock, event)
             elif isinstance(event, Reasoning):
-                self._grow(ReasoningBlock, event.text)
+                self._append_text(ReasoningBlock, event.text)
             elif isinstance(event, ToolCallRequested):
-                self._tool(ToolLine(tool_call_id=event.tool_call_id, name=event.name, arguments=event.arguments))
+                self._add_tool(
+                    ToolLine(tool_call_id=event.tool_call_id, name=event.name, arguments=event.arguments)
+                )
             elif isinstance(event, ToolCallStarted):
                 self._change(event.tool_call_id, round=event.round)
             elif isinstance(event, ApprovalRequested):
@@ -71,22 +106,22 @@ class TurnTracker:
                         self._change(tool_call_id, status="not_run")
 
     def blocks(self) -> tuple[Block, ...]:
-        self._end_of_text()
+        self._join_text()
         return tuple(block for block in self._blocks if not isinstance(block, list))
 
     def tool(self, tool_call_id: str) -> ToolLine | None:
-        at = self._tools.get(tool_call_id)
-        block = self._blocks[at] if at is not None else None
+        index = self._tools.get(tool_call_id)
+        block = self._blocks[index] if index is not None else None
         return block if isinstance(block, ToolLine) else None
 
     def snapshot(self, *, with_error: bool = True) -> TurnSnapshot:
-        """The turn as it stands, with what may be kept of what was said.
+        """The current state of the turn, with its content policy applied.
 
         Args:
             with_error: False where the cell itself shows the error.
         """
         response, record = self._response, self._response.record
-        blocks = [_kept(block, response.content_policy) for block in self.blocks()]
+        blocks = [_redact_block(block, response.content_policy) for block in self.blocks()]
         elapsed_s = record.latency_s if response.done else time.perf_counter() - self._opened
         return TurnSnapshot(
             call_id=record.call_id,
@@ -97,7 +132,7 @@ class TurnTracker:
             blocks=tuple(block for block in blocks if block is not None),
             not_kept=any(block is None for block in blocks),
             elapsed_s=elapsed_s,
-            ttft_s=record.ttft_s if record.ttft_s is not None else self._first_seen_s,
+            ttft_s=record.ttft_s if record.ttft_s is not None else self._ttft_seen_s,
             input_tokens=record.input_tokens,
             output_tokens=record.output_tokens,
             tokens_per_s=record.tokens_per_s if response.done else None,
@@ -109,12 +144,12 @@ class TurnTracker:
             record=_record(response) if response.done else {},
         )
 
-    def _grow(self, kind: type[TextBlock] | type[ReasoningBlock], text: str) -> None:
+    def _append_text(self, kind: type[TextBlock] | type[ReasoningBlock], text: str) -> None:
         last = self._blocks[-1] if self._blocks else None
         if kind is self._kind and isinstance(last, list):
             last.append(text)
             return
-        self._end_of_text()
+        self._join_text()
         last = self._blocks[-1] if self._blocks else None
         if isinstance(last, kind):
             self._blocks[-1] = [last.text, text]
@@ -122,13 +157,13 @@ class TurnTracker:
             self._blocks.append([text])
         self._kind = kind
 
-    def _end_of_text(self) -> None:
+    def _join_text(self) -> None:
         if self._blocks and isinstance(self._blocks[-1], list):
             text = "".join(self._blocks[-1])
             self._blocks[-1] = ReasoningBlock(text) if self._kind is ReasoningBlock else TextBlock(text)
 
-    def _tool(self, line: ToolLine) -> None:
-        self._end_of_text()
+    def _add_tool(self, line: ToolLine) -> None:
+        self._join_text()
         self._tools[line.tool_call_id] = len(self._blocks)
         self._blocks.append(line)
 
@@ -142,34 +177,35 @@ def _is_output(event: Event) -> bool:
     return isinstance(event, str | ToolCallRequested)
 
 
-def _kept(block: Block, keep: ContentPolicy) -> Block | None:
-    """None for a text of which nothing is kept."""
+def _redact_block(block: Block, policy: ContentPolicy) -> Block | None:
+    """``block`` with ``policy`` applied; None for text of which nothing is kept."""
     if not isinstance(block, ToolLine):
-        text = keep(block.text)
+        text = policy(block.text)
         return None if text is None else replace(block, text=text)
-    arguments = keep(unescape_json(block.arguments))
-    result = None if block.result is None else keep(block.result)
-    # A table or a picture cannot be masked in part.
-    display = block.display if result == block.result and _is_kept_whole(block.display, keep) else None
+    arguments = policy(unescape_json(block.arguments))
+    result = None if block.result is None else policy(block.result)
+    # A table or an image cannot be masked in part.
+    display = block.display if result == block.result and _is_unchanged(block.display, policy) else None
     return replace(block, arguments=arguments or "", result=result, display=display)
 
 
-def _is_kept_whole(display: ToolDisplay | None, keep: ContentPolicy) -> bool:
+def _is_unchanged(display: ToolDisplay | None, policy: ContentPolicy) -> bool:
     if not isinstance(display, TableDisplay):
         return True
-    return all(keep(cell) == cell for row in (display.columns, *display.rows) for cell in row)
+    return all(policy(cell) == cell for row in (display.columns, *display.rows) for cell in row)
 
 
-def _record(response: StreamingResponseDTO) -> dict[str, Any]:
+def _record(response: TrackedTurn) -> dict[str, Any]:
+    policy = response.content_policy
     return {
-        "call": _plain(asdict(redact_call(response.record, response.content_policy))),
+        "call": _json_ready(as_saved(redact_call(response.record, policy))),
         "requests": [
-            _plain(asdict(request) | {"error": redact_error(request.error, response.content_policy)})
+            _json_ready(as_saved(request) | {"error": redact_error(request.error, policy)})
             for request in response.requests
         ],
-        "tools": [_plain(asdict(redact_tool(tool, response.content_policy))) for tool in response.tools],
+        "tools": [_json_ready(as_saved(redact_tool(tool, policy))) for tool in response.tools],
     }
 
 
-def _plain(record: dict[str, Any]) -> dict[str, Any]:
+def _json_ready(record: dict[str, Any]) -> dict[str, Any]:
     return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in record.items()}

@@ -649,8 +649,8 @@ def test_what_could_not_be_written_before_the_end_is_told(path: Path) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_the_newest_hundred_thousand_calls_wait(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert sqlite_writer.MOST_WAITING == 100_000
-    monkeypatch.setattr(sqlite_writer, "MOST_WAITING", 1_000)
+    assert sqlite_writer.MAX_WAITING == 100_000
+    monkeypatch.setattr(sqlite_writer, "MAX_WAITING", 1_000)
     writer = DatabaseWriter(path)
     with told("locked by another program", "for so long that the oldest are not kept there") as caught:
         with locked(path):

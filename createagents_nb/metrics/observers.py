@@ -1,4 +1,4 @@
-"""A call that has ended, with all that belongs to it: what those are told who keep or report calls elsewhere."""
+"""Observers of settled calls, which store or report them elsewhere, and what they receive."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Observer", "RecorderWarning", "SettledCall"]
 
 
 class RecorderWarning(UserWarning):
-    """Something is not being kept, and why; recording in memory goes on."""
+    """Something is not being stored; recording in memory goes on."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettledCall:
-    """A call with its requests and tool executions; content is taken out or masked as the recorder was told."""
+    """A call with its requests and tool executions, its content removed or masked as the recorder is set."""
 
     call: CallRecord
     requests: tuple[RequestRecord, ...] = ()
@@ -24,6 +24,6 @@ class SettledCall:
 
 
 class Observer(Protocol):
-    """Who is told of each call that settles, on the event loop's thread: must return at once and never raise."""
+    """Receives each call that settles, on the event loop's thread: must return at once and never raise."""
 
     def call_settled(self, settled: SettledCall) -> None: ...

@@ -1,4 +1,4 @@
-"""The file of recorded calls: how it is opened and left behind, and what can be wrong with it."""
+"""The SQLite file of recorded calls: format, errors, opening and closing, writing and reading."""
 
 from __future__ import annotations
 
@@ -18,27 +18,37 @@ from .observers import SettledCall
 
 __all__ = [
     "APPLICATION_ID",
+    "BUSY_TIMEOUT_S",
     "FORMAT_VERSION",
     "TABLES",
     "DatabaseTrouble",
     "TroubleKind",
+    "close_connection",
     "create_tables",
     "open_to_read",
     "open_to_write",
     "read_calls",
-    "tidy_up",
-    "understood",
+    "translate_errors",
     "write_calls",
 ]
 
+APPLICATION_ID: Final = 0x43414E42
+"""``CANB``, in the file's header."""
+FORMAT_VERSION: Final = 1
+TABLES: Final[dict[str, Columns]] = {"calls": CALLS, "requests": REQUESTS, "tools": TOOLS}
 BUSY_TIMEOUT_S: Final = 2.0
-"""So long a statement waits for another program."""
+"""How long a statement waits for another program's lock."""
+_ROWS_PER_STATEMENT: Final = 32
+"""Between statements other threads run and this one waits for its turn again: fewer statements, less waiting."""
 
+_Item = TypeVar("_Item")
+
+
+# Errors
 
 TroubleKind: TypeAlias = Literal["missing", "foreign", "newer", "broken", "unreachable", "locked", "full", "disk"]
 
-
-_WAYS_OUT: Final[dict[TroubleKind, str]] = {
+_REMEDIES: Final[dict[TroubleKind, str]] = {
     "missing": "`recorder.persist(path)` starts such a file",
     "foreign": "it is left as it is; choose another file",
     "newer": "upgrade with `pip install --upgrade createagents-nb`, or choose another file",
@@ -48,12 +58,8 @@ _WAYS_OUT: Final[dict[TroubleKind, str]] = {
     "full": "free some space",
     "disk": "look whether the disk is full and the drive is still there",
 }
-
-
 _LOCKED: Final[tuple[TroubleKind, str]] = ("locked", "is locked by another program")
-
-
-_CODES: Final[dict[int, tuple[TroubleKind, str]]] = {
+_PROBLEMS: Final[dict[int, tuple[TroubleKind, str]]] = {
     sqlite3.SQLITE_NOTADB: ("foreign", "is not an SQLite file"),
     sqlite3.SQLITE_CANTOPEN: ("unreachable", "cannot be opened"),
     sqlite3.SQLITE_READONLY: ("unreachable", "cannot be written"),
@@ -67,55 +73,58 @@ _CODES: Final[dict[int, tuple[TroubleKind, str]]] = {
 
 
 class DatabaseTrouble(Exception):  # noqa: N818 - users see a `RecorderWarning` or a `RecorderFileError`
-    """What is wrong with the file, in one clause that names the way out."""
+    """A problem with the file, as one clause that names a remedy."""
 
-    def __init__(self, kind: TroubleKind, path: Path, what: str, way_out: str = "") -> None:
-        super().__init__(f"{path} {what}: {way_out or _WAYS_OUT[kind]}")
+    def __init__(self, kind: TroubleKind, path: Path, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{path} {problem}: {remedy or _REMEDIES[kind]}")
         self.kind = kind
 
 
 @contextmanager
-def understood(path: Path) -> Iterator[None]:
-    """Errors that are the file's as `DatabaseTrouble`; those that are a row's pass."""
+def translate_errors(path: Path) -> Iterator[None]:
+    """Raise errors of the file as `DatabaseTrouble`; errors of a single row pass through."""
     try:
         yield
     except (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError):
         raise
     except sqlite3.Error as error:
-        kind, what = _CODES.get(_code(error), ("broken", "is damaged"))
-        raise DatabaseTrouble(kind, path, f"{what} ({error})") from error
+        kind, problem = _PROBLEMS.get(_primary_code(error), ("broken", "is damaged"))
+        raise DatabaseTrouble(kind, path, f"{problem} ({error})") from error
     except OSError as error:
         raise DatabaseTrouble("unreachable", path, f"cannot be opened ({error.strerror})") from error
 
 
-def _code(error: sqlite3.Error) -> int:
-    # The low byte is the error, the rest tells more of it; Python's own errors have none.
+def _primary_code(error: sqlite3.Error) -> int:
+    # The low byte of an extended result code is the primary one. Errors raised by Python have no code.
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _is_half_written(error: sqlite3.Error) -> bool:
-    """A program was killed while it wrote, without a write-ahead log: only one that may write can undo it."""
+    """Whether a writer without a write-ahead log was killed: rolling back needs write access."""
     return getattr(error, "sqlite_errorname", "") == "SQLITE_READONLY_ROLLBACK"
 
 
+# Opening and closing
+
+
 def open_to_write(path: Path) -> sqlite3.Connection:
-    """The file, made if there is none. One that is not ours is not touched.
+    """Open the file for writing, creating it if it is missing; a file of another program is not touched.
 
     Raises:
-        DatabaseTrouble: it cannot be opened, or not be used.
+        DatabaseTrouble: it cannot be opened or used.
     """
-    with understood(path):
+    with translate_errors(path):
         if _size(path):
             _check_before_writing(path)
         elif not path.parent.is_dir():
-            way_out = f"create {path.parent}, or choose another"
-            raise DatabaseTrouble("unreachable", path, "cannot be made, its folder does not exist", way_out)
+            remedy = f"create {path.parent}, or choose another"
+            raise DatabaseTrouble("unreachable", path, "cannot be made, its folder does not exist", remedy)
         connection = _connect(path, "rwc")
         try:
             if _pragma(connection, "page_count") == 0:
                 create_tables(connection)
             _check(connection, path)
-            # With a write-ahead log the power may fail at any time; without one, only FULL is as safe.
+            # NORMAL survives a power failure only with a write-ahead log.
             connection.execute(f"PRAGMA synchronous={'NORMAL' if _in_wal_mode(connection) else 'FULL'}")
         except BaseException:
             connection.close()
@@ -124,53 +133,69 @@ def open_to_write(path: Path) -> sqlite3.Connection:
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:
-    """The file, for reading only.
+    """Open the file for reading only.
 
     Raises:
-        DatabaseTrouble: there is none, or it cannot be read.
+        DatabaseTrouble: it is missing or cannot be read.
     """
-    with understood(path):
+    with translate_errors(path):
         if not (size := _size(path)):
             raise DatabaseTrouble("missing", path, "does not exist" if size is None else "is empty")
         try:
             return _checked(_connect(path, "ro"), path)
         except sqlite3.OperationalError as error:
             if _is_half_written(error):
-                what, way_out = "was left in the middle of writing", "`recorder.persist(path)` repairs it"
-                raise DatabaseTrouble("unreachable", path, what, way_out) from error
-            cannot_write_beside = _code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
-            if not cannot_write_beside or os.path.exists(f"{path}-wal"):
+                problem, remedy = "was left in the middle of writing", "`recorder.persist(path)` repairs it"
+                raise DatabaseTrouble("unreachable", path, problem, remedy) from error
+            folder_is_read_only = _primary_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+            if not folder_is_read_only or os.path.exists(f"{path}-wal"):
                 raise
             return _checked(_connect(path, "ro&immutable=1"), path)
 
 
-def tidy_up(connection: sqlite3.Connection) -> None:
-    """Close; the last writer leaves one file that can be copied, and read where nothing can be written."""
+def close_connection(connection: sqlite3.Connection) -> None:
+    """Close the connection; the last writer leaves a single file that can be copied and read anywhere."""
     try:
         connection.execute("PRAGMA busy_timeout=0")
         connection.execute("PRAGMA journal_mode=DELETE")
     except sqlite3.Error:
-        pass  # somebody else uses it
+        pass  # another connection is open
     finally:
         with suppress(sqlite3.Error):
             connection.close()
 
 
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Create the tables and mark the file as ours, unless another process has just done so."""
+    types = {"seconds": "REAL", "rate": "REAL", "usd": "REAL", "count": "INTEGER"}
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:
+        if connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            return
+        for table, columns in TABLES.items():
+            typed = ", ".join(f"{column} {types.get(kind, 'TEXT')}" for column, kind in columns.items())
+            connection.execute(f"CREATE TABLE {table} ({typed})")
+            unique = "UNIQUE" if table == "calls" else ""
+            connection.execute(f"CREATE {unique} INDEX {table}_by_call_id ON {table} (call_id)")
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={FORMAT_VERSION}")
+
+
 def _size(path: Path) -> int | None:
-    """In bytes; None where there is no file."""
+    """Size in bytes; None if there is no file."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise DatabaseTrouble("unreachable", path, f"is no path ({error})") from error
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         raise DatabaseTrouble(
             "foreign", path, "is a folder", f"give the path of a file, such as {path / 'runs.db'}"
         )
-    if not stat.S_ISREG(found.st_mode):  # to open a pipe would block
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would block
         raise DatabaseTrouble("foreign", path, "is not a regular file")
-    return found.st_size
+    return status.st_size
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -179,22 +204,22 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
-    (known,) = connection.execute(f"PRAGMA {name}").fetchone()
-    return int(known)
+    (setting,) = connection.execute(f"PRAGMA {name}").fetchone()
+    return int(setting)
 
 
 def _in_wal_mode(connection: sqlite3.Connection) -> bool:
     try:
         (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
     except sqlite3.OperationalError as error:
-        if _code(error) != sqlite3.SQLITE_BUSY:
+        if _primary_code(error) != sqlite3.SQLITE_BUSY:
             raise
-        return False  # somebody reads just now
+        return False  # another program is reading
     return bool(mode == "wal")
 
 
 def _check_before_writing(path: Path) -> None:
-    # Through SQLite: to close a file that was opened by other means drops this process's locks on it.
+    # Opened through SQLite: closing any other handle of the file would drop this process's locks on it.
     try:
         _checked(_connect(path, "ro"), path).close()
     except sqlite3.OperationalError as error:
@@ -218,64 +243,68 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise DatabaseTrouble("foreign", path, "is not a file of recorded calls")
     version = _pragma(connection, "user_version")
     if version > FORMAT_VERSION:
-        what = f"was written by a newer createagents-nb (format {version}; this one reads {FORMAT_VERSION})"
-        raise DatabaseTrouble("newer", path, what)
+        problem = f"was written by a newer createagents-nb (format {version}; this one reads {FORMAT_VERSION})"
+        raise DatabaseTrouble("newer", path, problem)
     for table, columns in TABLES.items():
         if [row[1] for row in connection.execute(f"PRAGMA table_info({table})")] != list(columns):
-            what = f"is damaged (its table {table} is not that of format {FORMAT_VERSION})"
-            raise DatabaseTrouble("broken", path, what)
+            problem = f"is damaged (its table {table} is not that of format {FORMAT_VERSION})"
+            raise DatabaseTrouble("broken", path, problem)
 
 
-APPLICATION_ID: Final = 0x43414E42
-"""``CANB``, in the file's header."""
+# Writing and reading
 
 
-FORMAT_VERSION: Final = 1
-
-
-TABLES: Final[dict[str, Columns]] = {"calls": CALLS, "requests": REQUESTS, "tools": TOOLS}
-
-
-_ROWS_A_STATEMENT: Final = 32
-"""Each statement lets other threads run and waits for its turn again: a batch of many rows should wait seldom."""
-
-
-_Item = TypeVar("_Item")
-
-
-def create_tables(connection: sqlite3.Connection) -> None:
-    types = {"seconds": "REAL", "rate": "REAL", "usd": "REAL", "count": "INTEGER"}
+def write_calls(connection: sqlite3.Connection, calls: Iterable[SettledCall]) -> None:
+    """Write calls in one transaction, all or none; rows of the same call ids are replaced."""
+    latest: dict[str, tuple[list[Any], SettledCall]] = {}
+    for settled in calls:
+        row = _row(CALLS, settled.call)
+        latest[row[0]] = row, settled
+    rows = [row for row, _ in latest.values()]
+    requests = [_row(REQUESTS, request) for _, settled in latest.values() for request in settled.requests]
+    tools = [_row(TOOLS, tool) for _, settled in latest.values() for tool in settled.tools]
+    updates = ", ".join(f"{column}=excluded.{column}" for column in CALLS)
     connection.execute("BEGIN IMMEDIATE")
     with connection:
-        if connection.execute("SELECT 1 FROM sqlite_master").fetchone():  # another process was first
-            return
-        for table, columns in TABLES.items():
-            typed = ", ".join(f"{column} {types.get(kind, 'TEXT')}" for column, kind in columns.items())
-            connection.execute(f"CREATE TABLE {table} ({typed})")
-            unique = "UNIQUE" if table == "calls" else ""
-            connection.execute(f"CREATE {unique} INDEX {table}_by_call_id ON {table} (call_id)")
-        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version={FORMAT_VERSION}")
+        for ids in _chunks([row[0] for row in rows]):
+            for table in ("requests", "tools"):
+                connection.execute(f"DELETE FROM {table} WHERE call_id IN ({_placeholders(ids)})", ids)
+        _insert(connection, "calls", rows, f" ON CONFLICT (call_id) DO UPDATE SET {updates}")
+        _insert(connection, "requests", requests)
+        _insert(connection, "tools", tools)
 
 
-# Records as rows, and back.
+def _insert(connection: sqlite3.Connection, table: str, rows: list[list[Any]], conflict: str = "") -> None:
+    for chunk in _chunks(rows):
+        values = ", ".join(f"({_placeholders(row)})" for row in chunk)
+        connection.execute(
+            f"INSERT INTO {table} VALUES {values}{conflict}", [cell for row in chunk for cell in row]
+        )
 
 
-def _text(known: Any) -> str:
-    text = known if isinstance(known, str) else str(known)
+def _placeholders(cells: Sequence[Any]) -> str:
+    return ", ".join("?" * len(cells))
+
+
+def _chunks(items: list[_Item]) -> Iterator[list[_Item]]:
+    return (items[start : start + _ROWS_PER_STATEMENT] for start in range(0, len(items), _ROWS_PER_STATEMENT))
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else str(value)
     try:
         text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, from a model
+    except UnicodeEncodeError:  # a lone surrogate, sent by a model
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
 
 
-def _time(known: Any) -> str:
-    utc = known.replace(tzinfo=UTC) if known.tzinfo is None else known.astimezone(UTC)
+def _time(value: Any) -> str:
+    utc = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     return f"{utc.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
-_CELLS: Final[dict[Kind, Callable[[Any], Any]]] = {
+_CELL_MAKERS: Final[dict[Kind, Callable[[Any], Any]]] = {
     "time": _time,
     "seconds": as_number,
     "rate": as_number,
@@ -284,90 +313,56 @@ _CELLS: Final[dict[Kind, Callable[[Any], Any]]] = {
 }
 
 
-def _cell(known: Any, kind: Kind) -> Any:
-    to_cell: Callable[[Any], Any] = _CELLS.get(kind, _text)
+def _cell(value: Any, kind: Kind) -> Any:
+    to_cell: Callable[[Any], Any] = _CELL_MAKERS.get(kind, _text)
     try:
-        return to_cell(known)
-    except Exception:  # what cannot be written is unknown; the rest of the row is not
+        return to_cell(value)
+    except Exception:  # a value that cannot be written becomes NULL; the rest of the row is kept
         return None
 
 
 def _row(columns: Columns, record: object) -> list[Any]:
-    known = [(value(record, column, kind), kind) for column, kind in columns.items()]
-    return [None if cell is None else _cell(cell, kind) for cell, kind in known]
-
-
-def write_calls(connection: sqlite3.Connection, calls: Iterable[SettledCall]) -> None:
-    """Write calls in one transaction, all or none; what is there of a call of the same id is replaced."""
-    found: dict[str, tuple[list[Any], SettledCall]] = {}
-    for it in calls:
-        row = _row(CALLS, it.call)
-        found[row[0]] = row, it
-    rows = [row for row, _ in found.values()]
-    requests = [_row(REQUESTS, request) for _, it in found.values() for request in it.requests]
-    tools = [_row(TOOLS, tool) for _, it in found.values() for tool in it.tools]
-    updates = ", ".join(f"{column}=excluded.{column}" for column in CALLS)
-    connection.execute("BEGIN IMMEDIATE")
-    with connection:
-        for ids in _chunks([row[0] for row in rows]):
-            for table in ("requests", "tools"):
-                connection.execute(f"DELETE FROM {table} WHERE call_id IN ({_marks(ids)})", ids)
-        _insert(connection, "calls", rows, f" ON CONFLICT (call_id) DO UPDATE SET {updates}")
-        _insert(connection, "requests", requests)
-        _insert(connection, "tools", tools)
-
-
-def _insert(connection: sqlite3.Connection, table: str, rows: list[list[Any]], conflict: str = "") -> None:
-    for some in _chunks(rows):
-        values = ", ".join(f"({_marks(row)})" for row in some)
-        connection.execute(
-            f"INSERT INTO {table} VALUES {values}{conflict}", [cell for row in some for cell in row]
-        )
-
-
-def _marks(cells: Sequence[Any]) -> str:
-    return ", ".join("?" * len(cells))
-
-
-def _chunks(items: list[_Item]) -> Iterator[list[_Item]]:
-    return (items[start : start + _ROWS_A_STATEMENT] for start in range(0, len(items), _ROWS_A_STATEMENT))
+    values = [(value(record, column, kind), kind) for column, kind in columns.items()]
+    return [None if found is None else _cell(found, kind) for found, kind in values]
 
 
 def read_calls(connection: sqlite3.Connection) -> list[SettledCall]:
-    """All calls as they were at one moment, in the order in which they started."""
+    """All calls in one snapshot, ordered by start."""
     connection.execute("BEGIN")
     try:
-        requests = _by_call(connection, "requests", _maker(REQUESTS, RequestRecord))
-        tools = _by_call(connection, "tools", _maker(TOOLS, ToolRecord))
-        make = _maker(CALLS, CallRecord)
+        requests = _by_call(connection, "requests", _record_maker(REQUESTS, RequestRecord))
+        tools = _by_call(connection, "tools", _record_maker(TOOLS, ToolRecord))
+        make = _record_maker(CALLS, CallRecord)
         rows = connection.execute("SELECT * FROM calls ORDER BY started_at, rowid")
-        return [SettledCall(make(it), tuple(requests.get(it[0], ())), tuple(tools.get(it[0], ()))) for it in rows]
-    except (TypeError, ValueError) as error:  # a time that is none
+        return [
+            SettledCall(make(row), tuple(requests.get(row[0], ())), tuple(tools.get(row[0], ()))) for row in rows
+        ]
+    except (TypeError, ValueError) as error:  # an invalid time
         raise sqlite3.DatabaseError(str(error)) from error
 
 
 def _by_call(
     connection: sqlite3.Connection, table: str, make: Callable[[Sequence[Any]], Any]
 ) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
+    records: dict[str, list[Any]] = {}
     for row in connection.execute(f"SELECT * FROM {table} ORDER BY rowid"):
-        found.setdefault(row[0], []).append(make(row))
-    return found
+        records.setdefault(row[0], []).append(make(row))
+    return records
 
 
-def _maker(columns: Columns, record: type[Any]) -> Callable[[Sequence[Any]], Any]:
-    """Makes a record of a row; a name that it must have is an empty one where it is unknown."""
+def _record_maker(columns: Columns, record: type[Any]) -> Callable[[Sequence[Any]], Any]:
+    """A function from a row to a record; unknown values of required names become empty."""
     needed = required(record)
     texts = [column for column, kind in columns.items() if kind in ("id", "name", "label") and column in needed]
 
     def make(row: Sequence[Any]) -> Any:
-        known = dict(zip(columns, row, strict=True))
+        values = dict(zip(columns, row, strict=True))
         for column in texts:
-            if known[column] is None:
-                known[column] = ""
-        if known["started_at"] is not None:
-            time = datetime.fromisoformat(known["started_at"])
-            known["started_at"] = time.replace(tzinfo=UTC) if time.tzinfo is None else time
-        return record(**known)
+            if values[column] is None:
+                values[column] = ""
+        if values["started_at"] is not None:
+            time = datetime.fromisoformat(values["started_at"])
+            values["started_at"] = time.replace(tzinfo=UTC) if time.tzinfo is None else time
+        return record(**values)
 
     return make

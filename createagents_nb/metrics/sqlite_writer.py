@@ -1,4 +1,4 @@
-"""The thread that writes settled calls to their file, and waits with them while it cannot."""
+"""The thread that writes settled calls to their file, and keeps them while the file cannot be written."""
 
 from __future__ import annotations
 
@@ -17,42 +17,44 @@ from typing import Final, TypeAlias
 from ..logging_config import LoggingConfig
 from ..loop_shutdown import settle_all
 from .observers import RecorderWarning, SettledCall
-from .sqlite_file import DatabaseTrouble, open_to_write, tidy_up, understood, write_calls
+from .sqlite_file import DatabaseTrouble, close_connection, open_to_write, translate_errors, write_calls
 
-__all__ = ["Worker"]
+__all__ = ["MAX_WAITING", "Worker", "reset"]
 
 _log = LoggingConfig.get_logger(__name__)
 
-MOST_WAITING: Final = 100_000
-"""So many calls wait for a file that cannot be written, the newest ones."""
+MAX_WAITING: Final = 100_000
+"""Limit for calls that wait for a file that cannot be written; the oldest are dropped."""
 _GATHER_S: Final = 0.1
-"""How long the first call of a batch waits for others."""
+"""How long the first call of a batch waits for more."""
 _BATCH: Final = 500
-_LONGEST_PAUSE_S: Final = 4.0
-_PASSING: Final = frozenset({"locked", "full", "disk"})
-_LASTING: Final = frozenset({"foreign", "newer", "broken"})
-"""What is neither ends a writer that begins, and is waited for by one that is at work: a drive may come back."""
+"""Calls per transaction."""
+_MAX_PAUSE_S: Final = 4.0
+"""Limit for the pause between two attempts."""
+_TRANSIENT: Final = frozenset({"locked", "full", "disk"})
+_PERMANENT: Final = frozenset({"foreign", "newer", "broken"})
+"""Other kinds end a writer that is starting, and make a running one wait: a drive may come back."""
 
 
-class _Mark:
-    """A place in the queue for which a `flush` waits."""
+class _FlushMarker:
+    """A place in the queue that a `flush` waits for."""
 
     def __init__(self) -> None:
-        self.reached = threading.Event()
+        self.resolved = threading.Event()
         self.all_written = False
 
-    def reach(self, *, all_written: bool) -> None:
+    def resolve(self, *, all_written: bool) -> None:
         self.all_written = all_written
-        self.reached.set()
+        self.resolved.set()
 
 
-_Item: TypeAlias = SettledCall | _Mark
+_Item: TypeAlias = SettledCall | _FlushMarker
 
 
 class Worker:
-    """What a writer and its thread share; it does not keep the writer alive.
+    """State shared by a `DatabaseWriter` and its thread; it does not keep the writer alive.
 
-    The connection is known to the thread's frame alone: a forked child has no such thread, and cannot close it.
+    Only the thread's frame holds the connection: a forked child lacks the thread and so cannot close it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,21 +66,21 @@ class Worker:
         self.arrived: deque[_Item] = deque()
         self._pending: deque[_Item] = deque()
         self.asleep = False
-        # Rung by releasing it: quicker than an event, and safe in a finalizer that interrupts another ring.
-        self._bell = threading.Lock()
-        self._bell.acquire()
+        # Releasing it wakes the thread: faster than an event, and safe in a finalizer that interrupts `wake`.
+        self._wakeup = threading.Lock()
+        self._wakeup.acquire()
         self._pause_s = self._deadline = 0.0
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._file: tuple[int, int] | None = None
 
     def start(self) -> None:
-        """Begin, unless the file cannot be used."""
+        """Start the thread, unless the file cannot be used."""
         try:
-            tidy_up(open_to_write(self.path))
+            close_connection(open_to_write(self.path))
         except DatabaseTrouble as trouble:
-            is_passing = trouble.kind in _PASSING
-            self._suffer(trouble, passing=is_passing)
-            if not is_passing:
+            is_transient = trouble.kind in _TRANSIENT
+            self._report_trouble(trouble, transient=is_transient)
+            if not is_transient:
                 self.ended = True
                 return
         self.accepts = True
@@ -86,23 +88,23 @@ class Worker:
         _running.add(self)
         self.thread.start()
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         self.asleep = False
-        try:  # noqa: SIM105 - on the event loop's thread, and `suppress` costs as much as the ring
-            self._bell.release()
+        try:  # noqa: SIM105 - called on the event loop's thread, and `suppress` would double the cost
+            self._wakeup.release()
         except RuntimeError:
-            pass  # it rings already
+            pass  # already released
 
     def flush(self, timeout_s: float) -> bool:
         if self.pid != os.getpid():
             return False
-        mark = _Mark()
-        self.arrived.append(mark)
-        self.ring()
+        marker = _FlushMarker()
+        self.arrived.append(marker)
+        self.wake()
         if self.ended:
             return self.trouble is None
-        mark.reached.wait(timeout_s)
-        return mark.all_written
+        marker.resolved.wait(timeout_s)
+        return marker.all_written
 
     def close(self, timeout_s: float) -> bool:
         if self.pid != os.getpid():
@@ -113,30 +115,30 @@ class Worker:
         return self.ended and self.trouble is None
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Have the thread write what waits and end. The garbage collector calls this, too, wherever it runs."""
+        """Have the thread write what is waiting and end; also called by the garbage collector, in any thread."""
         self.accepts = False
         self._deadline = time.monotonic() + timeout_s
         self.ending = True
-        self.ring()
+        self.wake()
 
-    def _suffer(self, trouble: DatabaseTrouble, *, passing: bool) -> None:
-        """Remember what is wrong, and say it once."""
-        how = "are not being written, and wait in memory" if passing else "are kept in memory only"
-        self._tell(trouble.kind, f"Calls {how}: {trouble}.")
+    def _report_trouble(self, trouble: DatabaseTrouble, *, transient: bool) -> None:
+        """Remember the trouble and warn about it, once for each kind."""
+        how = "are not being written, and wait in memory" if transient else "are kept in memory only"
+        self._warn_once(trouble.kind, f"Calls {how}: {trouble}.")
         self.trouble = str(trouble)
 
-    def _tell(self, kind: str, message: str) -> None:
-        if kind in self._told:
+    def _warn_once(self, kind: str, message: str) -> None:
+        if kind in self._warned:
             return
-        self._told.add(kind)
+        self._warned.add(kind)
         try:
             warnings.warn(message, RecorderWarning, stacklevel=5)
         except Exception:
             if threading.current_thread() is not self.thread:
                 raise
-            _log.warning("%s", message)  # in this thread, nobody could catch it
+            _log.warning("%s", message)  # in the worker's thread nobody could catch it
 
-    # What follows is the thread's.
+    # Methods below run in the thread.
 
     def _run(self) -> None:
         connection: sqlite3.Connection | None = None
@@ -154,26 +156,26 @@ class Worker:
                 except DatabaseTrouble as trouble:
                     self._close(connection)
                     connection = None
-                    if not self._endure(trouble):
+                    if not self._should_retry(trouble):
                         break
         except Exception as error:
             what = f"writing to {self.path} failed ({type(error).__name__}: {error})"
-            self._tell("failed", f"Calls are kept in memory only: {what}.")
+            self._warn_once("failed", f"Calls are kept in memory only: {what}.")
             self.trouble = what
         finally:
             self._finish(connection)
 
     def _collect(self) -> bool:
-        """Wait for something to do; False when all is done."""
+        """Wait for calls or the end; False when the thread is done."""
         if self._pause_s:
-            self._bell.acquire(timeout=self._pause_s)
+            self._wakeup.acquire(timeout=self._pause_s)
         else:
             self.asleep = True
             if not self.arrived and not self.ending:
-                self._bell.acquire()
+                self._wakeup.acquire()
             self.asleep = False
             if not self.ending:
-                self._bell.acquire(timeout=_GATHER_S)  # `flush` and `close` cut it short
+                self._wakeup.acquire(timeout=_GATHER_S)  # cut short by `flush` and `close`
         self._drain()
         return bool(self._pending) or not self.ending
 
@@ -192,16 +194,16 @@ class Worker:
                     self._write_calls(connection, calls)
             except DatabaseTrouble:
                 raise
-            except Exception:  # one of them cannot be written; the others can
+            except Exception:  # one call cannot be written: write them one by one
                 written = [self._write_one(connection, call) for call in calls]
                 all_written = all(written)
             for item in batch:
                 self._pending.popleft()
-                if isinstance(item, _Mark):
-                    item.reach(all_written=all_written)
+                if isinstance(item, _FlushMarker):
+                    item.resolve(all_written=all_written)
 
     def _write_calls(self, connection: sqlite3.Connection, calls: list[SettledCall]) -> None:
-        with understood(self.path):
+        with translate_errors(self.path):
             write_calls(connection, calls)
 
     def _write_one(self, connection: sqlite3.Connection, call: SettledCall) -> bool:
@@ -210,38 +212,38 @@ class Worker:
         except DatabaseTrouble:
             raise
         except Exception as error:
-            self._tell("call", f"A call is not kept in {self.path}: {type(error).__name__}: {error}.")
+            self._warn_once("call", f"A call is not kept in {self.path}: {type(error).__name__}: {error}.")
             return False
         return True
 
-    def _endure(self, trouble: DatabaseTrouble) -> bool:
-        """Whether to try again, after a while."""
-        ends = trouble.kind in _LASTING or (self.ending and time.monotonic() >= self._deadline)
-        self._suffer(trouble, passing=not ends)
+    def _should_retry(self, trouble: DatabaseTrouble) -> bool:
+        """Whether to retry after a pause; reports the trouble."""
+        ends = trouble.kind in _PERMANENT or (self.ending and time.monotonic() >= self._deadline)
+        self._report_trouble(trouble, transient=not ends)
         if ends:
             return False
         self._drain()
-        if len(self._pending) > MOST_WAITING:
-            self._give_up(len(self._pending) - MOST_WAITING)
-            self._tell(
+        if len(self._pending) > MAX_WAITING:
+            self._drop_oldest(len(self._pending) - MAX_WAITING)
+            self._warn_once(
                 "dropped", f"{self.path} has not taken calls for so long that the oldest are not kept there."
             )
-        self._pause_s = 0.1 if self.ending else min(self._pause_s * 2 or 0.25, _LONGEST_PAUSE_S)
+        self._pause_s = 0.1 if self.ending else min(self._pause_s * 2 or 0.25, _MAX_PAUSE_S)
         return True
 
-    def _give_up(self, calls: int) -> None:
-        """Forget the oldest; nobody who waits is told that all is written."""
+    def _drop_oldest(self, calls: int) -> None:
+        """Drop the oldest calls; a waiting `flush` returns False."""
         for item in self._pending:
-            if isinstance(item, _Mark):
-                item.reach(all_written=False)
+            if isinstance(item, _FlushMarker):
+                item.resolve(all_written=False)
         self._pending = deque(
             islice((item for item in self._pending if isinstance(item, SettledCall)), calls, None)
         )
 
     def _close(self, connection: sqlite3.Connection | None) -> None:
         if connection is not None and self._file == _identity(self.path):
-            tidy_up(connection)
-        elif connection is not None:  # to tidy up could take away what belongs to another file
+            close_connection(connection)
+        elif connection is not None:  # another file has this path now: do not touch its journal
             with suppress(sqlite3.Error):
                 connection.close()
 
@@ -250,27 +252,33 @@ class Worker:
         self.ended = True
         self._close(connection)
         self._drain()
-        self._give_up(0)
+        self._drop_oldest(0)
         if self._pending and self.ending:
-            self._tell("left", f"Left unwritten at the end (calls: {len(self._pending)}): {self.trouble}.")
+            self._warn_once("left", f"Left unwritten at the end (calls: {len(self._pending)}): {self.trouble}.")
         self._pending.clear()
         _running.discard(self)
 
 
 _running: set[Worker] = set()
+"""Workers whose threads run."""
 
 
 @atexit.register
 def _finish_all() -> None:
     settle_all()
-    deadline = time.monotonic() + 5.0
-    for work in list(_running):
-        work.close(max(0.0, deadline - time.monotonic()))
+    reset()
+
+
+def reset(timeout_s: float = 5.0) -> None:
+    """Close all running writers, which write what is waiting for up to ``timeout_s`` seconds."""
+    deadline = time.monotonic() + timeout_s
+    for worker in list(_running):
+        worker.close(max(0.0, deadline - time.monotonic()))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

@@ -220,7 +220,7 @@ async def test_an_error_that_quotes_the_prompt_is_masked_too() -> None:
 
 
 def test_a_function_that_returns_nothing_keeps_nothing() -> None:
-    assert MetricsRecorder(redact=lambda text: None).keep("x") is None  # type: ignore[arg-type, return-value]
+    assert MetricsRecorder(redact=lambda text: None).redact_text("x") is None  # type: ignore[arg-type, return-value]
 
 
 KEYS = [

@@ -286,7 +286,7 @@ def test_odd_figures_are_unknown(observed: Observed, odd: object, caplog: pytest
 
 def test_a_call_entered_by_hand_is_a_chat_span_alone() -> None:
     observed, recorder = Observed(), MetricsRecorder()
-    recorder._followers = [observed.telemetry]
+    recorder._observers = [observed.telemetry]
     recorder._is_traced = True
     with observed.tracers.get_tracer("mine").start_as_current_span("cell") as cell:
         recorder.record_success_metrics("gpt-4.1", START.timestamp(), {"model": "gpt-4.1-x"}, "openai")
@@ -538,7 +538,7 @@ async def test_a_real_turn_is_below_the_span_in_which_it_was_asked(server: Scrip
     server.enqueue(Reply(sse(delta(tool_calls=[asked]), delta(finish="tool_calls"))))
     server.enqueue(Reply(sse(delta(CANARY), delta(finish="stop"))))
     observed, recorder = Observed(), MetricsRecorder()
-    recorder._followers = [observed.telemetry]
+    recorder._observers = [observed.telemetry]
     recorder._is_traced = True
     agent = CreateAgent(
         "openai", "m", name="loud", base_url=server.openai_url, api_key="k", recorder=recorder, tools=[shout]

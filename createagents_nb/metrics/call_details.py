@@ -1,4 +1,4 @@
-"""One call in full, as a terminal and as a page show it."""
+"""One call in full, as text for a terminal and as HTML for a page."""
 
 from __future__ import annotations
 
@@ -10,48 +10,35 @@ from html import escape
 from typing import Any, Final, TypeGuard
 
 from ..core.records import CallRecord, RequestRecord, ToolRecord
+from ..render import styles
 from ..text import STATUS_WORDS, dollars, one_line, seconds, shorten
 
 __all__ = ["CallDetails"]
 
 MAX_TOOLS: Final = 100
-"""So many executions are shown of one call."""
+"""Limit for tool executions shown of one call."""
 
-# Characters and lines that are shown of what was said to and by the model, and of what tools took and gave.
+# Limits in characters and lines: ``said`` for prompt and answer, ``tool`` for arguments and results.
 _PAGE: Final = {"said": (20_000, 2_000), "tool": (4_000, 400)}
 _TERMINAL: Final = {"said": (4_000, 100), "tool": (600, 12)}
-
-# The look of the answers that a notebook saves.
-_GREY = "rgba(128,128,128,0.4)"
-_MUTED = "color:var(--jp-ui-font-color2,inherit)"
-_TURN = "margin-bottom:.9em"
-_BOX = (
-    f"border:1px solid {_GREY};border-color:var(--jp-border-color2,{_GREY});"
-    "border-radius:4px;margin:.5em 0;padding:.3em .7em"
-)
-_SUMMARY = "cursor:pointer"
-_LABEL = f"margin-top:.5em;font-size:.85em;{_MUTED}"
-_VALUE = "white-space:pre-wrap;overflow-wrap:break-word;max-height:24em;overflow:auto;margin:.2em 0"
-_ERROR = "border-left:3px solid #d32f2f;margin:.5em 0;padding:.1em .7em"
-_STATUS = f"margin-top:.6em;font-size:.85em;{_MUTED}"
 
 _BLANK_LINE = re.compile(r"\n(?=[ \t]*\n)")
 
 
 class CallDetails:
-    """A call with its requests and tool executions: shows itself as text in a terminal, as HTML in a notebook.
+    """A call with its requests and tool executions, shown as text in a terminal and as HTML in a notebook.
 
-    Long texts are shortened and say so; the frames have them whole.
+    Long texts are shortened with a note; the frames have them in full.
 
     Args:
         call: running or ended.
-        requests: those of other calls are left out.
-        tools: so are theirs.
+        requests: requests, of which those of other calls are left out.
+        tools: tool executions, likewise.
 
     Attributes:
-        call: the record.
-        requests: of this call, by round.
-        tools: of this call, by round and start.
+        call: the record of the call.
+        requests: its requests, by round.
+        tools: its tool executions, by round and start.
 
     Example:
         >>> from datetime import datetime, UTC
@@ -122,13 +109,13 @@ class CallDetails:
         head, *facts = _head(call)
         parts = [
             '<div class="createagents-call mathjax_ignore tex2jax_ignore" '
-            f'style="{_TURN}">\n<div><strong>{escape(head)}</strong> '
-            f'<span style="{_MUTED}">· {escape(" · ".join(facts))}</span></div>\n',
+            f'style="{styles.TURN}">\n<div><strong>{escape(head)}</strong> '
+            f'<span style="{styles.STATE}">· {escape(" · ".join(facts))}</span></div>\n',
             _text_html("Prompt", call.prompt, "not kept", "said"),
         ]
         for number, requests, tools in self._rounds():
             if not requests:
-                parts.append(f'<div style="{_STATUS}"><strong>Round {escape(str(number))}</strong></div>\n')
+                parts.append(f'<div style="{styles.STATUS}"><strong>Round {escape(str(number))}</strong></div>\n')
             parts.extend(_request_html(request) for request in requests)
             parts.extend(_tool_html(tool) for tool in tools)
         if len(self.tools) > MAX_TOOLS:
@@ -136,13 +123,14 @@ class CallDetails:
         parts += [
             _text_html("Answer", *_answer(call), "said"),
             _error_html(self._own_error()),
-            f'<div class="createagents-status" style="{_STATUS}">{escape(" · ".join(_total(call)))}</div>\n</div>',
+            f'<div class="createagents-status" style="{styles.STATUS}">'
+            f"{escape(' · '.join(_total(call)))}</div>\n</div>",
         ]
-        # A blank line would end the block of HTML where a page is exported as Markdown.
+        # A blank line would end the HTML block where a notebook is exported as Markdown.
         return _BLANK_LINE.sub("&#10;", "".join(parts))
 
     def _own_error(self) -> tuple[str, str] | None:
-        """The call's error, unless it is that of a request."""
+        """The call's error, unless a request has the same one."""
         error = _error(self.call)
         return None if error in [_error(request) for request in self.requests] else error
 
@@ -157,7 +145,7 @@ class CallDetails:
             )
 
 
-# What both forms say
+# Shared by text and HTML
 
 
 def _head(call: CallRecord) -> list[str]:
@@ -190,7 +178,7 @@ def _total(call: CallRecord) -> list[str]:
 
 
 def _figures(record: CallRecord | RequestRecord) -> list[str]:
-    """Times, tokens and cost as far as they are known."""
+    """Known times, tokens and cost."""
     parts = []
     if _is_number(record.latency_s):
         parts.append(seconds(record.latency_s))
@@ -222,8 +210,8 @@ def _tool_state(tool: ToolRecord) -> list[str]:
 
 
 def _tool_texts(tool: ToolRecord) -> Iterator[tuple[str, str | None, str]]:
-    """Label, text and what to say where there is none."""
-    # Where content is not kept, arguments are empty; some models leave them so where a tool takes none.
+    """Label, text and the words shown if the text is None."""
+    # Arguments are empty if content is not kept, and in calls of some models to tools without parameters.
     yield "Arguments", tool.arguments or None, "none, or not kept"
     if tool.error:
         yield "Error", tool.error, ""
@@ -273,16 +261,16 @@ def _time(moment: Any) -> str:
 def _request_html(request: RequestRecord) -> str:
     head, *facts = _request_head(request)
     return (
-        f'<div style="{_STATUS}"><strong>{escape(head)}</strong> · {escape(" · ".join(facts))}</div>\n'
+        f'<div style="{styles.STATUS}"><strong>{escape(head)}</strong> · {escape(" · ".join(facts))}</div>\n'
         f"{_error_html(_error(request))}"
     )
 
 
 def _tool_html(tool: ToolRecord) -> str:
     return (
-        f'<details class="createagents-tool" style="{_BOX}"><summary style="{_SUMMARY}">'
+        f'<details class="createagents-tool" style="{styles.BOX}"><summary style="{styles.SUMMARY}">'
         f"<code>{escape(_tool_call(tool))}</code> "
-        f'<span style="{_MUTED}">— {escape(" · ".join(_tool_state(tool)))}</span></summary>\n'
+        f'<span style="{styles.STATE}">— {escape(" · ".join(_tool_state(tool)))}</span></summary>\n'
         + "".join(_text_html(label, text, absent, "tool") for label, text, absent in _tool_texts(tool))
         + "</details>\n"
     )
@@ -293,7 +281,7 @@ def _text_html(label: str, text: str | None, absent: str, kind: str) -> str:
         return _label(f"{label}: {absent}")
     shown, left_out = shorten(text, *_PAGE[kind])
     return (
-        f'{_label(label)}<pre dir="auto" style="{_VALUE}"><code>'
+        f'{_label(label)}<pre dir="auto" style="{styles.VALUE}"><code>'
         f"{escape(shown or '(empty)', quote=False)}</code></pre>\n"
         + (_label(_left_out(left_out, kind)) if left_out else "")
     )
@@ -304,9 +292,10 @@ def _error_html(error: tuple[str, str] | None) -> str:
         return ""
     kind, text = error
     return (
-        f'<div class="createagents-error" style="{_ERROR}"><strong>{escape(kind)}</strong>: {escape(text)}</div>\n'
+        f'<div class="createagents-error" style="{styles.ERROR}">'
+        f"<strong>{escape(kind)}</strong>: {escape(text)}</div>\n"
     )
 
 
 def _label(text: str) -> str:
-    return f'<div style="{_LABEL}">{escape(text)}</div>\n'
+    return f'<div style="{styles.LABEL}">{escape(text)}</div>\n'

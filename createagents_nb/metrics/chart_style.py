@@ -1,7 +1,7 @@
-"""The figure that each chart is drawn on, and what is written on it.
+"""Figure, colors, legends and labels shared by all charts.
 
-It does without pyplot, so that nothing is kept between two charts and no backend shows one twice. Names come from
-models and servers: here they are text, never TeX.
+Figures do not belong to pyplot, so that no state is kept between charts and no backend shows one twice. Names come
+from models and servers, so they are drawn as text, never as TeX.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ __all__ = [
     "legend",
     "line_key",
     "literal",
+    "matplotlib_defaults",
     "message",
     "name",
     "new",
-    "own_look",
     "row_labels",
     "title",
     "width",
@@ -63,9 +63,9 @@ dates: Final[Any] = matplotlib.dates  # it has no types
 WIDTH_IN: Final = 10.0
 SMALL: Final = 8
 CHAR_IN: Final = 0.62 * SMALL / 72
-"""A character of small text, on average."""
+"""Average width of a character of small text."""
 
-# Okabe and Ito's colours, which those who do not tell red from green tell apart.
+# Okabe and Ito's colors, which are distinct for color-blind readers.
 BLUE, SKY, PALE, ORANGE, SAND = "#0072B2", "#8CC9EE", "#D6ECF9", "#E69F00", "#F7DFA8"
 EDGE: Final = "#333333"
 
@@ -91,8 +91,8 @@ def _fonts() -> list[str]:
 
 
 @contextmanager
-def own_look() -> Iterator[None]:
-    """Matplotlib's defaults whatever style is set: legible on white, and no name goes through LaTeX."""
+def matplotlib_defaults() -> Iterator[None]:
+    """Use Matplotlib's defaults whatever style is set: legible on white, without LaTeX."""
     with style.context("default"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph \d+|Matplotlib currently does not support")
         matplotlib.rcParams["font.family"] = _fonts()
@@ -100,17 +100,17 @@ def own_look() -> Iterator[None]:
 
 
 class Chart(Figure):
-    """A figure that shows itself as a cell's value, with or without an inline backend, on white."""
+    """A figure on white that is displayed as a cell's value, with or without an inline backend."""
 
-    @own_look()
+    @matplotlib_defaults()
     def draw(self, renderer: RendererBase) -> None:
         super().draw(renderer)
 
-    @own_look()
+    @matplotlib_defaults()
     def get_tightbbox(self, renderer: RendererBase | None = None, *, bbox_extra_artists: Any = None) -> Bbox:
         return super().get_tightbbox(renderer, bbox_extra_artists=bbox_extra_artists)
 
-    @own_look()
+    @matplotlib_defaults()
     def savefig(self, fname: Any, **kwargs: Any) -> None:
         super().savefig(fname, **kwargs)
 
@@ -120,10 +120,11 @@ class Chart(Figure):
         return buffer.getvalue()
 
     def _repr_html_(self) -> None:
-        """None: the picture is the PNG."""
+        """None, so that the PNG is shown."""
 
 
 def new(height_in: float) -> tuple[Chart, Axes]:
+    """An empty chart of the given height in inches, and its axes."""
     chart = Chart(figsize=(WIDTH_IN, height_in), layout="constrained", facecolor="white")
     axes = chart.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -133,27 +134,27 @@ def new(height_in: float) -> tuple[Chart, Axes]:
 
 
 def message(text: str) -> Chart:
-    """A chart of which there is nothing to draw, and why."""
+    """A chart without data that shows why."""
     chart, axes = new(1.6)
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color="#444444")
     return chart
 
 
-def title(axes: Axes, words: str, *notes: str) -> None:
-    """The title with those notes that are not empty in brackets."""
-    text = words + (f" ({'; '.join(filter(None, notes))})" if any(notes) else "")
+def title(axes: Axes, text: str, *notes: str) -> None:
+    """Set the title, with non-empty notes in parentheses."""
+    text += f" ({'; '.join(filter(None, notes))})" if any(notes) else ""
     axes.set_title("\n".join(textwrap.wrap(text, 80)), fontsize=11)
 
 
 def row_labels(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
-    """What stands at the left of the rows."""
+    """Label the rows at the left."""
     axes.set_yticks(places, labels, fontsize=SMALL)
     axes.tick_params(axis="y", length=0)
 
 
 def legend(chart: Chart, keys: Sequence[Artist]) -> None:
-    """Below the chart, in as many columns as the labels leave room for."""
+    """Add a legend below the chart, with as many columns as fit."""
     if keys:
         widest = max(width(str(key.get_label())) for key in keys) + 6
         columns = min(4, max(1, int(WIDTH_IN / (widest * CHAR_IN))))
@@ -161,16 +162,17 @@ def legend(chart: Chart, keys: Sequence[Artist]) -> None:
 
 
 def area_key(label: str, color: str, hatch: str | None = None, edge: str = EDGE) -> Artist:
+    """Legend key of a filled area."""
     return Patch(facecolor=color, edgecolor=edge, hatch=hatch, label=label)
 
 
 def line_key(label: str, color: str, marker: str = "", **look: Any) -> Artist:
-    """A line of that look; with a marker, the marker alone."""
+    """Legend key of a line, or of a marker alone if one is given."""
     return Line2D([], [], color=color, marker=marker, linestyle="none" if marker else "-", label=label, **look)
 
 
 def name(text: str | None, limit: int = 26) -> str:
-    """A name as it may be drawn: on one line, short, and with dollars that begin no formula."""
+    """A name ready to be drawn: on one line, shortened, with dollar signs escaped."""
     line = one_line(text or "", limit)
     if width(line) > limit:
         while width(line) >= limit:
@@ -180,13 +182,15 @@ def name(text: str | None, limit: int = 26) -> str:
 
 
 def width(text: str) -> int:
-    """In characters, of which East Asian ones count twice."""
+    """Width in characters; East Asian ones count twice."""
     return len(text) + sum(unicodedata.east_asian_width(char) in "WF" for char in text)
 
 
 def literal(text: str) -> str:
+    """``text`` with dollar signs escaped, so that they begin no formula."""
     return text.replace("$", r"\$")
 
 
 def counted(count: int, noun: str) -> str:
+    """``1 call``, ``1,000 calls``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

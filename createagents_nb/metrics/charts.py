@@ -1,4 +1,4 @@
-"""Calls in numbers, by model: latency, tokens and cost."""
+"""Charts of latency, tokens and cost by model."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "MAX_MODELS", "plot"]
 
 KINDS: Final = ("latency", "tokens", "cost")
-"""What `plot` can show."""
+"""Kinds of charts that `plot` draws."""
 MAX_MODELS: Final = 12
-"""So many models are drawn, those with most calls."""
+"""Limit for models in one chart; those with most calls are drawn."""
 _MAX_POINTS: Final = 400
 _MAX_STEPS: Final = 2_000
 
@@ -44,21 +44,21 @@ _PARTS: Final = (
 )
 
 
-@chart_style.own_look()
+@chart_style.matplotlib_defaults()
 def plot(calls: pd.DataFrame, kind: str = "latency") -> chart_style.Chart:
-    """Calls in numbers, by model.
+    """Plot a chart of calls by model.
 
     Args:
-        calls: the frame of a recorder.
-        kind: ``"latency"``: the latency of each call, and the time to its first token, in seconds, with their
-            quartiles. ``"tokens"``: input and output tokens, of which cached and reasoning. ``"cost"``: US dollars
-            added up over time.
+        calls: frame of calls of a recorder.
+        kind: ``"latency"``: latency of each call and its time to first token, in seconds, with quartiles.
+            ``"tokens"``: input and output tokens, with cached and reasoning shares. ``"cost"``: cumulative cost in
+            US dollars over time.
 
     Returns:
-        A Matplotlib figure of one axes, as `timeline` does.
+        A Matplotlib figure with one axes.
 
     Raises:
-        ConfigurationError: the kind is none of these.
+        ConfigurationError: the kind is unknown.
 
     Example:
         >>> plot(recorder.calls, "cost")
@@ -71,17 +71,19 @@ def plot(calls: pd.DataFrame, kind: str = "latency") -> chart_style.Chart:
 
 
 def _models(calls: pd.DataFrame, weight: Callable[[pd.DataFrame], float] = len) -> list[tuple[str, pd.DataFrame]]:
-    """Calls by model, those of most weight first."""
-    # Not by `groupby`: it makes Arrow's strings of names, which refuse half a surrogate pair.
-    places: dict[str, list[int]] = {}
-    for place, pair in enumerate(zip(calls["provider"], calls["model"], strict=True)):
-        places.setdefault("/".join(name for name in pair if isinstance(name, str)), []).append(place)
-    groups = sorted(((name, calls.take(some)) for name, some in places.items()), key=lambda it: -weight(it[1]))
+    """Calls by model, sorted by descending weight."""
+    # Not `groupby`, which turns names into Arrow strings, and those refuse lone surrogates.
+    rows: dict[str, list[int]] = {}
+    for row, pair in enumerate(zip(calls["provider"], calls["model"], strict=True)):
+        rows.setdefault("/".join(name for name in pair if isinstance(name, str)), []).append(row)
+    groups = sorted(
+        ((name, calls.take(taken)) for name, taken in rows.items()), key=lambda group: -weight(group[1])
+    )
     return [(chart_style.name(name, 40) or "model not known", group) for name, group in groups]
 
 
 def _rows_by_model(calls: pd.DataFrame) -> tuple[list[tuple[str, pd.DataFrame]], str]:
-    """The models that have rows of their own, and what is said of the others."""
+    """The models to draw, and a note on those left out."""
     models = _models(calls)
     return models[:MAX_MODELS], _left_out(len(models) - MAX_MODELS, "with fewer calls not drawn")
 
@@ -91,7 +93,7 @@ def _left_out(count: int, words: str) -> str:
 
 
 def _numbers(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
-    """As floats; NaN where it is not known or not finite."""
+    """Values as floats; NaN where unknown or not finite."""
     numbers = column.to_numpy(dtype=float, na_value=np.nan)
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
@@ -152,7 +154,7 @@ def _latency(calls: pd.DataFrame) -> chart_style.Chart:
 
 def _scatter(axes: Axes, numbers: npt.NDArray[np.float64], y: float, color: str, marker: str) -> None:
     numbers = numbers[-_MAX_POINTS:]
-    # Spread by the golden ratio: evenly, and the same each time.
+    # Spread points vertically by the golden ratio: evenly and deterministically.
     spread = (np.arange(len(numbers)) * 0.618034 % 1 - 0.5) * (0.4 if len(numbers) > 1 else 0)
     alpha = 0.9 if marker == "x" else 0.5
     axes.scatter(numbers, y + spread, s=16, c=color, marker=marker, alpha=alpha, linewidths=1, zorder=3)

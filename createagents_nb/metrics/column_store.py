@@ -1,6 +1,7 @@
-"""Records as columns of bytes: what a million calls wait in until somebody looks at them.
+"""Compact columnar storage of records.
 
-A record of 23 fields is an object of 450 bytes with its numbers; here each field stands in an array of its column.
+A record of 23 fields with its numbers takes 450 bytes as an object; here each field is an item in the array of its
+column, which takes about a third.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ __all__ = ["ID_BYTES", "UNKNOWN", "Rows", "as_count", "as_number"]
 Record = TypeVar("Record")
 
 ID_BYTES: Final = 16
-"""Of a call's id, which is written with twice as many hexadecimal digits."""
+"""Size of a call's id, which is written as twice as many hexadecimal digits."""
 UNKNOWN: Final = -(2**63)
-"""A count or a time that is not known; a number is NaN then, a label -1. pandas' NaT is the same."""
+"""An unknown count or time, as in pandas' NaT; unknown numbers are NaN, unknown labels -1."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-_ITEMS: Final[dict[Kind, str]] = {
+_TYPE_CODES: Final[dict[Kind, str]] = {
     "time": "q",
     "label": "i",
     "seconds": "d",
@@ -31,22 +32,23 @@ _ITEMS: Final[dict[Kind, str]] = {
     "usd": "d",
     "count": "q",
 }
-"""Type codes of the arrays; texts are in lists."""
-_MISFITS: Final = (AttributeError, TypeError, ValueError, OverflowError)
+"""Type codes of the arrays; texts are stored in lists."""
+_IRREGULAR_ERRORS: Final = (AttributeError, TypeError, ValueError, OverflowError)
+"""Raised for records with values of the wrong type or range."""
 _Values: TypeAlias = "array[Any] | list[Any]"
 
 
-class _Codes(dict[Any, int]):
-    """Labels and their codes, made when they first come."""
+class _LabelCodes(dict[Any, int]):
+    """Codes by label, assigned when a label is first looked up."""
 
-    def __init__(self, known: Iterable[str]) -> None:
+    def __init__(self, labels: Iterable[str]) -> None:
         super().__init__({None: -1, "": -1})
         self._labels: list[str] = []
-        for label in known:
+        for label in labels:
             self[label]
 
     def __missing__(self, label: Any) -> int:
-        # Half a surrogate pair, from a model, is no text for most who read the frames.
+        # Most readers of the frames cannot take lone surrogates, which a model may send.
         text = str(label).encode("utf-8", "replace").decode("utf-8")
         if text != label:
             return self[text]
@@ -55,19 +57,19 @@ class _Codes(dict[Any, int]):
 
     @property
     def labels(self) -> list[str]:
-        """In the order of their codes."""
+        """Labels in the order of their codes."""
         if len(self._labels) != len(self) - 2:
             self._labels = [label for label in self if label]
         return self._labels
 
 
 class Rows(Generic[Record]):
-    """Rows of one frame, by number; not safe for threads.
+    """Rows of one frame, by index; not thread-safe.
 
     Args:
-        columns: of the frame.
-        make: the record's class.
-        statuses: the labels of ``status``, in the order of their codes.
+        columns: columns of the frame.
+        make: class of the records.
+        statuses: labels of ``status``, in the order of their codes.
     """
 
     def __init__(self, columns: Columns, make: type[Record], statuses: Sequence[str]) -> None:
@@ -75,16 +77,16 @@ class Rows(Generic[Record]):
         self.columns = columns
         self._make = make
         self.label_columns = [column for column, kind in columns.items() if kind == "label"]
-        self.codes = {column: _Codes(statuses if column == "status" else ()) for column in self.label_columns}
+        self.codes = {column: _LabelCodes(statuses if column == "status" else ()) for column in self.label_columns}
         self.ids = bytearray()
-        """Of the calls, `ID_BYTES` each."""
+        """Ids of the calls, `ID_BYTES` each."""
         self.values: dict[str, _Values] = {column: self._array(column) for column in self.kinds}
-        """Of the other columns, as they are packed."""
-        self.strange: dict[int, Record] = {}
-        """Records that do not fit into a row as they are: it holds what of them does."""
+        """Packed values of the other columns."""
+        self.irregular: dict[int, Record] = {}
+        """Records with values that their rows cannot hold, by index; the rows hold the rest."""
         self.other_ids: dict[int, str] = {}
         """Ids that are not 32 hexadecimal digits."""
-        self._fields = _fields_of(["call_id", *self.kinds])
+        self._fields = _field_reader(["call_id", *self.kinds])
         needed = required(make)
         self._no_label = {column: "" if column in needed else None for column in self.label_columns}
 
@@ -92,21 +94,21 @@ class Rows(Generic[Record]):
         return len(self.ids) // ID_BYTES
 
     def truncate(self, size: int) -> None:
-        """Forget the rows from ``size`` on: some that were begun and not finished."""
+        """Remove the rows from ``size`` on, such as rows left unfinished by an interrupt."""
         for index in range(size, len(self)):
-            self.strange.pop(index, None)
+            self.irregular.pop(index, None)
             self.other_ids.pop(index, None)
         del self.ids[size * ID_BYTES :]
         for values in self.values.values():
             del values[size:]
 
     def extend(self, records: Sequence[Record]) -> None:
-        """Put ``records`` behind the rows that are there."""
+        """Append ``records``."""
         if not records:
             return
         try:
-            ids, columns = self._packed(records)
-        except _MISFITS:  # one of them
+            ids, columns = self._pack(records)
+        except _IRREGULAR_ERRORS:  # raised by one record or more
             for index, record in enumerate(records, len(self)):
                 self.put(index, record)
             return
@@ -115,90 +117,90 @@ class Rows(Generic[Record]):
             cast("list[Any]", values).extend(new)
 
     def put(self, index: int, record: Record) -> None:
-        """Make ``record`` the row ``index``, which is there or is the next."""
-        self.strange.pop(index, None)
+        """Set row ``index``, which exists or is the next one."""
+        self.irregular.pop(index, None)
         self.other_ids.pop(index, None)
-        is_strange, name = False, str(getattr(record, "call_id", None))
+        is_irregular, name = False, str(getattr(record, "call_id", None))
         try:
-            ids, columns = self._packed([record])
-        except _MISFITS:
-            is_strange = True
-            ids, columns = self._packed_as_far_as_it_fits(name, record)
+            ids, columns = self._pack([record])
+        except _IRREGULAR_ERRORS:
+            is_irregular = True
+            ids, columns = self._pack_irregular(name, record)
         self.ids[index * ID_BYTES : (index + 1) * ID_BYTES] = ids
-        if is_strange:
-            self.strange[index] = record
+        if is_irregular:
+            self.irregular[index] = record
             if ids.hex() != name:
                 self.other_ids[index] = name
         for values, new in zip(self.values.values(), columns, strict=True):
             cast("list[Any]", values)[index : index + 1] = new
 
-    def _packed(self, records: Sequence[Record]) -> tuple[bytes, list[_Values]]:
-        """Column by column, which takes a third of the time of record by record.
+    def _pack(self, records: Sequence[Record]) -> tuple[bytes, list[_Values]]:
+        """Ids and columns of ``records``, made column by column: three times as fast as record by record.
 
         Raises:
-            _MISFITS: one of them does not fit into a row as it is.
+            _IRREGULAR_ERRORS: a row cannot hold one of the records.
         """
         names, *fields = self._fields(records)
         joined = " ".join(names)
         ids = bytes.fromhex(joined)
-        # Others than 32 small hexadecimal digits would come back changed.
+        # Ids other than 32 lowercase hexadecimal digits would not survive the round trip.
         if len(ids) != ID_BYTES * len(names) or ids.hex(" ", ID_BYTES) != joined:
             raise ValueError
         return ids, [
-            self._packed_column(column, kind, known)
-            for (column, kind), known in zip(self.kinds.items(), fields, strict=True)
+            self._pack_column(column, kind, values)
+            for (column, kind), values in zip(self.kinds.items(), fields, strict=True)
         ]
 
-    def _packed_column(self, column: str, kind: Kind, known: list[Any]) -> _Values:
-        if kind not in _ITEMS:
-            return known
+    def _pack_column(self, column: str, kind: Kind, values: list[Any]) -> _Values:
+        if kind not in _TYPE_CODES:
+            return values
         if kind == "time":
-            return self._array(column, [_in_microseconds(time - EPOCH) for time in known])
-        # Calls of one cell have much in common: agent, model, what is not known of any.
-        is_constant = known[0] is known[-1] and known.count(known[0]) == len(known)
-        some = known[:1] if is_constant else known
+            return self._array(column, [_in_microseconds(time - EPOCH) for time in values])
+        # Calls of one cell share many values: agent, model, unknown fields.
+        is_constant = values[0] is values[-1] and values.count(values[0]) == len(values)
+        distinct = values[:1] if is_constant else values
         if kind == "label":
             codes = self.codes[column]
-            packed = self._array(column, [codes[label] for label in some])
+            packed = self._array(column, [codes[label] for label in distinct])
         else:
             unknown = _unknown(kind)
-            packed = self._array(column, [unknown if value is None else value for value in some])
-        return packed * len(known) if is_constant else packed
+            packed = self._array(column, [unknown if value is None else value for value in distinct])
+        return packed * len(values) if is_constant else packed
 
-    def _packed_as_far_as_it_fits(self, name: str, record: Any) -> tuple[bytes, list[_Values]]:
-        """For records that are not as they should be, and ids that are no 32 hexadecimal digits."""
+    def _pack_irregular(self, name: str, record: Any) -> tuple[bytes, list[_Values]]:
+        """Id and columns of an irregular record; values that do not fit become unknown."""
         try:
             packed_id = bytes.fromhex(name)
         except ValueError:
             packed_id = b""
         columns = [
-            self._array(column, [self._fitting(column, kind, getattr(record, column, None))])
+            self._array(column, [self._fit(column, kind, getattr(record, column, None))])
             for column, kind in self.kinds.items()
         ]
         return packed_id[:ID_BYTES].ljust(ID_BYTES, b"\0"), columns
 
-    def _fitting(self, column: str, kind: Kind, value: Any) -> Any:
+    def _fit(self, column: str, kind: Kind, value: Any) -> Any:
         if kind == "label":
             return self.codes[column][_hashable(value)]
-        if kind not in _ITEMS:
+        if kind not in _TYPE_CODES:
             return value
         convert: Callable[[Any], Any] = {"time": _microseconds, "count": as_count}.get(kind, as_number)
-        known = convert(value)
-        return _unknown(kind) if known is None else known
+        converted = convert(value)
+        return _unknown(kind) if converted is None else converted
 
     def _array(self, column: str, values: Iterable[Any] = ()) -> _Values:
         kind = self.kinds[column]
-        return array(_ITEMS[kind], values) if kind in _ITEMS else list(values)
+        return array(_TYPE_CODES[kind], values) if kind in _TYPE_CODES else list(values)
 
     def record(self, index: int) -> Record:
         """The record as it was put."""
-        if index in self.strange:
-            return self.strange[index]
-        known = {column: self._unpacked(column, kind, index) for column, kind in self.kinds.items()}
-        known["call_id"] = self.ids[index * ID_BYTES : (index + 1) * ID_BYTES].hex()
-        return self._make(**known)
+        if index in self.irregular:
+            return self.irregular[index]
+        values = {column: self._unpack(column, kind, index) for column, kind in self.kinds.items()}
+        values["call_id"] = self.ids[index * ID_BYTES : (index + 1) * ID_BYTES].hex()
+        return self._make(**values)
 
-    def _unpacked(self, column: str, kind: Kind, index: int) -> Any:
+    def _unpack(self, column: str, kind: Kind, index: int) -> Any:
         value = self.values[column][index]
         if kind == "time":
             return EPOCH + timedelta(microseconds=value)
@@ -206,7 +208,7 @@ class Rows(Generic[Record]):
             return self.codes[column].labels[value] if value >= 0 else self._no_label[column]
         if kind == "count":
             return None if value == UNKNOWN else value
-        if kind in _ITEMS:
+        if kind in _TYPE_CODES:
             return None if math.isnan(value) else value
         return value
 
@@ -215,45 +217,45 @@ def _unknown(kind: Kind) -> float | int:
     return UNKNOWN if kind in ("count", "time") else math.nan
 
 
-def _fields_of(names: Iterable[str]) -> Callable[[Sequence[Any]], tuple[list[Any], ...]]:
-    """A function from records to a list for each field.
+def _field_reader(names: Iterable[str]) -> Callable[[Sequence[Any]], tuple[list[Any], ...]]:
+    """A function from records to one list per field.
 
-    It is made as `dataclasses` makes its methods: with the names written out Python reads a field twice as fast as
-    through an `operator.attrgetter`.
+    Compiled, as `dataclasses` does it: with the names written out Python reads fields twice as fast as through
+    `operator.attrgetter`.
     """
     lists = ", ".join(f"[record.{name} for record in records]" for name in names)
-    made: Callable[[Sequence[Any]], tuple[list[Any], ...]] = eval(f"lambda records: ({lists},)")
-    return made
+    reader: Callable[[Sequence[Any]], tuple[list[Any], ...]] = eval(f"lambda records: ({lists},)")
+    return reader
 
 
 def _hashable(label: Any) -> Any:
     return label if label is None or isinstance(label, str) else str(label)
 
 
-def as_number(known: Any) -> float | None:
-    """A float, or None for what is none."""
+def as_number(value: Any) -> float | None:
+    """``value`` as a float; None if it is not a number."""
     try:
-        return float(known)
+        return float(value)
     except (TypeError, ValueError, OverflowError):
         return None
 
 
-def as_count(known: Any) -> int | None:
-    """An integer of 64 bits, or None for what is none: a count of 1.5, say."""
+def as_count(value: Any) -> int | None:
+    """``value`` as a 64-bit integer; None if it is not one, such as 1.5."""
     try:
-        number = int(known)
+        number = int(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return number if number == known and -(2**63) < number < 2**63 else None
+    return number if number == value and -(2**63) < number < 2**63 else None
 
 
-def _microseconds(known: Any) -> int | None:
-    if not isinstance(known, datetime):
+def _microseconds(value: Any) -> int | None:
+    if not isinstance(value, datetime):
         return None
-    utc = known.replace(tzinfo=UTC) if known.tzinfo is None else known
+    utc = value.replace(tzinfo=UTC) if value.tzinfo is None else value
     return _in_microseconds(utc - EPOCH)
 
 
 def _in_microseconds(since: timedelta) -> int:
-    # Dividing a timedelta by another takes longer.
+    # Faster than dividing by a timedelta.
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

@@ -1,4 +1,4 @@
-"""Packed rows to DataFrames: fixed column order and dtypes, NA where unknown."""
+"""DataFrames of packed rows: fixed column order and dtypes, NA where unknown."""
 
 from __future__ import annotations
 
@@ -16,39 +16,40 @@ if TYPE_CHECKING:
 
 __all__ = ["FrameBuilder"]
 
-# Not Arrow's strings: a model may send half a surrogate pair, which they refuse.
+# Not Arrow strings, which refuse the lone surrogates that a model may send.
 _STRING = pd.StringDtype("python")
 
 _COPIES_ON_WRITE = int(pd.__version__.partition(".")[0]) >= 3
 _SHARED = 100_000
-"""Frames with more rows share their memory, which pandas copies when somebody writes to one (not when somebody
-writes through ``.array``); smaller ones, and all of them before pandas 3, are copies from the start."""
+"""Larger frames share memory, which pandas copies on write (but not on writes through ``.array``); smaller ones,
+and all frames before pandas 3, are copied at once."""
 
 
 class FrameBuilder:
-    """Makes the frames of one table, each from the last: only rows that are new or have changed are converted.
+    """Makes successive frames of one table: only new and changed rows are converted.
 
     ``call_id``, names and texts are ``string``; labels ``category``; counts ``Int64``; seconds, rates and costs
-    ``Float64``; times ``datetime64[us, UTC]``. A value that its dtype cannot hold is NA.
+    ``Float64``; times ``datetime64[us, UTC]``. Values that their dtype cannot hold are NA.
     """
 
     def __init__(self, rows: Rows[Any]) -> None:
         self._rows = rows
         self._size = 0
-        self._room = -1
+        self._capacity = -1
         self._columns: dict[str, ExtensionArray] = {}
-        """With room at their end for what comes."""
+        """Columns with spare capacity at their end."""
         self._base = pd.DataFrame()
-        """Of these columns, room included. Frames are cut from it, so that pandas knows that they share memory."""
+        """Frame of these columns, spare capacity included. Frames are slices of it, so that pandas knows that they
+        share memory."""
 
     def frame(self, size: int, changed: Collection[int] = ()) -> pd.DataFrame:
-        """The first ``size`` rows, of which those in ``changed`` are others than they were."""
+        """The first ``size`` rows; those in ``changed`` differ from the last frame."""
         changed = [index for index in changed if index < self._size]
         new = range(self._size, size)
-        if size > self._room:
-            self._move(size + max(size // 4, 256))
+        if size > self._capacity:
+            self._reallocate(size + max(size // 4, 256))
         elif changed or self._has_new_labels():
-            self._move(self._room)  # what was handed out stays as it is
+            self._reallocate(self._capacity)  # earlier frames must not change
         for indices in (new, changed):
             if indices:
                 self._convert(indices)
@@ -63,9 +64,9 @@ class FrameBuilder:
             for column in self._rows.label_columns
         )
 
-    def _move(self, room: int) -> None:
-        """To columns of their own memory, with room for so many rows and with all labels."""
-        kept = np.full(room, -1)
+    def _reallocate(self, capacity: int) -> None:
+        """Copy the columns to new memory with room for ``capacity`` rows and with all labels."""
+        kept = np.full(capacity, -1)
         kept[: self._size] = np.arange(self._size)
         empty = self._converted(range(0))
         columns: dict[str, Any] = {
@@ -74,7 +75,7 @@ class FrameBuilder:
         }
         for column in self._rows.label_columns:
             columns[column] = _categorical(np.array(columns[column].codes), empty[column].dtype)
-        self._columns, self._room = columns, room
+        self._columns, self._capacity = columns, capacity
         self._base = pd.DataFrame(columns, copy=False)
 
     def _convert(self, indices: range | Sequence[int]) -> None:
@@ -98,25 +99,25 @@ class FrameBuilder:
             return _strings(packed)
         if kind == "name":
             return _strings([text or None for text in packed])
-        known = np.asarray(packed)
+        values = np.asarray(packed)
         if kind == "time":
-            return pd.DatetimeIndex(known.view("M8[us]")).tz_localize("UTC").array
+            return pd.DatetimeIndex(values.view("M8[us]")).tz_localize("UTC").array
         if kind == "label":
             dtype = pd.CategoricalDtype(pd.Index(self._rows.codes[column].labels, dtype=_STRING))
-            return _categorical(known, dtype)
+            return _categorical(values, dtype)
         if kind == "count":
-            return pd.arrays.IntegerArray(known, known == UNKNOWN)
-        return pd.arrays.FloatingArray(known, np.isnan(known))
+            return pd.arrays.IntegerArray(values, values == UNKNOWN)
+        return pd.arrays.FloatingArray(values, np.isnan(values))
 
 
 def _at(values: Any, indices: range | Sequence[int], width: int = 1) -> Any:
-    """A copy of the items at ``indices``, ``width`` of ``values`` each."""
+    """Copy of the items at ``indices``, each of ``width`` values."""
     if isinstance(indices, range):
         return values[indices.start * width : indices.stop * width]
-    some = values[:0]
+    selected = values[:0]
     for index in indices:
-        some += values[index * width : (index + 1) * width]
-    return some
+        selected += values[index * width : (index + 1) * width]
+    return selected
 
 
 def _strings(texts: Sequence[str | None]) -> ExtensionArray:

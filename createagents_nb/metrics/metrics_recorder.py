@@ -1,4 +1,4 @@
-"""MetricsRecorder: keeps the records that agents hand over, and turns them into frames when asked."""
+"""MetricsRecorder, which stores the records of agents and turns them into frames and exports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..logging_config import LoggingConfig
 from .budget import Budget
 from .notebook_file import read_notebook
 from .observers import SettledCall
-from .sdk_responses import Reply, read_reply, records_of, status_of
+from .sdk_responses import SdkResponse, make_records, read_response, status_of
 from .sink import RecorderSink
 
 if TYPE_CHECKING:
@@ -31,18 +31,18 @@ _log = LoggingConfig.get_logger(__name__)
 class MetricsRecorder(RecorderSink):
     """Every call, request and tool execution, in memory, as three DataFrames that join by ``call_id``.
 
-    Agents in several threads and event loops may share one. Recording costs a few microseconds; pandas is
+    Agents in several threads and event loops may share a recorder. Recording takes a few microseconds; pandas is
     imported when the first frame is taken.
 
     Args:
-        metrics_list: each settled call is also appended to it, as a plain dict with the columns of `calls`
+        metrics_list: list to which each settled call is appended as well, as a dict with the columns of `calls`
             (None where unknown).
-        record_content: False keeps no prompt, response, tool arguments or tool result, here and in what a notebook
-            saves of an answer; of a tool's error the kind stays, other error messages stay whole. May be set
-            later, for what follows.
-        redact: each text that was said goes through it before it is kept, after keys and bearer tokens have been
-            masked: ``str`` in, ``str`` out, on the event loop, so it should be quick. When it fails, the text is
-            not kept.
+        record_content: False keeps no prompts, responses, tool arguments or tool results, neither here nor in what
+            a notebook saves of an answer; of tool errors only the kind stays, other error messages stay whole. May
+            be set later, for the calls that follow.
+        redact: function from ``str`` to ``str`` applied to each text before it is kept, after keys and bearer
+            tokens have been masked. It runs on the event loop, so it should be quick. If it fails, the text is not
+            kept.
 
     Example:
         >>> mine = MetricsRecorder()
@@ -52,21 +52,21 @@ class MetricsRecorder(RecorderSink):
         >>> mine.tools.merge(mine.calls[["call_id", "model"]], on="call_id")
     """
 
-    # What people look at.
+    # Frames, records and charts.
 
     @property
     def calls(self) -> pd.DataFrame:
-        """One row a call, a running one included; a snapshot that later calls do not change."""
+        """One row per call, running ones included; a snapshot that later calls do not change."""
         return self._calls.frame()
 
     @property
     def requests(self) -> pd.DataFrame:
-        """One row a round trip to a provider."""
+        """One row per round trip to a provider."""
         return self._requests.frame()
 
     @property
     def tools(self) -> pd.DataFrame:
-        """One row a tool execution."""
+        """One row per tool execution."""
         return self._tools.frame()
 
     @property
@@ -85,20 +85,20 @@ class MetricsRecorder(RecorderSink):
         return self._tools.records()
 
     def summary(self, by: str | Sequence[str] | None = ("provider", "model")) -> pd.DataFrame:
-        """Figures of groups of calls, a row each.
+        """Statistics of groups of calls, one row per group.
 
         Args:
-            by: columns of `calls` that make a group; None for all calls in one row.
+            by: columns of `calls` to group by; None for all calls in one row.
 
         Returns:
-            Columns ``calls``, ``running``, ``errors``, ``stopped`` (how many); ``latency_p50_s``,
-            ``latency_p95_s``, ``ttft_p50_s``, ``ttft_p95_s``, ``tokens_per_s_p50`` (quantiles, as pandas computes
-            them, of the calls that ended ``ok``; seconds); ``input_tokens``, ``output_tokens``, ``cached_tokens``,
-            ``reasoning_tokens``, ``tool_calls``, ``cost_usd`` (sums of what is known, NA where nothing is);
-            ``priced_calls``: how many calls ``cost_usd`` adds up.
+            Columns ``calls``, ``running``, ``errors``, ``stopped`` (counts); ``latency_p50_s``, ``latency_p95_s``,
+            ``ttft_p50_s``, ``ttft_p95_s``, ``tokens_per_s_p50`` (pandas' quantiles over calls that ended ``ok``;
+            seconds); ``input_tokens``, ``output_tokens``, ``cached_tokens``, ``reasoning_tokens``, ``tool_calls``,
+            ``cost_usd`` (sums of known values, NA if there are none); ``priced_calls`` (number of calls in
+            ``cost_usd``).
 
         Raises:
-            ConfigurationError: no such column.
+            ConfigurationError: a column does not exist.
 
         Example:
             >>> recorder.summary(by=["model"])[["calls", "latency_p95_s", "cost_usd"]]
@@ -108,10 +108,10 @@ class MetricsRecorder(RecorderSink):
         return summarize(self.calls, by)
 
     def tool_summary(self) -> pd.DataFrame:
-        """Figures of each tool, the one that took longest in all first.
+        """Statistics of each tool, sorted by total time, longest first.
 
         Returns:
-            Columns ``executions``, ``errors`` (failed or timed out), ``rejected`` (not approved, so not executed),
+            Columns ``executions``, ``errors`` (failed or timed out), ``rejected`` (not approved, not executed),
             ``latency_p50_s``, ``latency_p95_s``, ``latency_sum_s``; the index is the tool's name.
         """
         from .summary import summarize_tools
@@ -119,46 +119,46 @@ class MetricsRecorder(RecorderSink):
         return summarize_tools(self.tools)
 
     def show(self, call_id: Any = -1) -> CallDetails:
-        """A call in full: prompt, each round with its tools, answer.
+        """Show a call in full: prompt, each round with its tools, answer.
 
         Args:
-            call_id: its id, or the beginning of it; its row of `calls`; or a number, -1 for the last.
+            call_id: id of the call or its beginning, its row of `calls`, or its position, -1 for the last.
 
         Raises:
-            ConfigurationError: there is no such call, or more than one.
+            ConfigurationError: no call matches, or more than one.
         """
         from .call_details import CallDetails
 
-        wanted = _named(call_id)
-        if len(wanted) != 1:
-            raise ConfigurationError(f"show takes one call, not {len(wanted)}: recorder.timeline shows several")
-        call = self._find(wanted[0])
+        keys = _call_keys(call_id)
+        if len(keys) != 1:
+            raise ConfigurationError(f"show takes one call, not {len(keys)}: recorder.timeline shows several")
+        call = self._find(keys[0])
         return CallDetails(
             call,
-            [one for one in self.request_records if one.call_id == call.call_id],
-            [one for one in self.tool_records if one.call_id == call.call_id],
+            [request for request in self.request_records if request.call_id == call.call_id],
+            [tool for tool in self.tool_records if tool.call_id == call.call_id],
         )
 
     def timeline(self, call_id: Any = None) -> Figure:
-        """The requests and tools of calls as bars over time, so that it is seen what ran at the same time.
+        """Plot requests and tools of calls as bars over time, to show what ran concurrently.
 
         Args:
-            call_id: one call or several, named as in `show`, or a frame of them; default all, of which the last 40
+            call_id: one call as in `show`, several of them, or a frame of calls; default all, of which the last 40
                 are drawn.
 
         Returns:
             A matplotlib figure, which may be changed: ``figure.axes[0].set_title(…)``.
 
         Raises:
-            ConfigurationError: there is no such call, or matplotlib is not installed.
+            ConfigurationError: a call does not exist, or matplotlib is not installed.
         """
         from .timeline import timeline
 
-        wanted = None if call_id is None else [self._find(one).call_id for one in _named(call_id)]
-        return timeline(self.calls, self.requests, self.tools, wanted)
+        call_ids = None if call_id is None else [self._find(key).call_id for key in _call_keys(call_id)]
+        return timeline(self.calls, self.requests, self.tools, call_ids)
 
     def plot(self, kind: str = "latency") -> Figure:
-        """A chart of all calls.
+        """Plot a chart of all calls.
 
         Args:
             kind: ``"latency"``, ``"tokens"`` or ``"cost"``.
@@ -167,7 +167,7 @@ class MetricsRecorder(RecorderSink):
             A matplotlib figure, which may be changed.
 
         Raises:
-            ConfigurationError: no such chart, or matplotlib is not installed.
+            ConfigurationError: the kind is unknown, or matplotlib is not installed.
         """
         from .charts import plot
 
@@ -177,23 +177,23 @@ class MetricsRecorder(RecorderSink):
         calls = self.call_records
         if not calls:
             raise ConfigurationError("no call is recorded yet")
-        if isinstance(call_id, SupportsIndex):  # an int, NumPy's too
+        if isinstance(call_id, SupportsIndex):  # an int, also of NumPy
             try:
                 return calls[call_id]
             except IndexError:
                 raise ConfigurationError(
                     f"there is no call {call_id}: {len(calls)} are recorded, the last is -1"
                 ) from None
-        found = [call for call in calls if call.call_id.startswith(str(call_id))] if call_id else []
-        if len(found) == 1:
-            return found[0]
-        what = f"{len(found)} calls begin" if found else "no call begins"
+        matches = [call for call in calls if call.call_id.startswith(str(call_id))] if call_id else []
+        if len(matches) == 1:
+            return matches[0]
+        problem = f"{len(matches)} calls begin" if matches else "no call begins"
         raise ConfigurationError(
-            f"{what} with {call_id!r}: take an id from recorder.calls['call_id'], or -1 for the last"
+            f"{problem} with {call_id!r}: take an id from recorder.calls['call_id'], or -1 for the last"
         )
 
     def __repr__(self) -> str:
-        counted = ", ".join(
+        counts = ", ".join(
             f"{count:,} {name}{'' if count == 1 else 's'}"
             for count, name in (
                 (len(self._calls), "call"),
@@ -201,12 +201,12 @@ class MetricsRecorder(RecorderSink):
                 (len(self._tools), "tool call"),
             )
         )
-        return f"MetricsRecorder: {counted}"
+        return f"MetricsRecorder: {counts}"
 
     def _caption(self) -> str:
         writer = self._writer
-        kept = "" if writer is None else f"; not kept in a file: {writer.trouble}" if writer.trouble else ""
-        return repr(self) + kept
+        note = "" if writer is None else f"; not kept in a file: {writer.trouble}" if writer.trouble else ""
+        return repr(self) + note
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         from .summary import text_summary
@@ -218,24 +218,24 @@ class MetricsRecorder(RecorderSink):
 
         return html_summary(self._caption(), self.calls, self.tools)
 
-    # What users set.
+    # Settings.
 
     def budget(
         self, *, cost_usd: float | None = None, tokens: int | None = None, calls: int | None = None
     ) -> Budget | None:
-        """Limit what is spent from now on; without arguments, the budget as it stands.
+        """Limit spending from now on; without arguments, return the current budget.
 
-        When something is spent, the next request is refused with `BudgetExceededError`: a new call at once, a turn
-        that is running at its next round. A request that is under way is not stopped, so that the last ones may go
-        over. `no_budget` takes the limit away.
+        Once a limit is reached, the next request fails with `BudgetExceededError`: a new call at once, a running
+        turn at its next round. Requests under way are not stopped, so they may exceed the limit. `no_budget`
+        removes all limits.
 
         Args:
-            cost_usd: US dollars, of requests whose cost is known.
-            tokens: input and output.
-            calls: turns.
+            cost_usd: US dollars, counting requests of known cost.
+            tokens: input plus output tokens.
+            calls: number of turns.
 
         Raises:
-            ConfigurationError: a limit is no number, or below 0.
+            ConfigurationError: a limit is not a number, or below 0.
 
         Example:
             >>> recorder.budget(cost_usd=0.50)
@@ -246,7 +246,7 @@ class MetricsRecorder(RecorderSink):
         return self._budget
 
     def no_budget(self) -> None:
-        """Spend without a limit again."""
+        """Remove the budget."""
         self._budget = None
 
     def set_price(
@@ -258,38 +258,38 @@ class MetricsRecorder(RecorderSink):
         cached_usd: float | None = None,
         provider: str | None = None,
     ) -> None:
-        """The price of a model from now on, in US dollars for a million tokens.
+        """Set the price of a model from now on, in US dollars per million tokens.
 
-        It goes before the published prices, and before none: those of a model that runs here, say.
+        It takes precedence over a published price, and may price a model that has none, such as a local one.
 
         Args:
-            model: as it is asked for.
-            input_usd: of input tokens that were not cached.
-            output_usd: of output tokens, reasoning included.
-            cached_usd: of cached input tokens; default ``input_usd``.
-            provider: only when asked of this provider; default any.
+            model: name as requested, or ``provider:model``.
+            input_usd: price of input tokens that are not cached.
+            output_usd: price of output tokens, reasoning included.
+            cached_usd: price of cached input tokens; default ``input_usd``.
+            provider: limit the price to this provider; default any.
 
         Raises:
-            ConfigurationError: a price is no number, or below 0.
+            ConfigurationError: a price is not a number, or below 0.
 
         Example:
             >>> recorder.set_price("my-model", input_usd=0.15, output_usd=0.60)
         """
         self._prices.set(model, provider, input_usd=input_usd, output_usd=output_usd, cached_usd=cached_usd)
 
-    # Keeping it.
+    # Files.
 
     def persist(self, path: str | PathLike[str] | None) -> None:
-        """Write every call that settles from now on to an SQLite file, off the event loop, within half a second.
+        """Write each call that settles from now on to an SQLite file, off the event loop, within half a second.
 
-        Several notebooks may write to one file. What cannot be kept is said once, as a `RecorderWarning`;
+        Several notebooks may write to one file. If calls cannot be written, a `RecorderWarning` is issued once and
         recording in memory goes on.
 
         Args:
-            path: the file; it is made, or added to. None writes what waits, and stops.
+            path: the file, which is created or appended to. None writes what is queued and stops.
 
         Raises:
-            ConfigurationError: that is no path.
+            ConfigurationError: ``path`` is not a path.
 
         Example:
             >>> recorder.persist("runs.db")
@@ -300,19 +300,19 @@ class MetricsRecorder(RecorderSink):
         if path is not None and not isinstance(path, str | PathLike):
             raise ConfigurationError(f"persist: give the path of a file, or None to stop, not {path!r}")
         if self._writer is not None:
-            self._followers.remove(self._writer)
+            self._observers.remove(self._writer)
             self._writer.close()
             self._writer = None
         if path is not None:
             self._writer = DatabaseWriter(path)
-            self._followers.append(self._writer)
+            self._observers.append(self._writer)
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> MetricsRecorder:
-        """A recorder with the calls of a file that `persist` wrote; the file is only read.
+        """A recorder with the calls of a file written by `persist`, which is opened for reading only.
 
         Raises:
-            RecorderFileError: there is no such file, it is not one of ours, from a newer version, or broken.
+            RecorderFileError: the file is missing, damaged, another program's, or from a newer version.
         """
         from .sqlite import read_database
 
@@ -320,10 +320,10 @@ class MetricsRecorder(RecorderSink):
 
     @classmethod
     def from_notebook(cls, path: str | PathLike[str]) -> MetricsRecorder:
-        """A recorder with the calls whose answers a notebook shows, as far as it was saved.
+        """A recorder with the calls whose answers are in the outputs of a saved notebook.
 
         Raises:
-            RecorderFileError: there is no such file, it is no notebook, or from a newer version.
+            RecorderFileError: the file is missing, not a notebook, or from a newer version.
 
         Example:
             >>> MetricsRecorder.from_notebook("report.ipynb").summary()
@@ -342,10 +342,10 @@ class MetricsRecorder(RecorderSink):
         return recorder
 
     def to_json(self, path: str | PathLike[str]) -> Path:
-        """All three frames as JSON: ``{"version": 1, "calls": […], "requests": […], "tools": […]}``.
+        """Write all three frames as JSON: ``{"version": 1, "calls": […], "requests": […], "tools": […]}``.
 
         Returns:
-            The path that was written; a file that was there is replaced.
+            The path of the file; an existing file is replaced.
 
         Raises:
             ConfigurationError: the file cannot be written.
@@ -356,10 +356,10 @@ class MetricsRecorder(RecorderSink):
         return Path(path).expanduser()
 
     def to_prometheus(self, path: str | PathLike[str]) -> Path:
-        """Totals and histograms in Prometheus' text format 0.0.4, for a scrape or a textfile collector.
+        """Write totals and histograms in Prometheus' text format 0.0.4, for a scrape or a textfile collector.
 
         Returns:
-            The path that was written; a file that was there is replaced.
+            The path of the file; an existing file is replaced.
 
         Raises:
             ConfigurationError: the file cannot be written.
@@ -370,10 +370,10 @@ class MetricsRecorder(RecorderSink):
         return Path(path).expanduser()
 
     def to_csv(self, path: str | PathLike[str]) -> list[Path]:
-        """The calls as CSV; requests and tools beside them, as in ``runs.csv``, ``runs.requests.csv``, …
+        """Write calls, requests and tools as CSV: ``runs.csv``, ``runs.requests.csv``, ``runs.tools.csv``.
 
         Returns:
-            The paths that were written; files that were there are replaced.
+            The paths of the files; existing files are replaced.
 
         Raises:
             ConfigurationError: a file cannot be written.
@@ -383,7 +383,7 @@ class MetricsRecorder(RecorderSink):
         return write_csv(self._frames(), path)
 
     def to_parquet(self, path: str | PathLike[str]) -> list[Path]:
-        """As `to_csv`, in Parquet, which keeps the dtypes.
+        """Write the same files as `to_csv` as Parquet, which keeps the dtypes.
 
         Raises:
             ConfigurationError: a file cannot be written, or pyarrow is not installed.
@@ -395,18 +395,18 @@ class MetricsRecorder(RecorderSink):
     def _frames(self) -> dict[str, pd.DataFrame]:
         return {"calls": self.calls, "requests": self.requests, "tools": self.tools}
 
-    # What a handler written by hand calls.
+    # Entry points for requests made outside an agent.
 
     def record_success_metrics(
         self, model: str, start_time: float, response_api: object, provider_type: str | None = None
     ) -> None:
-        """Enter a request that was made outside an agent, as one request and one call of one round.
+        """Record a request made outside an agent, as one call with one round.
 
         Args:
-            model: the model that was asked for.
+            model: the requested model.
             start_time: ``time.time()`` when the request was made.
             response_api: an OpenAI ``ChatCompletion``, an Ollama ``ChatResponse``, either as a dict, the text
-                alone, or None. Usage is read where it is.
+                alone, or None. Usage is read if present.
             provider_type: name of the provider, such as ``"openai"``.
 
         Example:
@@ -415,7 +415,7 @@ class MetricsRecorder(RecorderSink):
             >>> recorder.record_success_metrics(
             ...     model="gpt-4.1-mini", start_time=start, response_api=reply, provider_type="openai")
         """
-        self._enter(lambda: records_of(model, start_time, provider_type, "ok", read_reply(response_api)))
+        self._enter(lambda: make_records(model, start_time, provider_type, "ok", read_response(response_api)))
 
     def record_error_metrics(
         self,
@@ -424,16 +424,16 @@ class MetricsRecorder(RecorderSink):
         error: BaseException | str,
         provider_type: str | None = None,
     ) -> None:
-        """Enter a request that failed; its status is ``cancelled`` when it was stopped, else ``error``.
+        """Record a failed request, with status ``cancelled`` if it was stopped, else ``error``.
 
-        Arguments are those of `record_success_metrics`; keys in the error's message are masked.
+        Other arguments are those of `record_success_metrics`; keys in the error message are masked.
         """
-        self._enter(lambda: records_of(model, start_time, provider_type, status_of(error), Reply(), error))
+        self._enter(lambda: make_records(model, start_time, provider_type, status_of(error), SdkResponse(), error))
 
     def _enter(self, records: Callable[[], tuple[RequestRecord, CallRecord]]) -> None:
         try:
             request, call = records()
-        except Exception as error:  # an exception that cannot say what it is, for one
+        except Exception as error:  # such as an error whose str() raises
             _log.warning("not recorded: %r", error)
             return
         if request.cost_usd is None:
@@ -446,24 +446,24 @@ class MetricsRecorder(RecorderSink):
         return len(self._calls)
 
     def __bool__(self) -> bool:
-        return True  # `recorder or default` must not lose a recorder that is still empty
+        return True  # so that `recorder or default` keeps an empty recorder
 
     def __dir__(self) -> Iterable[str]:
         return [name for name in super().__dir__() if name not in _FOR_AGENTS]
 
 
-_FOR_AGENTS = frozenset(name for name in vars(RecordSink) if not name.startswith("_")) | {"keep"}
-"""What no user calls is not offered to them."""
+_FOR_AGENTS = frozenset(name for name in vars(RecordSink) if not name.startswith("_")) | {"redact_text"}
+"""Methods hidden from completion, as users do not call them."""
 
 
-def _named(call_id: Any) -> list[str | SupportsIndex]:
-    """The calls that are meant: an id, a number, a row or a frame of `calls`, or several of them."""
+def _call_keys(call_id: Any) -> list[str | SupportsIndex]:
+    """Ids and positions of calls, from an id, a position, a row or a frame of `calls`, or several of them."""
     if isinstance(call_id, str | SupportsIndex):
         return [call_id]
     try:
         if "call_id" in call_id:
-            return _named(call_id["call_id"])
-        return [one for several in call_id for one in _named(several)]
+            return _call_keys(call_id["call_id"])
+        return [key for item in call_id for key in _call_keys(item)]
     except (TypeError, RecursionError):
         raise ConfigurationError(
             f"{call_id!r} names no call: give an id from recorder.calls['call_id'], a row, or -1 for the last"

@@ -1,4 +1,4 @@
-"""What a saved notebook still knows of its calls: each answer's output carries its record."""
+"""Reads the calls of a saved notebook from the records in the outputs of its answers."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _Record = TypeVar("_Record", CallRecord, RequestRecord, ToolRecord)
 
 
 def read_notebook(path: str | os.PathLike[str]) -> list[SettledCall]:
-    """The calls in a notebook's outputs, in the order of its cells; one that is shown twice comes once.
+    """The calls in a notebook's outputs, in the order of its cells, without duplicates.
 
     Raises:
-        RecorderFileError: the file cannot be read, is no notebook, or a newer version wrote it.
+        RecorderFileError: the file cannot be read, is not a notebook, or was written by a newer version.
     """
     try:
         notebook = json.loads(Path(path).expanduser().read_text("utf-8"))
@@ -34,15 +34,15 @@ def read_notebook(path: str | os.PathLike[str]) -> list[SettledCall]:
         outputs = [output for cell in cells for output in cell.get("outputs") or ()]
         data = [output.get("data") for output in outputs]
         bundles = [bundle for bundle in data if isinstance(bundle, dict) and BUNDLE_MIME in bundle]
-        found: dict[str, SettledCall] = {}
+        by_id: dict[str, SettledCall] = {}
         for bundle in bundles:
             for settled in _settled(bundle, path):
-                found.setdefault(settled.call.call_id, settled)
+                by_id.setdefault(settled.call.call_id, settled)
     except OSError as error:
         raise RecorderFileError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise RecorderFileError(f"{str(path)!r} is not a notebook: give the path of an .ipynb file") from error
-    return list(found.values())
+    return list(by_id.values())
 
 
 def _settled(bundle: Mapping[str, Any], path: str | os.PathLike[str]) -> Iterator[SettledCall]:
@@ -58,44 +58,44 @@ def _settled(bundle: Mapping[str, Any], path: str | os.PathLike[str]) -> Iterato
     call = record.get("call")
     if not isinstance(call, dict):
         return
-    known = {"response": _response(call.get("response_in_plain"), bundle.get("text/plain")), **call}
-    for settled in _records(CallRecord, CALLS, "calls", [known]):
+    call = {"response": _response(call.get("response_in_plain"), bundle.get("text/plain")), **call}
+    for record_of_call in _records(CallRecord, CALLS, "calls", [call]):
         yield SettledCall(
-            settled,
+            record_of_call,
             tuple(_records(RequestRecord, REQUESTS, "requests", record.get("requests"))),
             tuple(_records(ToolRecord, TOOLS, "tools", record.get("tools"))),
         )
 
 
-def _response(places: Any, plain: Any) -> str | None:
-    """The answer, of which the record says only where its pieces stand in the output's text, in their order."""
+def _response(ranges: Any, plain: Any) -> str | None:
+    """The answer, joined from the ``[start, end]`` ranges of its pieces in the output's plain text."""
     text = "".join(plain) if isinstance(plain, list) else plain
-    if not isinstance(places, list) or not isinstance(text, str):
+    if not isinstance(ranges, list) or not isinstance(text, str):
         return None
-    pieces, at = [], 0
+    pieces, position = [], 0
     try:
-        for start, end in places:
-            if not at <= start <= end <= len(text):
+        for start, end in ranges:
+            if not position <= start <= end <= len(text):
                 return None
             pieces.append(text[start:end])
-            at = end
+            position = end
     except (TypeError, ValueError):
         return None
     return "\n\n".join(pieces)
 
 
 def _records(make: type[_Record], columns: Columns, statuses: str, found: Any) -> Iterator[_Record]:
-    """What is a record, each field of it as far as it makes sense: somebody may have edited the file."""
-    for known in found if isinstance(found, list) else ():
-        if not isinstance(known, dict) or not isinstance(known.get("call_id"), str):
+    """The valid records among ``found``; invalid values become unknown, as the file may have been edited."""
+    for item in found if isinstance(found, list) else ():
+        if not isinstance(item, dict) or not isinstance(item.get("call_id"), str):
             continue
-        values = {column: _VALUES[kind](known.get(column)) for column, kind in columns.items()}
+        values = {column: _READERS[kind](item.get(column)) for column, kind in columns.items()}
         if values["started_at"] is None or values["status"] not in STATUSES[statuses]:
             continue
         for field in fields(make):
             if field.name in columns and values[field.name] is None:
-                needed = 0 if columns[field.name] == "count" else ""
-                values[field.name] = needed if field.default is MISSING else field.default
+                empty = 0 if columns[field.name] == "count" else ""
+                values[field.name] = empty if field.default is MISSING else field.default
         yield make(**values)
 
 
@@ -112,11 +112,11 @@ def _time(value: Any) -> datetime | None:
         time = datetime.fromisoformat(value)
     except (TypeError, ValueError):
         return None
-    # Near the ends of the calendar another zone's time has no UTC.
+    # Near the ends of the calendar, times of other zones cannot be converted to UTC.
     return (time if time.tzinfo else time.replace(tzinfo=UTC)) if 1970 <= time.year < 3000 else None
 
 
-_VALUES: Final[Mapping[Kind, Callable[[Any], Any]]] = {
+_READERS: Final[Mapping[Kind, Callable[[Any], Any]]] = {
     "id": _text,
     "name": _text,
     "label": _text,

@@ -1,4 +1,4 @@
-"""What a provider's whole reply says about itself, whatever form it is handed over in."""
+"""Records of requests made outside an agent, read from the response objects of SDKs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..core.records import CallRecord, CallStatus, RequestRecord, current_cell
 from ..errors import TurnStopped
 from ..redaction import redact
 
-__all__ = ["Reply", "read_reply", "records_of", "status_of"]
+__all__ = ["SdkResponse", "make_records", "read_response", "status_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """None where the reply does not say."""
+class SdkResponse:
+    """What a response says about itself; None where it says nothing."""
 
     text: str | None = None
     model: str | None = None
@@ -29,23 +29,23 @@ class Reply:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Over the generation time that the server measured; None where it did not."""
+        """Output tokens over the generation time measured by the server; None if it reports none."""
         tokens, seconds = self.usage.output_tokens, self.usage.eval_s
         return tokens / seconds if tokens is not None and seconds is not None and seconds > 0 else None
 
 
-def read_reply(response: object) -> Reply:
-    """Read an OpenAI ``ChatCompletion`` (or a chunk of one), an Ollama ``ChatResponse``, or either as a dict.
+def read_response(response: object) -> SdkResponse:
+    """Read an OpenAI ``ChatCompletion`` or chunk, an Ollama ``ChatResponse``, or either as a dict.
 
-    A string is a reply of which only the text is known; anything else is one of which nothing is.
+    Of a string only the text is known, of anything else nothing.
     """
     if isinstance(response, str):
-        return Reply(text=response)
+        return SdkResponse(text=response)
     openai_usage = _get(response, "usage")
     choices = _get(response, "choices")
     choice = choices[0] if isinstance(choices, Sequence) and choices and not isinstance(choices, str) else None
     message = _get(choice, "message") or _get(choice, "delta") or _get(response, "message")
-    return Reply(
+    return SdkResponse(
         text=_text(_get(message, "content")),
         model=_text(_get(response, "model")),
         finish_reason=_text(_get(choice, "finish_reason")) or _text(_get(response, "done_reason")),
@@ -76,71 +76,72 @@ def _ollama_usage(response: object) -> Usage:
 def _get(holder: object, name: str) -> Any:
     try:
         return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
-    except Exception:  # another library's object: what it cannot say is unknown
+    except Exception:  # an object of another library: treat as unknown
         return None
 
 
-def _text(known: object) -> str | None:
-    return known if isinstance(known, str) else None
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
-def _number(known: Any) -> Any:
-    return known if isinstance(known, int | float) and not isinstance(known, bool) else None
+def _number(value: Any) -> Any:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _seconds(nanoseconds: object) -> float | None:
-    known = _number(nanoseconds)
-    return None if known is None else known / 1e9
+    number = _number(nanoseconds)
+    return None if number is None else number / 1e9
 
 
 _STOPPED = (CancelledError, GeneratorExit, KeyboardInterrupt, TurnStopped)
 
 
 def status_of(error: BaseException | str) -> CallStatus:
+    """``cancelled`` for an error that says the request was stopped, else ``error``."""
     return "cancelled" if isinstance(error, _STOPPED) else "error"
 
 
-def records_of(
+def make_records(
     model: str,
     start_time: float,
     provider: str | None,
     status: CallStatus,
-    reply: Reply,
+    response: SdkResponse,
     error: BaseException | str | None = None,
 ) -> tuple[RequestRecord, CallRecord]:
-    """One request, and one call of one round."""
+    """Records of a request and of a call with one round."""
     started_at, latency_s = _since(start_time)
     cell = current_cell.get()
-    both: dict[str, Any] = {
+    common: dict[str, Any] = {
         "call_id": uuid.uuid4().hex,
         "started_at": started_at,
         "provider": provider or "",
         "model": model or "",
         "status": status,
         "latency_s": latency_s,
-        "tokens_per_s": reply.tokens_per_s,
-        "input_tokens": reply.usage.input_tokens,
-        "output_tokens": reply.usage.output_tokens,
-        "cached_tokens": reply.usage.cached_tokens,
-        "reasoning_tokens": reply.usage.reasoning_tokens,
-        "cost_usd": reply.usage.cost_usd,
+        "tokens_per_s": response.tokens_per_s,
+        "input_tokens": response.usage.input_tokens,
+        "output_tokens": response.usage.output_tokens,
+        "cached_tokens": response.usage.cached_tokens,
+        "reasoning_tokens": response.usage.reasoning_tokens,
+        "cost_usd": response.usage.cost_usd,
         "error_type": type(error).__name__ if isinstance(error, BaseException) else None,
         "error": None if error is None else redact(str(error)),
     }
     request = RequestRecord(
-        **both,
+        **common,
         round=1,
-        response_model=reply.model,
-        finish_reason=reply.finish_reason,
-        load_s=reply.usage.load_s,
-        prompt_eval_s=reply.usage.prompt_eval_s,
-        eval_s=reply.usage.eval_s,
+        response_model=response.model,
+        finish_reason=response.finish_reason,
+        load_s=response.usage.load_s,
+        prompt_eval_s=response.usage.prompt_eval_s,
+        eval_s=response.usage.eval_s,
     )
     call = CallRecord(
-        **both,
+        **common,
         agent="",
         rounds=1,
-        response=reply.text,
+        response=response.text,
         cell_id=cell.cell_id,
         execution_count=cell.execution_count,
     )

@@ -1,4 +1,4 @@
-"""The side of a recorder that agents see: records come, are masked, stored and passed on."""
+"""The side of a recorder that agents use: it redacts, stores and passes on records."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _Record = TypeVar("_Record", CallRecord, RequestRecord, ToolRecord)
 
 
 def _never_raises(method: Callable[[_Self, _Record], None]) -> Callable[[_Self, _Record], None]:
-    """A call must not fail because its metrics could not be kept."""
+    """Log exceptions: a call must not fail because its metrics could not be recorded."""
 
     @wraps(method)
     def guarded(self: _Self, record: _Record) -> None:
@@ -50,12 +50,12 @@ def _never_raises(method: Callable[[_Self, _Record], None]) -> Callable[[_Self, 
     return guarded
 
 
-def _nothing(text: str) -> None:
+def _keep_nothing(text: str) -> None:
     return None
 
 
 class RecorderSink:
-    """A `RecordSink`; see `MetricsRecorder` for the arguments."""
+    """A `RecordSink`; arguments are those of `MetricsRecorder`."""
 
     def __init__(
         self,
@@ -73,21 +73,21 @@ class RecorderSink:
         self._metrics_list = metrics_list
         self._prices = Prices()
         self._budget: Budget | None = None
-        self._followers: list[Observer] = []
+        self._observers: list[Observer] = []
         self._writer: DatabaseWriter | None = None
         self._is_traced = False
-        self._parts: dict[str, list[RequestRecord | ToolRecord]] = {}
-        """Requests and tool executions of calls that run, for who follows."""
-        self._private: set[str] = set()
-        """Calls that began when no content was to be kept."""
+        self._open_parts: dict[str, list[RequestRecord | ToolRecord]] = {}
+        """Requests and tool executions of running calls, for observers."""
+        self._without_content: set[str] = set()
+        """Ids of running calls that began while `record_content` was False."""
         self.clear()
 
     @property
     def record_content(self) -> bool:
-        """Whether what is said in the calls that follow is kept.
+        """Whether the content of calls that start from now on is kept.
 
         Raises:
-            ConfigurationError: it is set to something else than True or False.
+            ConfigurationError: it is set to anything but True or False.
         """
         return self._record_content
 
@@ -99,10 +99,10 @@ class RecorderSink:
 
     @property
     def redact(self) -> Callable[[str], str] | None:
-        """What each text goes through before it is kept; None: only keys are masked.
+        """Function applied to each text before it is kept; None to mask keys only.
 
         Raises:
-            ConfigurationError: it is set to something that cannot be called.
+            ConfigurationError: it is set to something that is not callable.
         """
         return self._redact
 
@@ -113,22 +113,22 @@ class RecorderSink:
         self._redact, self._redact_failed = value, False
 
     def __setattr__(self, name: str, value: object) -> None:
-        # A setting that is misspelt must not seem to be made.
+        # A misspelled setting must not pass silently.
         if not name.startswith("_") and not hasattr(type(self), name):
             raise ConfigurationError(f"a recorder has no setting {name!r}: it has record_content and redact")
         object.__setattr__(self, name, value)
 
     def clear(self) -> None:
-        """Forget everything; frames taken before stay as they are.
+        """Remove all records; frames taken before do not change.
 
-        A call that is running gets its row when it settles. What has been spent of a budget stays spent.
+        Running calls get their rows when they settle. What was spent of a budget stays spent.
         """
         self._calls = Table(CALLS, CallRecord, STATUSES["calls"])
         self._requests = Table(REQUESTS, RequestRecord, STATUSES["requests"])
         self._tools = Table(TOOLS, ToolRecord, STATUSES["tools"])
 
     def admit(self, round_number: int) -> None:
-        """A request is about to be sent.
+        """Count a request that is about to be sent.
 
         Raises:
             BudgetExceededError: the budget is spent.
@@ -137,89 +137,90 @@ class RecorderSink:
             self._budget.admit(round_number)
 
     def call_opened(self, record: CallRecord) -> None:
-        """A call has started: its row has status ``running`` until it is settled."""
-        try:  # as `_never_raises`, without a call more
+        """Record a started call, whose row has status ``running`` until it settles."""
+        try:  # like `_never_raises`, without the cost of a wrapper
             call_id = record.call_id
             if not self._record_content:
-                self._private.add(call_id)
+                self._without_content.add(call_id)
             if record.prompt is not None:
-                record = redact_call(record, self.keep)
+                record = redact_call(record, self.redact_text)
             self._calls.put(record, call_id)
         except Exception as error:
             _log.warning("call_opened: not recorded: %r", error)
 
     def call_settled(self, record: CallRecord) -> None:
-        """A call has ended, however it ended; its running row is replaced."""
+        """Record a call that has ended, however it ended, in place of its running row."""
         try:
             call_id = record.call_id
             if record.prompt is not None or record.response is not None or record.error is not None:
-                if self._redact is not None:  # an interrupt in the user's function must not leave the row running
-                    self._calls.put(redact_call(record, _nothing), call_id)
-                record = redact_call(record, self._keep_of(call_id))
+                if self._redact is not None:  # an interrupt in it must not leave the row running
+                    self._calls.put(redact_call(record, _keep_nothing), call_id)
+                record = redact_call(record, self._policy_of(call_id))
             self._calls.put(record, call_id)
-            parts = self._parts.pop(call_id, ())
-            self._private.discard(call_id)
+            parts = self._open_parts.pop(call_id, ())
+            self._without_content.discard(call_id)
             if self._metrics_list is not None:
                 self._metrics_list.append(as_row(CALLS, record))
             if not self._is_traced and sys.modules.get("opentelemetry") is not None:
                 self._trace()
-            if self._followers:
-                self._tell(record, parts)
+            if self._observers:
+                self._notify(record, parts)
         except Exception as error:
             _log.warning("call_settled: not recorded: %r", error)
 
     def _trace(self) -> None:
-        """OpenTelemetry is told of all calls from when something has imported it: who sets it up has."""
+        """Report to OpenTelemetry from now on: something has imported it, as setting it up requires."""
         self._is_traced = True
         from .telemetry import Telemetry
 
-        self._followers.append(Telemetry())
+        self._observers.append(Telemetry())
 
-    def _tell(self, record: CallRecord, parts: Sequence[RequestRecord | ToolRecord]) -> None:
+    def _notify(self, record: CallRecord, parts: Sequence[RequestRecord | ToolRecord]) -> None:
         settled = SettledCall(
             record,
             tuple(part for part in parts if isinstance(part, RequestRecord)),
             tuple(part for part in parts if isinstance(part, ToolRecord)),
         )
-        for follower in self._followers:
+        for observer in self._observers:
             try:
-                follower.call_settled(settled)
+                observer.call_settled(settled)
             except Exception as error:
-                _log.warning("%s was not told of a call: %r", type(follower).__name__, error)
+                _log.warning("%s was not told of a call: %r", type(observer).__name__, error)
 
     @_never_raises
     def request_opened(self, record: RequestRecord) -> None:
-        """A request is sent to the provider."""
+        """Record a request that is sent to the provider."""
         self._requests.put(record, (record.call_id, record.round))
         self._prices.prepare(record)
 
     @_never_raises
     def request_settled(self, record: RequestRecord) -> None:
-        """A round trip to the provider has ended."""
-        error = redact_error(record.error, self.keep)
+        """Record a finished round trip to the provider."""
+        error = redact_error(record.error, self.redact_text)
         if error is not record.error:
             record = replace(record, error=error)
         self._requests.put(record, (record.call_id, record.round))
-        self._parts.setdefault(record.call_id, []).append(record)
+        self._open_parts.setdefault(record.call_id, []).append(record)
         if self._budget is not None:
             self._budget.spend(record)
 
     @_never_raises
     def tool_opened(self, record: ToolRecord) -> None:
-        """A tool starts."""
+        """Record a started tool execution."""
         self._tools.put(
-            redact_tool(record, self._keep_of(record.call_id)), (record.call_id, record.round, record.tool_call_id)
+            redact_tool(record, self._policy_of(record.call_id)),
+            (record.call_id, record.round, record.tool_call_id),
         )
 
     @_never_raises
     def tool_settled(self, record: ToolRecord) -> None:
-        """A tool has been executed, or could not be."""
-        record = redact_tool(record, self._keep_of(record.call_id))
+        """Record a tool execution that has ended or could not start."""
+        record = redact_tool(record, self._policy_of(record.call_id))
         self._tools.put(record, (record.call_id, record.round, record.tool_call_id))
-        self._parts.setdefault(record.call_id, []).append(record)
+        self._open_parts.setdefault(record.call_id, []).append(record)
 
     def cost_usd(self, record: RequestRecord) -> float | None:
-        """What a request costs by the prices known here, in US dollars; None if its model has none."""
+        """Cost of a request in US dollars by the prices known here; None if its model has none."""
         try:
             return self._prices.cost_usd(record)
         except Exception as error:
@@ -227,14 +228,14 @@ class RecorderSink:
             return None
 
     def content_policy(self) -> ContentPolicy:
-        """`keep`, for a turn that begins now: where no content is to be kept, none of it will be."""
-        return self.keep if self.record_content else _nothing
+        """The policy for a turn that begins now: if no content is kept at its start, none of it ever is."""
+        return self.redact_text if self.record_content else _keep_nothing
 
-    def _keep_of(self, call_id: str) -> ContentPolicy:
-        return _nothing if call_id in self._private else self.keep
+    def _policy_of(self, call_id: str) -> ContentPolicy:
+        return _keep_nothing if call_id in self._without_content else self.redact_text
 
-    def keep(self, text: str) -> str | None:
-        """What is kept of a text that was said: keys masked, `redact` applied; None without content."""
+    def redact_text(self, text: str) -> str | None:
+        """``text`` with keys masked and `redact` applied; None if no content is kept or `redact` failed."""
         if not self._record_content:
             return None
         text = mask_keys(str(text))
@@ -248,7 +249,7 @@ class RecorderSink:
         except Exception as error:
             if not self._redact_failed:
                 self._redact_failed = True
-                # It may quote the text, as the KeyError of a dict does.
+                # The message may quote the text, as a KeyError does.
                 reason = mask_keys(str(error).replace(text, "…") if text else str(error))
                 warnings.warn(
                     f"redact= failed, so a text was not kept: {type(error).__name__}: {reason}",

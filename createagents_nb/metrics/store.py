@@ -1,4 +1,4 @@
-"""Where records wait until somebody looks at them."""
+"""Tables of records: queued when recorded, packed in batches, and made into frames on demand."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ __all__ = ["Table"]
 Record = TypeVar("Record")
 
 _BATCH = 512
-"""Records that came are packed so many at a time: half a millisecond on the thread that brought the last."""
+"""Records packed at a time: half a millisecond on the thread that records the last of them."""
 
 
 class Table(Generic[Record]):
-    """Records in the order in which their keys first came; what follows a running one takes its place.
+    """Records in the order in which their keys were first seen; a running record is replaced in its place.
 
-    What comes is put into a queue, which is one atomic step: threads, signal handlers and finalizers may all
-    record, and none waits. Rows are packed from it under a lock that a recording thread takes only when it is
-    free.
+    Recording appends to a queue, which is atomic: threads, signal handlers and finalizers may all record, and none
+    waits. Rows are packed from the queue under a lock that a recording thread takes only if it is free.
 
     Args:
-        columns: of the frame.
-        make: the record's class.
-        statuses: what a status may be.
+        columns: columns of the frame.
+        make: class of the records.
+        statuses: values of ``status``.
     """
 
     def __init__(self, columns: Columns, make: type[Record], statuses: Sequence[str]) -> None:
@@ -41,9 +40,9 @@ class Table(Generic[Record]):
         self._size = 0
         self._arrived: deque[tuple[Hashable, Record]] = deque()
         self._places: dict[Hashable, int] = {}
-        """Rows that may still change: those of running records, and of records that are being packed."""
+        """Rows by key that may still change: those of running records and of records being packed."""
         self._changed: set[int] = set()
-        """Rows that have changed since the last frame was made."""
+        """Rows that changed since the last frame."""
         self._lock = threading.Lock()
         self._builder: FrameBuilder | None = None
 
@@ -53,7 +52,7 @@ class Table(Generic[Record]):
             return self._size
 
     def put(self, record: Record, key: Hashable = None) -> None:
-        """Keep ``record``, by default under a key of its own."""
+        """Store ``record`` under ``key``, by default a new one."""
         self._arrived.append((object() if key is None else key, record))
         if len(self._arrived) >= _BATCH and self._lock.acquire(blocking=False):
             try:
@@ -62,13 +61,13 @@ class Table(Generic[Record]):
                 self._lock.release()
 
     def records(self) -> list[Record]:
-        """All of them, oldest first."""
+        """All records, oldest first."""
         with self._lock:
             self._pack()
             return [self._rows.record(index) for index in range(self._size)]
 
     def frame(self) -> pd.DataFrame:
-        """A snapshot; only what was recorded since the last one is converted."""
+        """A snapshot; only rows recorded since the last one are converted."""
         from .frames import FrameBuilder
 
         with self._lock:
@@ -80,26 +79,26 @@ class Table(Generic[Record]):
             return frame
 
     def _pack(self) -> None:
-        """Turn what has arrived into rows.
+        """Turn queued records into rows.
 
-        An interrupt may end this anywhere: what was not counted is done again, and comes to the same.
+        An interrupt may end this anywhere: uncounted rows are then packed again, with the same result.
         """
         arrived = self._arrived.copy()
         if not arrived:
             return
         rows, size = self._rows, self._size
         rows.truncate(size)
-        latest, known = dict(arrived), self._places
-        there = {key: known[key] for key in known.keys() & latest.keys() if known[key] < size}
-        for key, index in there.items():
+        latest, open_places = dict(arrived), self._places
+        existing = {key: open_places[key] for key in open_places.keys() & latest.keys() if open_places[key] < size}
+        for key, index in existing.items():
             if self._builder is not None:
                 self._changed.add(index)
             rows.put(index, latest[key])
-        new = {key: record for key, record in latest.items() if key not in there} if there else latest
-        self._places = places = known | dict(zip(new, range(size, size + len(new)), strict=True))
+        new = {key: record for key, record in latest.items() if key not in existing} if existing else latest
+        self._places = places = open_places | dict(zip(new, range(size, size + len(new)), strict=True))
         rows.extend(list(new.values()))
         self._size = size + len(new)
         for _ in arrived:
             self._arrived.popleft()
         running = {key for key, record in latest.items() if getattr(record, "status", None) == "running"}
-        self._places = {key: places[key] for key in (known.keys() - latest.keys()) | running}
+        self._places = {key: places[key] for key in (open_places.keys() - latest.keys()) | running}

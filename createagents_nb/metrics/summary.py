@@ -1,4 +1,4 @@
-"""What a recorder shows when it is a cell's value."""
+"""Summaries of calls and tools: as frames, and as the text and HTML of a recorder."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from ..text import one_line
 __all__ = ["html_summary", "summarize", "summarize_tools", "text_summary"]
 
 _BY = ("provider", "model")
-_FAILED = ("error", "timeout", "unknown_tool", "invalid_arguments", "rejected")
 _MAX_ROWS = 20
+_SUMMED = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "tool_calls", "cost_usd")
+_COUNTED = ("calls", "running", "errors", "stopped", *_SUMMED[:-1], "priced_calls")
 
 _CALLS_HEAD = {
     "calls": "calls",
@@ -40,7 +41,7 @@ _TOOLS_HEAD = {
 
 def summarize(calls: pd.DataFrame, by: str | Sequence[str] | None = _BY) -> pd.DataFrame:
     """See `MetricsRecorder.summary`."""
-    # A call that failed or was refused took as long as it took to fail: no latency of the model's.
+    # The latency of a failed call says nothing about the model.
     times = ["latency_s", "ttft_s", "tokens_per_s"]
     calls = calls.assign(**{column: calls[column].where(calls["status"] == "ok") for column in times})
     groups = _groups(calls, by)
@@ -60,10 +61,6 @@ def summarize(calls: pd.DataFrame, by: str | Sequence[str] | None = _BY) -> pd.D
         }
     )
     return frame.astype(dict.fromkeys(_COUNTED, "Int64") | {"cost_usd": "Float64"})
-
-
-_SUMMED = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "tool_calls", "cost_usd")
-_COUNTED = ("calls", "running", "errors", "stopped", *_SUMMED[:-1], "priced_calls")
 
 
 def summarize_tools(tools: pd.DataFrame) -> pd.DataFrame:
@@ -101,17 +98,17 @@ def _groups(frame: pd.DataFrame, by: str | Sequence[str] | None) -> Any:
 
 
 def _count_of(*statuses: str) -> Any:
-    return lambda found: int(found.isin(statuses).sum())
+    return lambda status: int(status.isin(statuses).sum())
 
 
-# As a cell's value
+# Text and HTML
 
 
 def html_summary(caption: str, calls: pd.DataFrame, tools: pd.DataFrame) -> str:
-    """Tables of the calls by provider and model, and of the tools, slowest first; names are escaped."""
+    """HTML tables of calls by provider and model, and of tools, slowest first; names are escaped."""
     parts = []
     for title, head, rows in _tables(caption, calls, tools):
-        # Numbers line up at their right where a page has no styles for tables, too.
+        # Inline styles align numbers on pages without table styles, too.
         cells = "".join(f'<th style="text-align:{side}">{escape(name)}</th>' for name, side in _sides(head))
         body = "".join(
             "<tr>"
@@ -125,35 +122,35 @@ def html_summary(caption: str, calls: pd.DataFrame, tools: pd.DataFrame) -> str:
         parts.append(
             f"<table><caption>{escape(title)}</caption><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
         )
-    inside = "\n".join(parts) or f"<p>{escape(caption)}</p>"
-    return f'<div class="createagents-summary mathjax_ignore tex2jax_ignore">{inside}</div>'
+    content = "\n".join(parts) or f"<p>{escape(caption)}</p>"
+    return f'<div class="createagents-summary mathjax_ignore tex2jax_ignore">{content}</div>'
 
 
 def text_summary(caption: str, calls: pd.DataFrame, tools: pd.DataFrame) -> str:
-    """The same for a terminal."""
+    """The same tables as text."""
     parts = []
     for title, head, rows in _tables(caption, calls, tools):
         lines = [head, *rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        laid_out = (
+        padded = (
             "  ".join(
                 cell.ljust(width) if side == "left" else cell.rjust(width)
                 for (cell, side), width in zip(_sides(line), widths, strict=True)
             ).rstrip()
             for line in lines
         )
-        parts.append("\n".join([title, *laid_out]))
+        parts.append("\n".join([title, *padded]))
     return "\n\n".join(parts) or caption
 
 
 def _sides(cells: Sequence[str]) -> Iterable[tuple[str, str]]:
-    return ((cell, "right" if at else "left") for at, cell in enumerate(cells))
+    return ((cell, "right" if index else "left") for index, cell in enumerate(cells))
 
 
 def _tables(
     caption: str, calls: pd.DataFrame, tools: pd.DataFrame
 ) -> Iterable[tuple[str, list[str], list[list[str]]]]:
-    """Title, head and rows of each table that has rows."""
+    """Title, header and rows of each table that has rows."""
     if len(calls):
         by_model = summarize(calls).sort_values("calls", ascending=False, kind="stable")
         rows = [
@@ -179,23 +176,23 @@ def _first(rows: list[list[str]]) -> list[list[str]]:
 
 
 def _row(name: str, line: Mapping[Any, Any], head: dict[str, str]) -> list[str]:
-    return [name, *(_figure(column, line[column]) + _note(column, line) for column in head)]
+    return [name, *(_formatted(column, line[column]) + _note(column, line) for column in head)]
 
 
 def _note(column: str, line: Mapping[Any, Any]) -> str:
-    """What a sum leaves out."""
+    """A note on the calls that a sum leaves out."""
     ended = line["calls"] - line["running"] if column == "cost_usd" else 0
     return f" ({line['priced_calls']:,} of {ended:,} calls)" if ended and 0 < line["priced_calls"] < ended else ""
 
 
-def _figure(column: str, known: Any) -> str:
-    if pd.isna(known) or not math.isfinite(known):
+def _formatted(column: str, value: Any) -> str:
+    if pd.isna(value) or not math.isfinite(value):
         return "–"
     if column.endswith("_s"):
-        return f"{known:.2f} s" if known < 100 else f"{known:,.0f} s"
+        return f"{value:.2f} s" if value < 100 else f"{value:,.0f} s"
     if column == "cost_usd":
-        return f"${known:,.4f}"
-    return f"{int(known):,}"
+        return f"${value:,.4f}"
+    return f"{int(value):,}"
 
 
 def _name(name: object) -> str:

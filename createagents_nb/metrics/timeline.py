@@ -1,4 +1,4 @@
-"""What ran beside what: the requests and tools of calls as bars over time."""
+"""Timeline chart: requests and tools of calls as bars over time."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["MAX_CALLS", "timeline"]
 
 MAX_CALLS: Final = 40
-"""So many calls are drawn, the last ones."""
+"""Limit for calls in one chart; the last ones are drawn."""
 _MAX_ROWS: Final = 120
 _MAX_TOOL_ROWS: Final = 30
 _ROW_IN: Final = 0.21
 _GAP: Final = 0.5
-"""Between two lanes, in rows."""
+"""Space between two lanes, in rows."""
 
 _CALL, _CALL_EDGE = "#EEEEEE", "#BBBBBB"
 _FAILED, _STOPPED = "xxxx", "////"
@@ -36,10 +36,10 @@ _HATCHES: Final = {
 
 _Row: TypeAlias = dict[str, Any]
 _Call: TypeAlias = tuple[_Row, list[_Row], list[_Row]]
-"""With its requests and its tools."""
+"""A call with its requests and its tools."""
 
 
-@chart_style.own_look()
+@chart_style.matplotlib_defaults()
 def timeline(
     calls: pd.DataFrame,
     requests: pd.DataFrame,
@@ -48,20 +48,18 @@ def timeline(
     *,
     now: datetime | None = None,
 ) -> chart_style.Chart:
-    """What ran when: a lane a call, with a bar for each request and each tool, over seconds since the first start.
+    """Plot a lane for each call with a bar for each request and tool, over seconds since the first start.
 
-    Of each request, the time until the first token is told apart from the time after it. What is running ends now,
-    with an open end.
+    The bars of requests show time to first token and generation apart. Running bars end now, with an open end.
 
     Args:
-        calls, requests, tools: the frames of a recorder.
-        call_ids: calls to draw; default all. Of more than 40, the last 40 are drawn, or fewer if they have many
-            tools.
-        now: default the clock's.
+        calls, requests, tools: frames of a recorder.
+        call_ids: calls to draw; default all. At most the last 40 are drawn, fewer if they have many tools.
+        now: end of running bars; default the current time.
 
     Returns:
-        A Matplotlib figure of one axes: ``figure.axes[0].set_title(…)``, ``figure.savefig("calls.pdf")``. It does
-        not belong to pyplot.
+        A Matplotlib figure with one axes, not managed by pyplot: ``figure.axes[0].set_title(…)``,
+        ``figure.savefig("calls.pdf")``.
 
     Example:
         >>> timeline(recorder.calls, recorder.requests, recorder.tools, recorder.calls.call_id.tail(3))
@@ -69,30 +67,30 @@ def timeline(
     chosen = calls if call_ids is None else calls[calls["call_id"].isin(list(call_ids))]
     if chosen.empty:
         return chart_style.message("no calls yet" if call_ids is None else "no call is selected")
-    of_call: dict[str, _Call] = {row["call_id"]: (row, [], []) for row in _rows(chosen, MAX_CALLS)}
-    if not of_call:
+    by_id: dict[str, _Call] = {row["call_id"]: (row, [], []) for row in _rows(chosen, MAX_CALLS)}
+    if not by_id:
         return chart_style.message("no call has a known start")
-    for row in _rows(requests[requests["call_id"].isin(list(of_call))]):
-        of_call[row["call_id"]][1].append(row)
-    for row in _rows(tools[tools["call_id"].isin(list(of_call))]):
-        of_call[row["call_id"]][2].append(row)
-    lanes, scale = _laid_out(list(of_call.values()), datetime.now(UTC) if now is None else now)
+    for row in _rows(requests[requests["call_id"].isin(list(by_id))]):
+        by_id[row["call_id"]][1].append(row)
+    for row in _rows(tools[tools["call_id"].isin(list(by_id))]):
+        by_id[row["call_id"]][2].append(row)
+    lanes, scale = _layout(list(by_id.values()), datetime.now(UTC) if now is None else now)
     return _draw(lanes, scale, len(chosen))
 
 
-def _rows(frame: pd.DataFrame, most: int = 1_000_000) -> list[Any]:
-    """The last ones of known start, by start; None where a value is not known, or not finite."""
-    some = frame[frame["started_at"].notna()].sort_values("started_at", kind="stable").tail(most)
-    is_known = some.notna() & ~some.isin([math.inf, -math.inf])
-    return some.astype(object).where(is_known, None).to_dict("records")
+def _rows(frame: pd.DataFrame, limit: int = 1_000_000) -> list[Any]:
+    """The last ``limit`` rows with a known start, by start; None where a value is unknown or not finite."""
+    last = frame[frame["started_at"].notna()].sort_values("started_at", kind="stable").tail(limit)
+    is_known = last.notna() & ~last.isin([math.inf, -math.inf])
+    return last.astype(object).where(is_known, None).to_dict("records")
 
 
-# What is drawn where
+# Layout
 
 
 @dataclass(frozen=True, slots=True)
 class _Bar:
-    """Times are in seconds since the first start."""
+    """Times in seconds since the first start."""
 
     start: float
     end: float
@@ -119,7 +117,7 @@ class _Lane:
 
     @property
     def height(self) -> int:
-        """In rows; two hold the label."""
+        """Height in rows; the label takes two."""
         return max(2, 1 + len(self.tool_rows))
 
 
@@ -130,13 +128,13 @@ class _Scale:
     origin: datetime
     end: float
     char: float
-    """Seconds that are as wide as a character."""
+    """Width of a character, in seconds."""
 
     def fits(self, text: str, bar: _Bar) -> bool:
         return (chart_style.width(text) + 1) * self.char <= bar.end - bar.start
 
     def place(self, text: str, bar: _Bar) -> tuple[float, str, float, float]:
-        """Where ``text`` goes, in ``bar`` or beside it, and how it is aligned; from when to when both reach."""
+        """Position and alignment of ``text`` in or beside ``bar``, and the start and end of both together."""
         width = (chart_style.width(text) + 1) * self.char
         if self.fits(text, bar):
             return (bar.start + bar.end) / 2, "center", bar.start, bar.end
@@ -149,8 +147,8 @@ def _word(status: str) -> str:
     return STATUS_WORDS.get(status, "unknown state")
 
 
-def _laid_out(calls: list[_Call], now: datetime) -> tuple[list[_Lane], _Scale]:
-    """As many of the last lanes as fit, their tools in rows in which nothing overlaps."""
+def _layout(calls: list[_Call], now: datetime) -> tuple[list[_Lane], _Scale]:
+    """As many of the last lanes as fit, with tools in rows without overlaps."""
     while True:
         origin = calls[0][0]["started_at"]
         lanes = [_lane(*rows, origin, (now - origin).total_seconds()) for rows in calls]
@@ -158,7 +156,7 @@ def _laid_out(calls: list[_Call], now: datetime) -> tuple[list[_Lane], _Scale]:
         label_chars = max(chart_style.width(line) for lane in lanes for line in lane.label.split("\n"))
         axis_chars = max(chart_style.WIDTH_IN - 0.5 - label_chars * chart_style.CHAR_IN, 3) / chart_style.CHAR_IN
         scale = _Scale(origin, end, end / axis_chars)
-        lanes = [replace(lane, tool_rows=_packed(lane.tools, scale)) for lane in lanes]
+        lanes = [replace(lane, tool_rows=_rows_of_bars(lane.tools, scale)) for lane in lanes]
         height, fitting = 0, 0
         for lane in reversed(lanes):
             height += lane.height
@@ -188,7 +186,7 @@ def _lane(call: _Row, requests: list[_Row], tools: list[_Row], origin: datetime,
 
 
 def _bar(row: _Row, name: str, origin: datetime, until: float) -> _Bar:
-    """Without length if it is over and nobody knows since when."""
+    """The bar of a row, of length 0 if it has ended and its latency is unknown."""
     start = (row["started_at"] - origin).total_seconds()
     status, latency_s, ttft_s = str(row["status"]), row["latency_s"], row.get("ttft_s")
     if latency_s is None:
@@ -197,12 +195,12 @@ def _bar(row: _Row, name: str, origin: datetime, until: float) -> _Bar:
     return _Bar(start, end, status, name, None if ttft_s is None else min(start + max(ttft_s, 0), end))
 
 
-def _packed(bars: Sequence[_Bar], scale: _Scale) -> list[list[_Bar]]:
+def _rows_of_bars(bars: Sequence[_Bar], scale: _Scale) -> list[list[_Bar]]:
     rows: list[list[_Bar]] = []
     ends: list[float] = []
     for bar in bars:
         *_, start, end = scale.place(bar.text, bar)
-        row = next((index for index, taken in enumerate(ends) if taken <= start), len(rows))
+        row = next((index for index, last_end in enumerate(ends) if last_end <= start), len(rows))
         if row < len(rows):
             rows[row].append(bar)
             ends[row] = end

@@ -1,7 +1,7 @@
-"""The one renderer of everything that a notebook keeps of a turn.
+"""The only renderer of what a notebook saves of a turn.
 
-What it makes needs no kernel, no widget, no script and no stylesheet, and lets nothing of what a model or a
-tool said become one: text is escaped, tags and attributes are ours alone.
+Its output needs no kernel, widget, script or stylesheet, and nothing that a model or a tool wrote can become one:
+text is escaped, and all tags and attributes are written here.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ __all__ = [
 ]
 
 MAX_ERROR_CHARS = 2_000
+"""Limit for an error message."""
 MAX_MARKDOWN_CHARS = 100_000
-"""A longer answer is not there a third time, as Markdown: who asks for that takes the HTML (nbconvert does)."""
+"""Limit for the Markdown of a bundle; readers of Markdown such as nbconvert fall back to the HTML."""
 
 NOT_KEPT = "The answer is not kept: the recorder keeps no content (record_content=False), or its redact= failed."
 
@@ -43,13 +44,12 @@ _BLANK_LINE = re.compile(r"\n(?=[ \t]*\n)")
 
 
 def render_bundle(snapshot: TurnSnapshot) -> dict[str, Any]:
-    """The MIME bundle of a turn, running or ended, safe in any trust state.
+    """Render the MIME bundle of a turn, running or ended, safe in any trust state.
 
     Returns:
-        ``text/html``, ``text/markdown`` (up to 100,000 characters) and ``text/plain``; for a turn that has ended
-        also
-        ``application/vnd.createagents-nb+json``: the record and ``"version": 1``. The call's ``response`` is not
-        there a fourth time: ``response_in_plain`` lists where its pieces begin and end in ``text/plain``.
+        ``text/html``, ``text/markdown`` (up to 100,000 characters) and ``text/plain``; for an ended turn also
+        ``application/vnd.createagents-nb+json``, the record with ``"version": 1``. The call's ``response`` is not
+        repeated there: ``response_in_plain`` lists where its pieces begin and end in ``text/plain``.
 
     Example:
         >>> hi = (TextBlock("hi"),)
@@ -95,12 +95,12 @@ def _html(snapshot: TurnSnapshot, texts: Mapping[str, VettedText]) -> str:
     parts.append(error_html(snapshot))
     status = " · ".join(escape(part) for part in status_parts(snapshot))
     parts.append(f'<div class="createagents-status" style="{styles.STATUS}">{status}</div>\n')
-    # Without these classes JupyterLab would typeset every dollar sign in the page; formulas that may be
-    # typeset carry the opposite ones.
+    # These classes keep JupyterLab from typesetting every dollar sign; formulas that may be typeset have the
+    # opposite ones.
     opening = f'<div class="createagents-turn mathjax_ignore tex2jax_ignore" style="{styles.TURN}">'
     html = f"{opening}\n{''.join(parts)}</div>"
-    # A blank line, as code has them, ends a block of HTML for whoever reads it as Markdown (nbconvert's export):
-    # what follows would be Markdown again. Written as a reference it is the same newline, and no blank line.
+    # Read as Markdown (nbconvert's export), a blank line ends an HTML block. As a character reference it is the
+    # same newline, and not a blank line.
     return _BLANK_LINE.sub("&#10;", html)
 
 
@@ -132,7 +132,7 @@ def _error(snapshot: TurnSnapshot) -> tuple[str, str]:
 
 
 def _markdown(snapshot: TurnSnapshot, texts: Mapping[str, VettedText], plain: str) -> str:
-    """Vetted Markdown; where that cannot be had, the plain text in one fence."""
+    """Safe Markdown, else the plain text in a code fence."""
     parts = []
     try:
         for block in snapshot.blocks:
@@ -160,7 +160,7 @@ def _markdown(snapshot: TurnSnapshot, texts: Mapping[str, VettedText], plain: st
 
 
 def _plain(snapshot: TurnSnapshot) -> tuple[str, list[list[int]]]:
-    """The turn as text, and where in it each piece of the answer begins and ends."""
+    """The turn as text, and the start and end of each piece of the answer in it."""
     parts: list[str] = []
     answers: list[list[int]] = []
     size = 0
@@ -192,7 +192,7 @@ def _plain(snapshot: TurnSnapshot) -> tuple[str, list[list[int]]]:
 
 
 def _json_safe(value: Any, depth: int = 0) -> Any:
-    """``value`` as JSON that every reader takes: no NaN, no lone surrogates, nothing foreign."""
+    """``value`` as strict JSON: no NaN or infinity, no lone surrogates, no foreign types."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Colour for code, as inline styles that follow JupyterLab's theme and still show where Lab is not."""
+"""Syntax highlighting with inline styles that follow JupyterLab's theme and work outside JupyterLab."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["COLORS", "LANGUAGES", "color_code", "language_of"]
 
 MAX_COLORED_CHARS = 30_000
 MAX_COLORING_S = 0.3
-"""Of processor time: some lexers are quadratic, in blank lines for example. The rest stays plain."""
+"""Limit in CPU time, as some lexers are quadratic, for example in blank lines; the rest stays plain."""
 
 LANGUAGES: dict[str, str] = {
     alias: name
@@ -61,13 +61,13 @@ LANGUAGES: dict[str, str] = {
     }.items()
     for alias in [name, *aliases.split()]
 }
-"""What a fence may call its language, and the one name that stands for it in our output."""
+"""Canonical names of languages by the names that fences may use."""
 
 _PLAIN = {"", "text"}
-# Pygments' lexers are regular expressions; over these, some of them take minutes.
+# Input on which some of Pygments' regular expressions take minutes.
 _SLOW = re.compile(r"\s{100}|[^\n]{1000}")
 
-# Fallbacks are middle tones: readable on white and on the dark grey of editors that have no --jp variables.
+# Fallbacks are midtones, readable on white and on dark gray, for editors without --jp variables.
 COLORS = {
     "keyword": "#8250df",
     "atom": "#8250df",
@@ -118,7 +118,7 @@ def _kinds() -> dict[_TokenType, str]:
 
 
 def language_of(info: str) -> str:
-    """The known language that a fence's info string names, or ``""``."""
+    """Canonical language of a fence's info string; ``""`` if unknown."""
     words = info.split(maxsplit=1)
     return LANGUAGES.get(words[0].lower().strip("{}."), "") if words else ""
 
@@ -129,7 +129,7 @@ def _style(kind: str) -> str:
 
 
 def color_code(code: str, language: str) -> str:
-    """``code`` as escaped HTML, in coloured spans where ``language`` is known and the code is not too long."""
+    """``code`` as escaped HTML, in colored spans if ``language`` is known and the code is not too long."""
     if language in _PLAIN or len(code) > MAX_COLORED_CHARS or _SLOW.search(code):
         return escape(code, quote=False)
     from pygments.lexers import get_lexer_by_name

@@ -1,4 +1,4 @@
-"""Markdown tokens to HTML. Every tag and attribute is written here; nothing of a token is, but escaped text."""
+"""Writes Markdown tokens as HTML. All tags and attributes are made here; tokens contribute escaped text only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["LINK_ATTRIBUTES", "MATHS_CLASSES", "TooLargeError", "write_html"]
 
 LINK_ATTRIBUTES = 'target="_blank" rel="noopener noreferrer"'
 TABLE_OPEN = f'<div style="{WIDE}"><table border="1" cellpadding="4" style="{WIDE_TABLE}">'
-"""Grid and space for pages that have no styles for tables, by attributes that those of JupyterLab override."""
+"""The attributes draw a grid on pages without table styles; JupyterLab's styles override them."""
 MATHS_CLASSES = "createagents-maths mathjax_process tex2jax_process"
 
 _MAX_COLORED_CHARS = 100_000
@@ -39,7 +39,7 @@ _ALIGN = re.compile(r"text-align:(left|right|center)")
 
 
 class TooLargeError(ValueError):
-    """A small text would become a huge page, as one long link repeated a thousand times does."""
+    """A small text would become a huge page, such as one long reference link used a thousand times."""
 
 
 def _paragraph(text: str) -> str:
@@ -56,8 +56,8 @@ class _HtmlWriter:
         self.size = 0
         self.limit = limit
         self.remote_images = remote_images
-        self.colorable = _MAX_COLORED_CHARS
-        self.formulas = MAX_FORMULAS
+        self.colorable_chars = _MAX_COLORED_CHARS
+        self.formulas_left = MAX_FORMULAS
         self.links: list[bool] = []
 
     def put(self, html: str) -> None:
@@ -75,9 +75,9 @@ class _HtmlWriter:
             elif token.type == "paragraph_open":
                 self.put(_paragraph(tokens[at + 1].content))
             else:
-                self.put(self.one(token))
+                self.put(self.tag(token))
 
-    def one(self, token: Token) -> str:
+    def tag(self, token: Token) -> str:
         name = token.type.removesuffix("_open").removesuffix("_close")
         opens = token.nesting == 1
         if name in _PAIRS:
@@ -98,7 +98,7 @@ class _HtmlWriter:
             return (f'<ol start="{int(start)}">\n' if start != 1 else "<ol>\n") if opens else "</ol>\n"
         if name in ("td", "th"):
             align = _ALIGN.fullmatch(str(token.attrs.get("style", "")))
-            # JupyterLab sets cells to the right unless told otherwise.
+            # JupyterLab aligns cells to the right by default.
             style = align[0] if align else "text-align:start"
             return f'<{name} style="{style}">' if opens else f"</{name}>\n"
         return self.leaf(token)
@@ -119,11 +119,11 @@ class _HtmlWriter:
                 return self.image(token)
             case "maths_inline" | "maths_block":
                 return self.maths(token)
-        # Character references are decoded by the parser, so what was cleaned before may be back.
+        # The parser decodes character references, which may bring back characters that were removed before.
         return escape(hide_invisible(token.content), quote=False)
 
     def link(self, href: str) -> str:
-        # The parser validates what there is; `[x]()` has nothing to validate.
+        # The parser does not validate the empty destination of `[x]()`.
         self.links.append(is_safe_href(href))
         return _anchor(href) if self.links[-1] else ""
 
@@ -142,19 +142,19 @@ class _HtmlWriter:
         return text if self.links or not address else f"{_anchor(address)}{text}</a>"
 
     def code(self, code: str, language: str) -> str:
-        self.colorable -= len(code)
-        inner = color_code(code, language) if self.colorable >= 0 else escape(code, quote=False)
+        self.colorable_chars -= len(code)
+        colored = color_code(code, language) if self.colorable_chars >= 0 else escape(code, quote=False)
         name = f' class="language-{language}"' if language else ""
         return (
             f'<div class="highlight" style="{CODE_BOX}"><pre dir="ltr" style="{CODE_PRE}">'
-            f'<code{name} style="{CODE}">{inner}</code></pre></div>\n'
+            f'<code{name} style="{CODE}">{colored}</code></pre></div>\n'
         )
 
     def maths(self, token: Token) -> str:
         inline = token.type == "maths_inline"
         source = escape(f"{token.markup}{token.content}{token.meta['closer']}")
-        self.formulas -= 1
-        if not is_safe_tex(token.content) or self.formulas < 0:
+        self.formulas_left -= 1
+        if not is_safe_tex(token.content) or self.formulas_left < 0:
             return f"<code>{source}</code>" if inline else f'<pre dir="ltr"><code>{source}</code></pre>\n'
         delimiter = "$" if token.markup in ("$", "\\(") else "$$"
         formula = f"{delimiter}{escape(token.content.strip())}{delimiter}"
@@ -164,9 +164,12 @@ class _HtmlWriter:
 
 
 def write_html(tokens: Sequence[Token], *, limit: int, remote_images: bool = False) -> str:
-    """HTML of at most ``limit`` characters; raises `TooLargeError` beyond that.
+    """Write tokens as HTML of at most ``limit`` characters.
 
-    ``remote_images``: an image of the web is loaded by whoever looks at the page; otherwise it is a link.
+    With ``remote_images``, pages load images from the web; otherwise images are links.
+
+    Raises:
+        TooLargeError: the HTML would be longer.
     """
     writer = _HtmlWriter(limit, remote_images)
     writer.write(tokens)

@@ -1,4 +1,4 @@
-"""A turn's states and numbers in words: never told by colour alone."""
+"""States and figures of turns and tool calls as words, so that nothing depends on color alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import re
 from dataclasses import replace
 
-from ..core.messages import decode_arguments
 from ..text import INVISIBLE, STATUS_WORDS, clean_text, dollars, one_line, seconds
 from .snapshot import ToolLine, TurnSnapshot
 
@@ -27,11 +26,11 @@ TOOL_WORDS = STATUS_WORDS | {"running": "running…", "waiting": "waiting for ap
 
 _MAX_ARGUMENTS_CHARS = 20_000
 _MAX_INDENTED_DEPTH = 50
-"""Indented, a text grows with the square of its depth."""
-_UNSEEN = re.compile(f"{INVISIBLE}|[\u2028\u2029\ud800-\udfff]")
+"""Limit for indenting: indented JSON grows with the square of its depth."""
+_INVISIBLE = re.compile(f"{INVISIBLE}|[\u2028\u2029\ud800-\udfff]")
 
 
-def _arguments(text: str) -> object:
+def _parsed_arguments(text: str) -> object:
     if len(text) > _MAX_ARGUMENTS_CHARS:
         return None
     try:
@@ -41,36 +40,36 @@ def _arguments(text: str) -> object:
 
 
 def call_of(tool: ToolLine) -> str:
-    """The call on one short line, as one would write it: ``rows(limit=3)``."""
-    found = _arguments(tool.arguments)
+    """The call on one short line, as in Python: ``rows(limit=3)``."""
+    found = _parsed_arguments(tool.arguments)
     if isinstance(found, dict):
-        inner = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in found.items())
+        inside = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in found.items())
     else:
-        inner = tool.arguments
-    return f"{one_line(tool.name, 60)}({one_line(inner, 80)})"
+        inside = tool.arguments
+    return f"{one_line(tool.name, 60)}({one_line(inside, 80)})"
 
 
 def pretty_arguments(text: str) -> str:
-    """Arguments as indented JSON where they are JSON, else as the model wrote them."""
-    found = _arguments(text)
+    """Arguments as indented JSON; as the model wrote them if they are not JSON."""
+    found = _parsed_arguments(text)
     if found is None or _depth(text) > _MAX_INDENTED_DEPTH:
         return clean_text(text)
-    return _revealed(json.dumps(found, indent=2, ensure_ascii=False))
+    return _escape_invisible(json.dumps(found, indent=2, ensure_ascii=False))
 
 
 def editable_arguments(text: str) -> str:
-    """Arguments that a tool takes, whole, as JSON that reads back as the same."""
+    """All arguments of a tool call, as JSON that reads back unchanged."""
     indent = 2 if _depth(text) <= _MAX_INDENTED_DEPTH else None
-    return _revealed(json.dumps(decode_arguments(text), indent=indent, ensure_ascii=False))
+    return _escape_invisible(json.dumps(decode_arguments(text), indent=indent, ensure_ascii=False))
 
 
-def _revealed(json_text: str) -> str:
-    """Characters that nobody sees as their escapes: who approves a call must see what it is."""
-    return _UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], json_text)
+def _escape_invisible(json_text: str) -> str:
+    """Show invisible characters as escapes, so that an approver sees what a call contains."""
+    return _INVISIBLE.sub(lambda found: json.dumps(found[0])[1:-1], json_text)
 
 
 def _depth(text: str) -> int:
-    """How deep brackets nest in ``text``, those in strings counted too."""
+    """Nesting depth of brackets in ``text``, including those in strings."""
     depth = deepest = 0
     for char in text:
         depth += (char in "[{") - (char in "]}")
@@ -79,7 +78,7 @@ def _depth(text: str) -> int:
 
 
 def tool_state(tool: ToolLine, show_round: bool = False) -> list[str]:
-    """How a call went, in parts: ``["done", "0.02 s", "round 2"]``."""
+    """State of a tool call in parts: ``["done", "0.02 s", "round 2"]``."""
     state = [TOOL_WORDS.get(tool.status, "unknown state")]
     if tool.is_edited:
         state.append("edited by the user")
@@ -90,14 +89,14 @@ def tool_state(tool: ToolLine, show_round: bool = False) -> list[str]:
     return state
 
 
-def _state(turn: TurnSnapshot) -> str:
+def _turn_state(turn: TurnSnapshot) -> str:
     waits = any(isinstance(block, ToolLine) and block.status == "waiting" for block in turn.blocks)
     return TOOL_WORDS["waiting"] if waits and turn.status == "running" else CALL_WORDS[turn.status]
 
 
 def status_parts(turn: TurnSnapshot) -> list[str]:
-    """The status line in parts, unknown ones left out."""
-    parts = [one_line(turn.agent, 60), one_line(f"{turn.provider}/{turn.model}", 120), _state(turn)]
+    """Parts of the status line; unknown ones are left out."""
+    parts = [one_line(turn.agent, 60), one_line(f"{turn.provider}/{turn.model}", 120), _turn_state(turn)]
     if turn.elapsed_s is not None:
         parts.append(seconds(turn.elapsed_s))
     if turn.ttft_s is not None:
@@ -118,7 +117,7 @@ def status_parts(turn: TurnSnapshot) -> list[str]:
 
 
 def running_status(turn: TurnSnapshot) -> list[str | None]:
-    """The status line of a turn that runs, or ran: None stands where a page puts the time that passes."""
+    """Parts of the status line, with None in place of the elapsed time, which the page fills in."""
     parts: list[str | None] = [*status_parts(replace(turn, elapsed_s=None))]
-    parts.insert(parts.index(_state(turn)) + 1, None)
+    parts.insert(parts.index(_turn_state(turn)) + 1, None)
     return parts

@@ -1,4 +1,4 @@
-"""Where a model's links may lead, and what stands for its images."""
+"""Which links of a model are safe, and what replaces its images."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _REMOTE = re.compile(r"https?://[^/\\?#]", re.IGNORECASE)
 
 
 def is_safe_href(url: str) -> bool:
-    """Whether a normalised link destination is http, https, mailto or a fragment, and of sane length."""
+    """Whether a normalized link destination is http, https, mailto or a fragment, and not too long."""
     return len(url) <= MAX_HREF_CHARS and _SAFE_HREF.match(url) is not None
 
 
 def is_remote_image(url: str) -> bool:
-    """Whether a page may load an image from here, where remote images are allowed: http or https, with a host.
+    """Whether a page that allows remote images may load one from ``url``: http or https, with a host.
 
-    Without the slashes a browser takes ``https:x`` for a path of the page's own server.
+    Browsers resolve ``https:x`` against the page's own server, so the slashes are required.
     """
     return is_safe_href(url) and _REMOTE.match(url) is not None
 
 
 def image_text(token: Token) -> str:
-    """What stands for an image that is not loaded: its alternative text, else a word."""
+    """The alternative text of an image, or ``image``."""
     words = "".join(child.content for child in token.children or [] if child.type in ("text", "code_inline"))
     return hide_invisible(words).strip() or "image"
 
 
 def web_address(token: Token) -> str:
-    """The http address of an image, or ``""``."""
+    """The http or https address of an image, else ``""``."""
     source = str(token.attrs.get("src", ""))
     return source if source.lower().startswith(("http:", "https:")) else ""

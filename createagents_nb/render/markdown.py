@@ -1,7 +1,7 @@
-"""A model's Markdown as tokens that carry no HTML, and as HTML with nothing of the model's own in any tag.
+"""Parses a model's Markdown into tokens without HTML, and renders them safely.
 
-CommonMark with tables, strikethrough, task lists and maths; raw HTML is text, links go to the web or by
-mail only, images are links. `html_tokens` and `markdown_tokens` write them.
+CommonMark with tables, strikethrough, task lists and maths. Raw HTML is text, links lead to the web or to a mail
+address only, and images are links. `html_writer` and `markdown_writer` write the tokens.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_MARKDOWN_CHARS = 300_000
 MAX_MARKDOWN_LINES = 20_000
 MAX_REWRITTEN_CHARS = 100_000
 MAX_BRACKETS = 20_000
-"""Each ``[`` costs a search for its end: more of them than this is no prose."""
+"""Limit for ``[``, since each costs a search for its end."""
 MAX_NESTING = 60
 
 _TASK = re.compile(r"\[([ xX])\][ \t]+(?=\S)")
@@ -53,7 +53,7 @@ def _parser() -> MarkdownIt:
 
 
 def _backslash_space(state: StateInline, silent: bool) -> bool:
-    """A backslash before a space is itself, as in CommonMark: the space may be one of two that break a line."""
+    """Keep a backslash before a space, as CommonMark does: the space may belong to a hard line break."""
     if not state.src.startswith("\\ ", state.pos):
         return False
     if not silent:
@@ -75,17 +75,17 @@ def _mark_tasks(tokens: list[Token]) -> None:
 
 
 def parse_markdown(text: str) -> list[Token] | None:
-    """The tokens of clean ``text``, or None where it is too long, too deep or too odd to be Markdown."""
+    """Parse clean ``text``; None if it is too long, nested too deeply or breaks the parser."""
     if len(text) > MAX_MARKDOWN_CHARS or text.count("\n") > MAX_MARKDOWN_LINES or text.count("[") > MAX_BRACKETS:
         return None
     env: EnvType = {}
     try:
         tokens = _parser().parse(text, env)
     except Exception:
-        # An answer must never be lost to a parser's fault: it is shown as plain text.
+        # An answer must not be lost to a bug of the parser: it is shown as plain text.
         logger.debug("Markdown could not be parsed", exc_info=True)
         return None
-    # At its limit the parser drops what is deeper.
+    # The parser drops content below its limit.
     if any(token.level >= MAX_NESTING - 2 for token in tokens):
         return None
     _mark_tasks(tokens)
@@ -94,7 +94,7 @@ def parse_markdown(text: str) -> list[Token] | None:
 
 @dataclass(frozen=True, slots=True)
 class VettedText:
-    """Clean text and its harmless tokens; None where it is shown as it is."""
+    """Clean text and its safe tokens; ``tokens`` is None if the text is shown as plain text."""
 
     text: str
     tokens: list[Token] | None
@@ -106,9 +106,9 @@ class VettedText:
         return cls(cleaned, parse_markdown(cleaned))
 
     def html(self, *, remote_images: bool = False) -> str:
-        """HTML that is safe in a trusted page; text that is no Markdown stands escaped in one ``<pre>``.
+        """HTML that is safe in a trusted page; text without tokens is escaped in a ``<pre>``.
 
-        With ``remote_images`` the page loads images of the web, which are links otherwise.
+        With ``remote_images``, pages load images from the web; otherwise images are links.
         """
         if self.tokens is not None:
             try:
@@ -119,17 +119,20 @@ class VettedText:
         return f'<pre dir="auto" style="{PLAIN_PRE}">{escape(self.text, quote=False)}</pre>\n'
 
     def markdown(self, *, quoted: bool = False) -> str:
-        """Markdown that is safe where HTML runs; raises `UnsafeMarkdownError` where there is none."""
+        """Markdown that is safe in renderers that run HTML.
+
+        Raises:
+            UnsafeMarkdownError: there is no safe Markdown for this text.
+        """
         if self.tokens is None or len(self.text) > MAX_REWRITTEN_CHARS:
             raise UnsafeMarkdownError("too much to be written again")
         return write_markdown(self.tokens, limit=20_000 + 6 * len(self.text), quoted=quoted)
 
 
 def render_markdown_html(text: str) -> str:
-    """Hostile Markdown as HTML that is safe in a trusted page.
+    """Render hostile Markdown as HTML that is safe in a trusted page.
 
-    What cannot be taken as Markdown (over 300,000 characters, absurd nesting) is shown as it is, escaped,
-    in one ``<pre>``.
+    Text that cannot be parsed (over 300,000 characters, absurd nesting) is escaped in a ``<pre>``.
 
     >>> render_markdown_html("*hi* <script>")
     '<p><em>hi</em> &lt;script&gt;</p>\\n'

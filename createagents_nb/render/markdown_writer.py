@@ -1,10 +1,10 @@
-r"""Markdown tokens back to Markdown that stays harmless where raw HTML runs.
+r"""Writes Markdown tokens as Markdown that is safe in renderers that run raw HTML.
 
-JupyterLab's Markdown renderer runs HTML and Mermaid, loads images, follows `javascript:`; Pandoc passes TeX
-on. So every character with a meaning is escaped, links have no title, images are links, a fence names a known
-language or none. JupyterLab also takes maths out of the source *before* it looks for code, and so would take a
-``\\(`` in one code span and a ``\\)`` in the next for the ends of a formula: code that could be misread so
-raises `UnsafeMarkdownError`, and what comes out is parsed again with HTML on. The caller then fences the whole.
+JupyterLab's Markdown renderer runs HTML and Mermaid, loads images and follows `javascript:`; Pandoc passes TeX on.
+So every special character is escaped, links have no title, images are links, and a fence names a known language or
+none. JupyterLab also extracts maths *before* it looks for code, and would read a ``\\(`` in one code span and a
+``\\)`` in the next as the ends of a formula: such code raises `UnsafeMarkdownError`. As a check, the result is parsed
+again with HTML enabled. On an error the caller puts the plain text in a fence.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["UnsafeMarkdownError", "code_span", "escape_markdown", "is_inert", "write_markdown"]
 
-# As references, not behind a backslash: an escaped backslash before a bracket opens a formula in JupyterLab,
-# and its parser takes the backslash from brackets in a link's text, which makes links of them.
+# Written as references, not with a backslash: in JupyterLab an escaped backslash before a bracket opens a formula,
+# and brackets in a link's text lose their backslash and become links.
 _REFERENCES = {
     "\\": "&#92;",
     "`": "&#96;",
@@ -45,11 +45,11 @@ _HREF_SPECIAL = re.compile(r"[()<>\[\]\\\"'|${}^`*_~\s]")
 
 
 class UnsafeMarkdownError(ValueError):
-    """Something here has no spelling that every Markdown renderer reads alike."""
+    """There is no Markdown for a text that all renderers read alike."""
 
 
 def escape_markdown(text: str) -> str:
-    """``text`` as Markdown that shows it as it is, on one line.
+    """``text`` as Markdown that shows it literally, on one line.
 
     >>> escape_markdown("a*b <c>")
     'a\\\\*b &lt;c&gt;'
@@ -63,7 +63,11 @@ def _escape_line_starts(text: str) -> str:
 
 
 def code_span(code: str) -> str:
-    """``code`` on one line, between enough backticks."""
+    """``code`` on one line as a code span.
+
+    Raises:
+        UnsafeMarkdownError: it could be read as the end of a formula.
+    """
     line = " ".join(hide_invisible(code).split())
     if not line:
         return ""
@@ -82,23 +86,23 @@ def _prefix(text: str, first: str, rest: str) -> str:
 class _MarkdownWriter:
     def __init__(self, tokens: Sequence[Token], depth: int) -> None:
         self.tokens = tokens
-        self.at = 0
+        self.position = 0
         self.depth = depth
 
     def blocks(self, closing: str = "") -> list[tuple[str, str]]:
         """``(token type, Markdown)`` of each block up to the ``closing`` token."""
-        done: list[tuple[str, str]] = []
-        while self.at < len(self.tokens):
-            token = self.tokens[self.at]
-            self.at += 1
+        blocks: list[tuple[str, str]] = []
+        while self.position < len(self.tokens):
+            token = self.tokens[self.position]
+            self.position += 1
             if token.type == closing:
                 break
-            before = done[-1][0] if done else ""
-            # Two lists in a row are one, unless their markers differ.
+            before = blocks[-1][0] if blocks else ""
+            # Adjacent lists merge unless their markers differ.
             kind = token.type + "*" if before == token.type else token.type
             if text := self.block(token, other_marker=kind.endswith("*")):
-                done.append((kind, text))
-        return done
+                blocks.append((kind, text))
+        return blocks
 
     def block(self, token: Token, *, other_marker: bool) -> str:
         match token.type:
@@ -142,16 +146,16 @@ class _MarkdownWriter:
         number = int(token.attrs.get("start", 1))
         items: list[str] = []
         tight = True
-        while self.at < len(self.tokens):
-            item = self.tokens[self.at]
-            self.at += 1
+        while self.position < len(self.tokens):
+            item = self.tokens[self.position]
+            self.position += 1
             if item.type == closing:
                 break
-            # A number of ten digits starts no list.
+            # Ten digits do not start a list.
             count = min(number + len(items), 999_999_999)
             marker = f"{count}{')' if other_marker else '.'}" if ordered else ("*" if other_marker else "-")
-            follower = self.tokens[self.at]
-            tight = tight and (follower.type != "paragraph_open" or follower.hidden)
+            following = self.tokens[self.position]
+            tight = tight and (following.type != "paragraph_open" or following.hidden)
             task = {True: "[x] ", False: "[ ] "}[item.meta["checked"]] if "checked" in item.meta else ""
             text = _prefix(task + self.nested("list_item_close"), "", " " * (len(marker) + 1))
             items.append(f"{marker} {text}".rstrip())
@@ -161,9 +165,9 @@ class _MarkdownWriter:
         rows: list[str] = []
         cells: list[str] = []
         rule: list[str] = []
-        while self.tokens[self.at].type != "table_close":
-            token = self.tokens[self.at]
-            self.at += 1
+        while self.tokens[self.position].type != "table_close":
+            token = self.tokens[self.position]
+            self.position += 1
             if token.type == "th_open":
                 align = str(token.attrs.get("style", "")).partition(":")[2]
                 rule.append({"left": ":---", "right": "---:", "center": ":---:"}.get(align, "---"))
@@ -174,12 +178,12 @@ class _MarkdownWriter:
                 cells = []
                 if len(rows) == 1:
                     rows.append(f"| {' | '.join(rule)} |")
-        self.at += 1
+        self.position += 1
         return "\n".join(rows)
 
     def fence(self, token: Token) -> str:
         code = token.content
-        # JupyterLab protects dollars only in fences that start a line.
+        # JupyterLab protects dollar signs only in fences at the start of a line.
         if _CODE_TRAP.search(code) or (self.depth and "$" in code):
             raise UnsafeMarkdownError("code that looks like the end of a formula")
         return code_fence(code, language_of(token.info))
@@ -215,14 +219,14 @@ class _MarkdownWriter:
                     out.append(escape_markdown(tex) if in_table and "|" in tex else tex)
                 case _:
                     out.append(escape_markdown(token.content))
-        # A hard break needs a line to follow.
+        # A hard break at the end would be a literal backslash.
         return "".join(out).removesuffix("\\\n")
 
     def add_code(self, out: list[str], code: str, in_table: bool) -> None:
         if in_table and "|" in code:
             out.append(escape_markdown(code))
             return
-        # Backticks of two neighbours would run into one.
+        # Adjacent backticks would merge into one delimiter.
         gap = " " if out and out[-1].endswith(("`", "$")) else ""
         out.append(gap + code_span(code))
 
@@ -241,9 +245,10 @@ def _href(href: str) -> str:
 
 
 def write_markdown(tokens: Sequence[Token], *, limit: int, quoted: bool = False) -> str:
-    """Markdown of ``tokens`` in at most ``limit`` characters, as a quotation if ``quoted``.
+    """Write ``tokens`` as Markdown of at most ``limit`` characters, as a block quote if ``quoted``.
 
-    Raises `UnsafeMarkdownError` where there is none that all renderers surely read alike.
+    Raises:
+        UnsafeMarkdownError: the Markdown would be longer, or not all renderers would read it alike.
     """
     blocks = _MarkdownWriter(tokens, depth=int(quoted)).blocks()
     markdown = "\n\n".join(text for _, text in blocks)
@@ -266,7 +271,7 @@ def _naive_parser() -> MarkdownIt:
 
 
 def is_inert(markdown: str) -> bool:
-    """Whether a renderer with raw HTML on finds no HTML, image, dangerous link or unknown fence here."""
+    """Whether a parser with HTML enabled finds no HTML, image, unsafe link or unknown fence language."""
     pending = list(_naive_parser().parse(markdown))
     while pending:
         token = pending.pop()

@@ -1,7 +1,7 @@
 r"""Maths in Markdown: ``$…$``, ``$$…$$``, ``\(…\)``, ``\[…\]`` and bare ``\begin{…}`` blocks.
 
-MathJax is a program that runs what it reads: `\href` makes links, `\style` CSS, `\require` loads
-packages, `\def` loops. So only TeX made of known mathematical commands is handed to it.
+MathJax executes commands: `\href` makes links, `\style` CSS, `\require` loads packages, `\def` may loop. So only
+TeX made of known mathematical commands is passed to it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _BEGIN = re.compile(r"\\begin\{([a-z]+\*?)\}")
 
 
 def is_safe_tex(tex: str) -> bool:
-    r"""Whether ``tex``, without its delimiters, is short, balanced and made of known commands only.
+    r"""Whether ``tex``, without delimiters, is short, balanced and made of known commands only.
 
     >>> is_safe_tex(r"\frac{a}{b}"), is_safe_tex(r"\href{javascript:x}{y}")
     (True, False)
@@ -55,7 +55,7 @@ def is_safe_tex(tex: str) -> bool:
 
 
 def _closing_dollar(source: str, start: int, stop: int) -> int:
-    """Where the ``$`` that closes a formula stands, by Pandoc's rule, so that prices are not maths; -1 if none."""
+    """Index of the ``$`` that closes a formula, by Pandoc's rules, which leave prices alone; -1 if none."""
     end = source.find("$", start, stop)
     while end > 0 and source[end - 1] == "\\":
         end = source.find("$", end + 1, stop)
@@ -80,7 +80,7 @@ def _inline(state: StateInline, silent: bool) -> bool:
     stop = min(state.posMax, begin + MAX_INLINE_CHARS)
     end = _closing_dollar(source, begin, stop) if opener == "$" else source.find(closer, begin, stop)
     tex = source[begin:end]
-    # A code span or a link that begins inside was meant as such.
+    # A code span or link that begins inside the formula takes precedence.
     if end <= begin or not tex.strip() or "`" in tex or "](" in tex:
         return False
     if not silent:
@@ -93,7 +93,7 @@ def _inline(state: StateInline, silent: bool) -> bool:
 
 
 def _contains(tex: str, delimiter: str) -> bool:
-    r"""Whether ``delimiter`` stands in ``tex``; the ``\\[`` that ends a row is none."""
+    r"""Whether ``tex`` contains ``delimiter``, other than in the ``\\[`` that ends a row."""
     return delimiter in tex and delimiter in tex.replace("\\\\", "")
 
 
@@ -137,7 +137,7 @@ def _block(state: StateBlock, start_line: int, end_line: int, silent: bool) -> b
 
 
 def add_maths_rules(md: MarkdownIt) -> None:
-    """Teach ``md`` two tokens, ``maths_inline`` and ``maths_block``: TeX in ``content``, opener in ``markup``."""
+    """Add rules for ``maths_inline`` and ``maths_block`` tokens: TeX in ``content``, opener in ``markup``."""
     md.inline.ruler.before("escape", "maths_inline", _inline)
     md.block.ruler.before(
         "fence", "maths_block", _block, {"alt": ["paragraph", "reference", "blockquote", "list"]}

@@ -1,4 +1,4 @@
-"""What is shown of a turn, at one moment: plain frozen data, no widget and no HTML."""
+"""Snapshots of a turn as it is shown: plain frozen data, no widget and no HTML."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ __all__ = ["Block", "ReasoningBlock", "TextBlock", "ToolLine", "TurnSnapshot"]
 
 @dataclass(frozen=True, slots=True)
 class TextBlock:
-    """A stretch of the answer, Markdown as the model wrote it."""
+    """A piece of the answer: Markdown as the model wrote it."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReasoningBlock:
-    """A stretch of the model's thinking."""
+    """A piece of the model's reasoning."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolLine:
-    """One tool call, from the moment it was asked for."""
+    """One tool call, from the moment the model requests it."""
 
     tool_call_id: str
     name: str
     arguments: str
     """JSON as the model wrote it, which may be broken."""
     status: Literal["running", "waiting", "not_run"] | ToolStatus = "running"
-    """``waiting``: for approval; ``not_run``: the turn ended before it began."""
+    """``waiting``: for approval; ``not_run``: the turn ended before the call started."""
     is_edited: bool = False
-    """Whether the arguments are not the model's, but those of whoever approved the call."""
+    """Whether the approver changed the arguments."""
     latency_s: float | None = None
     result: str | None = None
-    """As the model was told it: the result, or the error in words."""
+    """The text sent back to the model: the result, or an error message."""
     round: int = 1
     display: ToolDisplay | None = None
-    """As the user is shown it, where that is more than the text."""
+    """Richer form of the result for the user, if there is one."""
 
 
 Block: TypeAlias = TextBlock | ReasoningBlock | ToolLine
@@ -51,10 +51,10 @@ Block: TypeAlias = TextBlock | ReasoningBlock | ToolLine
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnSnapshot:
-    """A turn as it stands: its blocks in the order in which they happened, and how it goes.
+    """State of a turn: its blocks in order, and its status and figures.
 
-    ``record`` is JSON-able: ``{"call": {…}, "requests": [{…}], "tools": [{…}]}``.
-    Unknown numbers are None.
+    ``record`` can be dumped as JSON: ``{"call": {…}, "requests": [{…}], "tools": [{…}]}``.
+    Unknown figures are None.
     """
 
     call_id: str
@@ -73,7 +73,7 @@ class TurnSnapshot:
     error_type: str | None = None
     demo: bool = False
     remote_images: bool = False
-    """Whether the images that the answer links to are loaded."""
+    """Whether pages load the images that the answer links to."""
     not_kept: bool = False
-    """Whether something that was said is left out, since the recorder keeps no content."""
+    """Whether blocks are missing because the recorder keeps no content."""
     record: Mapping[str, Any] = field(default_factory=dict)

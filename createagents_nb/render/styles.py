@@ -1,4 +1,4 @@
-"""Inline styles: a saved cell has no stylesheet. Every colour follows Lab's theme and has a neutral fallback."""
+"""Inline styles, since a saved cell has no stylesheet. Colors follow JupyterLab's theme or are neutral."""
 
 from __future__ import annotations
 
@@ -32,15 +32,14 @@ __all__ = [
     "WIDE_TABLE",
 ]
 
-# JupyterLab drops declarations with variables from notebooks it does not trust: the first one stays then.
+# JupyterLab drops declarations with variables from untrusted notebooks; the fallback before them stays.
 _GREY = "rgba(128,128,128,0.4)"
 _LINE = f"border:1px solid {_GREY};border-color:var(--jp-border-color2,{_GREY})"
 _SHADE = "rgba(128,128,128,0.1)"
 _MUTED = "color:var(--jp-ui-font-color2,inherit)"
 
-# JupyterLab aligns every output to the left.
+# JupyterLab aligns outputs and paragraphs to the left.
 ANSWER = "text-align:start;overflow-wrap:anywhere"
-# And every paragraph.
 PARAGRAPH = "text-align:start"
 TURN = "margin-bottom:.9em"
 BOX = f"{_LINE};border-radius:4px;margin:.5em 0;padding:.3em .7em"
@@ -56,9 +55,9 @@ CODE_BOX = (
     "border-radius:4px;margin:0 0 1em;padding:.4em .7em"
 )
 CODE_PRE = "margin:0;overflow-x:auto;background-color:transparent"
-# Lab wraps the code in a `pre` by itself, and gives it a background.
+# JupyterLab wraps code in its own `pre` and gives it a background.
 CODE = "white-space:pre;background-color:transparent"
-# What is wider than the page scrolls; broken anywhere, a column would be as narrow as a letter.
+# Wide content scrolls: with `anywhere`, columns would shrink to one letter.
 WIDE = "overflow-x:auto;overflow-wrap:normal;margin:0 0 1em"
 WIDE_TABLE = "margin:0"
 FOLD = "margin:.2em 0"

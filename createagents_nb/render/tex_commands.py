@@ -1,4 +1,4 @@
-"""The TeX commands that mathematics needs. None of them loads, defines, links, styles or moves anything."""
+"""Allowed TeX commands: mathematics only, nothing that loads, defines, links, styles or moves anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tool call as a card: what was called, how it went, and what came of it. Every tag here is ours."""
+"""A tool call as a card: the call, its state and its result. All tags are written here."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ from .snapshot import ToolLine
 __all__ = ["tool_card_html", "tool_card_markdown"]
 
 MAX_VALUE_CHARS = 10_000
+"""Limit for arguments and for a result."""
 FOLDED_CHARS, FOLDED_LINES = 1_500, 20
-"""A longer value shows this much, and the rest when asked."""
+"""Longer values show this much, with the rest folded."""
 MAX_ROWS = MAX_COLUMNS = 20
 MAX_CELL_CHARS = 200
 WRAPPED_CHARS = 30
-"""A longer cell is broken into lines."""
+"""Longer cells are wrapped."""
 
 _NUMBER = re.compile(r"[-+]?(?:[\d,]*\.?\d+|\d+\.)(?:e[-+]?\d+)?%?|[-+]?inf", re.IGNORECASE)
 _UNKNOWN = {"", "NaN", "nan", "<NA>", "None"}
 
 
 def tool_card_html(tool: ToolLine, show_round: bool) -> str:
-    """A tool call as a card, safe in any trust state: folded, unless it is an image or waits for approval.
+    """Render a tool call as a card, folded unless it shows an image or waits for approval.
+
+    The card is safe in any trust state.
 
     Args:
-        tool: running or ended.
-        show_round: whether its round is told.
+        tool: a running or ended call.
+        show_round: whether to show its round.
     """
     state = escape(" · ".join(tool_state(tool, show_round)))
     image = isinstance(tool.display, ImageDisplay) and tool.display.is_showable
@@ -67,16 +70,16 @@ def _label(text: str) -> str:
 
 
 def _text_html(label: str, value: str) -> str:
-    whole, left_out = shorten(value, MAX_VALUE_CHARS, lines=MAX_VALUE_CHARS)
+    shown, left_out = shorten(value, MAX_VALUE_CHARS, lines=MAX_VALUE_CHARS)
     head, folded = shorten(value, FOLDED_CHARS, FOLDED_LINES)
     html = _label(label)
     if not folded:
         return html + _pre(head or "(empty)")
-    total = f"{len(whole) + left_out:,} characters"
-    summary = f"Show {len(whole):,} of {total}" if left_out else f"Show all {total}"
+    total = f"{len(shown) + left_out:,} characters"
+    summary = f"Show {len(shown):,} of {total}" if left_out else f"Show all {total}"
     html += _pre(head + "…") + (
         f'<details style="{styles.FOLD}"><summary style="{styles.FOLD_SUMMARY}">{summary}</summary>\n'
-        f"{_pre(whole)}</details>\n"
+        f"{_pre(shown)}</details>\n"
     )
     if left_out:
         html += _label(f"… {left_out:,} more characters, not shown: see recorder.tools")
@@ -107,7 +110,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _lines(table: TableDisplay) -> tuple[list[list[str]], list[bool]]:
-    """The names and then the rows, cleaned and within bounds, and which columns hold numbers."""
+    """Column names and rows, cleaned and within limits, and whether each column is numeric."""
     lines = [
         [one_line(cell, MAX_CELL_CHARS) for cell in line[:MAX_COLUMNS]]
         for line in (table.columns, *table.rows[:MAX_ROWS])
@@ -149,10 +152,10 @@ def _cell(text: str, number: bool, head: bool, scope: str = "row") -> str:
 
 
 def tool_card_markdown(tool: ToolLine) -> str:
-    """The call and how it went as a quotation, with the table that came of it.
+    """Render a tool call and its state as a block quote, with its table if it has one.
 
     Raises:
-        UnsafeMarkdownError: it has no spelling that every renderer reads alike.
+        UnsafeMarkdownError: not all renderers would read it alike.
     """
     lines = [f"**tool** {code_span(call_of(tool))} → {escape_markdown(', '.join(tool_state(tool)))}"]
     match tool.display:

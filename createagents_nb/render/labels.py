@@ -7,6 +7,7 @@ import math
 import re
 from dataclasses import replace
 
+from ..core.messages import decode_arguments
 from ..text import INVISIBLE, STATUS_WORDS, clean_text, dollars, one_line, seconds
 from .snapshot import ToolLine, TurnSnapshot
 

@@ -3,8 +3,8 @@ r"""Writes Markdown tokens as Markdown that is safe in renderers that run raw HT
 JupyterLab's Markdown renderer runs HTML and Mermaid, loads images and follows `javascript:`; Pandoc passes TeX on.
 So every special character is escaped, links have no title, images are links, and a fence names a known language or
 none. JupyterLab also extracts maths *before* it looks for code, and would read a ``\\(`` in one code span and a
-``\\)`` in the next as the ends of a formula: such code raises `UnsafeMarkdownError`. As a check, the result is parsed
-again with HTML enabled. On an error the caller puts the plain text in a fence.
+``\\)`` in the next as the ends of a formula: such code raises `UnsafeMarkdownError`. The result is checked by
+parsing it again with HTML enabled. On an error the caller puts the plain text in a fence.
 """
 
 from __future__ import annotations

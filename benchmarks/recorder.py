@@ -1,8 +1,8 @@
-"""The recorder with a million calls, side by side with a list of dataclasses.
+"""Benchmark of the recorder with a million calls, compared with a list of dataclasses.
 
 ``make bench-recorder``, or ``python benchmarks/recorder.py [--quick]``. Prints a report and writes it to
-``benchmarks/RECORDER.md``. Each measurement is a process of its own; rounds are interleaved, medians are told.
-Recording is CPU time of the thread that records, frames are wall time, memory is what the process grew by.
+``benchmarks/RECORDER.md``. Each measurement runs in a new process; rounds are interleaved, and medians reported.
+Recording is CPU time of the recording thread, frames are wall time, and memory is the growth of the process.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ AGENTS = [f"agent-{number}" for number in range(5)]
 MODELS = [f"model-{number}" for number in range(3)]
 
 
-def calls(count: int) -> Iterator[list[tuple[Any, Any]]]:
+def make_calls(count: int) -> Iterator[list[tuple[Any, Any]]]:
     """Calls as an agent records them, opened and settled, without content, in batches.
 
-    A record is made just before it is recorded, so that a batch is small enough to be at hand still.
+    Batches are small, so that records are still in the CPU cache when they are recorded.
     """
     from createagents_nb.core.records import CallRecord
 
@@ -71,10 +71,10 @@ def calls(count: int) -> Iterator[list[tuple[Any, Any]]]:
 
 
 def fill(put: Callable[[Any, Any], None], count: int) -> float:
-    """CPU per call, in µs."""
+    """CPU time per call, in µs."""
     spent = 0.0
-    for batch in calls(count):
-        gc.disable()  # what making the batches leaves is not the recorder's
+    for batch in make_calls(count):
+        gc.disable()  # garbage of making the batches does not count
         before = time.thread_time()
         for opened, settled in batch:
             put(opened, settled)
@@ -84,10 +84,11 @@ def fill(put: Callable[[Any, Any], None], count: int) -> float:
 
 
 def grown(work: Callable[[], float]) -> tuple[float, int]:
+    """Result of ``work`` and the growth of the process, in bytes."""
     import psutil
 
     process = psutil.Process()
-    for _ in calls(BATCH):  # what the batches themselves take
+    for _ in make_calls(BATCH):  # allocate what the batches themselves need
         pass
     gc.collect()
     before = process.memory_info().rss
@@ -123,7 +124,7 @@ def measure_recorder(count: int, persist: str) -> dict[str, float]:
     first_s = timed(lambda: recorder.calls)
     fill(put, NEW)
     next_s = timed(lambda: recorder.calls)
-    (((opened, settled),),) = calls(1)
+    (((opened, settled),),) = make_calls(1)
     recorder.call_opened(opened)
     _ = recorder.calls
     recorder.call_settled(settled)
@@ -151,7 +152,7 @@ def measure_list(count: int, _: str) -> dict[str, float]:
 
     cpu_us, size = grown(lambda: fill(put, count))
     pd.DataFrame({"x": [1]})
-    # Each frame is made anew, so that the next takes as long as the first.
+    # A list has no incremental frame: the next one takes as long as the first.
     first_s = timed(lambda: pd.DataFrame(kept))
     return {"cpu_us": cpu_us, "bytes": size / count, "first_s": first_s, "next_s": first_s}
 
@@ -169,7 +170,7 @@ def in_child(what: str, count: int) -> dict[str, float]:
 
 def report(found: dict[str, list[dict[str, float]]], count: int, persisted: int, command: str) -> str:
     def median(what: str, figure: str) -> float:
-        return statistics.median(one[figure] for one in found[what])
+        return statistics.median(result[figure] for result in found[what])
 
     def bound(what: str, value: float, limit: float, unit: str, digits: int) -> str:
         verdict = "pass" if value <= limit else f"**missed by {value - limit:,.{digits}f} {unit}**"
@@ -236,7 +237,7 @@ def main() -> None:
     for number in range(rounds):
         for what, results in found.items():
             if what == "list" and number:
-                continue  # minutes a frame
+                continue  # a frame takes minutes
             print(f"{time.strftime('%H:%M:%S')}  {what}, round {number + 1} of {rounds}", flush=True)
             results.append(in_child(what, persisted if what == "persisted" else count))
     command = f"python benchmarks/recorder.py{' --quick' if options.quick else ''}"

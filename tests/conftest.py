@@ -12,7 +12,7 @@ import pytest
 from family import Reply, ScriptedProvider, ScriptedServer
 from hypothesis import settings
 
-from createagents_nb import redaction
+from createagents_nb import metrics, redaction
 from createagents_nb.metrics import MetricsRecorder
 from createagents_nb.providers import selection
 
@@ -44,6 +44,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     selection.set_notebook_default(None)
     redaction.reset()
+    metrics.reset()
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from createagents_nb.core.records import CallRecord, RequestRecord, ToolRecord
 from createagents_nb.errors import ConfigurationError
 from createagents_nb.metrics import charts
-from createagents_nb.metrics.chart_style import name as drawn_name
+from createagents_nb.metrics.chart_style import drawable_name as drawn_name
 from createagents_nb.metrics.charts import KINDS, MAX_MODELS, plot
 from createagents_nb.metrics.columns import CALLS, REQUESTS, STATUSES, TOOLS
 from createagents_nb.metrics.metrics_recorder import MetricsRecorder

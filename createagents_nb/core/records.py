@@ -160,7 +160,7 @@ ContentPolicy = Callable[[str], str | None]
 
 def as_saved(record: CallRecord | RequestRecord | ToolRecord) -> dict[str, Any]:
     """The fields of ``record`` that are saved and exported, by name."""
-    return {known.name: getattr(record, known.name) for known in fields(record) if known.compare}
+    return {spec.name: getattr(record, spec.name) for spec in fields(record) if spec.compare}
 
 
 def redact_call(record: CallRecord, policy: ContentPolicy) -> CallRecord:

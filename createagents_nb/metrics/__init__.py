@@ -9,4 +9,10 @@ from .observers import RecorderWarning
 __all__ = ["Budget", "MetricsRecorder", "RecorderWarning", "recorder"]
 
 recorder = MetricsRecorder()
-"""Where every agent records unless it was given a recorder of its own."""
+"""The notebook's recorder, used by every agent that is not given another one."""
+
+
+def reset() -> None:
+    """Return `recorder` to its initial state: no file, records, budget, prices or settings."""
+    recorder.persist(None)
+    MetricsRecorder.__init__(recorder)

@@ -18,9 +18,9 @@ __all__ = ["CallDetails"]
 MAX_TOOLS: Final = 100
 """Limit for tool executions shown of one call."""
 
-# Limits in characters and lines: ``said`` for prompt and answer, ``tool`` for arguments and results.
-_PAGE: Final = {"said": (20_000, 2_000), "tool": (4_000, 400)}
-_TERMINAL: Final = {"said": (4_000, 100), "tool": (600, 12)}
+# Limits in characters and lines: ``content`` for prompt and answer, ``tool`` for arguments and results.
+_PAGE: Final = {"content": (20_000, 2_000), "tool": (4_000, 400)}
+_TERMINAL: Final = {"content": (4_000, 100), "tool": (600, 12)}
 
 _BLANK_LINE = re.compile(r"\n(?=[ \t]*\n)")
 
@@ -84,7 +84,7 @@ class CallDetails:
                 put(_left_out(left_out, kind), depth + 1)
 
         call = self.call
-        put_text("Prompt", call.prompt, "not kept", "said")
+        put_text("Prompt", call.prompt, "not kept", "content")
         for number, requests, tools in self._rounds():
             if not requests:
                 put(f"Round {number}", 0)
@@ -98,7 +98,7 @@ class CallDetails:
                     put_text(label, text, absent, "tool", 2)
         if len(self.tools) > MAX_TOOLS:
             put(_tools_left_out(len(self.tools)), 1)
-        put_text("Answer", *_answer(call), "said")
+        put_text("Answer", *_answer(call), "content")
         if error := self._own_error():
             put(": ".join(error).replace("\n", "\n    "), 0)
         put(" · ".join(_total(call)), 0)
@@ -111,7 +111,7 @@ class CallDetails:
             '<div class="createagents-call mathjax_ignore tex2jax_ignore" '
             f'style="{styles.TURN}">\n<div><strong>{escape(head)}</strong> '
             f'<span style="{styles.STATE}">· {escape(" · ".join(facts))}</span></div>\n',
-            _text_html("Prompt", call.prompt, "not kept", "said"),
+            _text_html("Prompt", call.prompt, "not kept", "content"),
         ]
         for number, requests, tools in self._rounds():
             if not requests:
@@ -121,7 +121,7 @@ class CallDetails:
         if len(self.tools) > MAX_TOOLS:
             parts.append(_label(_tools_left_out(len(self.tools))))
         parts += [
-            _text_html("Answer", *_answer(call), "said"),
+            _text_html("Answer", *_answer(call), "content"),
             _error_html(self._own_error()),
             f'<div class="createagents-status" style="{styles.STATUS}">'
             f"{escape(' · '.join(_total(call)))}</div>\n</div>",

@@ -43,18 +43,18 @@ __all__ = [
     "SMALL",
     "WIDTH_IN",
     "Chart",
+    "add_legend",
     "area_key",
-    "counted",
     "dates",
-    "legend",
+    "drawable_name",
+    "empty_chart",
+    "escape_dollars",
+    "label_rows",
     "line_key",
-    "literal",
     "matplotlib_defaults",
-    "message",
-    "name",
-    "new",
-    "row_labels",
-    "title",
+    "new_chart",
+    "plural",
+    "set_title",
     "width",
 ]
 
@@ -123,7 +123,7 @@ class Chart(Figure):
         """None, so that the PNG is shown."""
 
 
-def new(height_in: float) -> tuple[Chart, Axes]:
+def new_chart(height_in: float) -> tuple[Chart, Axes]:
     """An empty chart of the given height in inches, and its axes."""
     chart = Chart(figsize=(WIDTH_IN, height_in), layout="constrained", facecolor="white")
     axes = chart.add_subplot()
@@ -133,27 +133,27 @@ def new(height_in: float) -> tuple[Chart, Axes]:
     return chart, axes
 
 
-def message(text: str) -> Chart:
+def empty_chart(text: str) -> Chart:
     """A chart without data that shows why."""
-    chart, axes = new(1.6)
+    chart, axes = new_chart(1.6)
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color="#444444")
     return chart
 
 
-def title(axes: Axes, text: str, *notes: str) -> None:
+def set_title(axes: Axes, text: str, *notes: str) -> None:
     """Set the title, with non-empty notes in parentheses."""
     text += f" ({'; '.join(filter(None, notes))})" if any(notes) else ""
     axes.set_title("\n".join(textwrap.wrap(text, 80)), fontsize=11)
 
 
-def row_labels(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
+def label_rows(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
     """Label the rows at the left."""
     axes.set_yticks(places, labels, fontsize=SMALL)
     axes.tick_params(axis="y", length=0)
 
 
-def legend(chart: Chart, keys: Sequence[Artist]) -> None:
+def add_legend(chart: Chart, keys: Sequence[Artist]) -> None:
     """Add a legend below the chart, with as many columns as fit."""
     if keys:
         widest = max(width(str(key.get_label())) for key in keys) + 6
@@ -171,14 +171,14 @@ def line_key(label: str, color: str, marker: str = "", **look: Any) -> Artist:
     return Line2D([], [], color=color, marker=marker, linestyle="none" if marker else "-", label=label, **look)
 
 
-def name(text: str | None, limit: int = 26) -> str:
+def drawable_name(text: str | None, limit: int = 26) -> str:
     """A name ready to be drawn: on one line, shortened, with dollar signs escaped."""
     line = one_line(text or "", limit)
     if width(line) > limit:
         while width(line) >= limit:
             line = line[:-1]
         line += "…"
-    return literal(line)
+    return escape_dollars(line)
 
 
 def width(text: str) -> int:
@@ -186,11 +186,11 @@ def width(text: str) -> int:
     return len(text) + sum(unicodedata.east_asian_width(char) in "WF" for char in text)
 
 
-def literal(text: str) -> str:
+def escape_dollars(text: str) -> str:
     """``text`` with dollar signs escaped, so that they begin no formula."""
     return text.replace("$", r"\$")
 
 
-def counted(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
     """``1 call``, ``1,000 calls``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

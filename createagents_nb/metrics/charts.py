@@ -66,7 +66,7 @@ def plot(calls: pd.DataFrame, kind: str = "latency") -> chart_style.Chart:
     if kind not in KINDS:
         raise ConfigurationError(f"No chart of kind {kind!r}; available: {', '.join(KINDS)}")
     if calls.empty:
-        return chart_style.message("no calls yet")
+        return chart_style.empty_chart("no calls yet")
     return {"latency": _latency, "tokens": _tokens, "cost": _cost}[kind](calls)
 
 
@@ -79,7 +79,7 @@ def _models(calls: pd.DataFrame, weight: Callable[[pd.DataFrame], float] = len) 
     groups = sorted(
         ((name, calls.take(taken)) for name, taken in rows.items()), key=lambda group: -weight(group[1])
     )
-    return [(chart_style.name(name, 40) or "model not known", group) for name, group in groups]
+    return [(chart_style.drawable_name(name, 40) or "model not known", group) for name, group in groups]
 
 
 def _rows_by_model(calls: pd.DataFrame) -> tuple[list[tuple[str, pd.DataFrame]], str]:
@@ -89,7 +89,7 @@ def _rows_by_model(calls: pd.DataFrame) -> tuple[list[tuple[str, pd.DataFrame]],
 
 
 def _left_out(count: int, words: str) -> str:
-    return f"{chart_style.counted(count, 'model')} {words}" if count > 0 else ""
+    return f"{chart_style.plural(count, 'model')} {words}" if count > 0 else ""
 
 
 def _numbers(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
@@ -100,7 +100,7 @@ def _numbers(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
 
 def _latency(calls: pd.DataFrame) -> chart_style.Chart:
     models, note = _rows_by_model(calls)
-    chart, axes = chart_style.new(1.4 + 0.85 * len(models))
+    chart, axes = chart_style.new_chart(1.4 + 0.85 * len(models))
     places: list[float] = []
     labels: list[str] = []
     longest, has_box, has_failed = 0.0, False, False
@@ -115,28 +115,28 @@ def _latency(calls: pd.DataFrame) -> chart_style.Chart:
             (f"{model}\nlatency", latencies, 2 * y, chart_style.BLUE, chart_style.PALE, "o"),
             ("first token", _numbers(group["ttft_s"]), 2 * y + 0.8, _BROWN, chart_style.SAND, "^"),
         ):
-            known = numbers[is_ok & ~np.isnan(numbers)]
+            measured = numbers[is_ok & ~np.isnan(numbers)]
             places.append(place)
-            if not len(known):
+            if not len(measured):
                 labels.append(f"{name} · not known")
                 continue
-            low, median, high = np.percentile(known, [25, 50, 75])
-            labels.append(f"{name} · median {seconds(median)} of {len(known):,}")
-            if len(known) > 2:
+            low, median, high = np.percentile(measured, [25, 50, 75])
+            labels.append(f"{name} · median {seconds(median)} of {len(measured):,}")
+            if len(measured) > 2:
                 has_box = True
                 axes.barh(place, high - low, 0.6, low, color=ground, edgecolor=color, linewidth=1)
                 axes.plot([median] * 2, [place - 0.3, place + 0.3], color=color, linewidth=2.2, zorder=4)
-            _scatter(axes, known, place, color, marker)
-            longest = max(longest, *known)
+            _scatter(axes, measured, place, color, marker)
+            longest = max(longest, *measured)
         longest = max(longest, 0, *failed)
-    chart_style.row_labels(axes, places, labels)
+    chart_style.label_rows(axes, places, labels)
     axes.set_ylim(2 * len(models) - 0.6, -0.6)
     axes.set_xlim(0, longest * 1.05 or 1)
     axes.set_xlabel("seconds")
     running = int((calls["status"] == "running").sum())
-    chart_style.title(
+    chart_style.set_title(
         axes,
-        f"Latency of {chart_style.counted(len(calls), 'call')}",
+        f"Latency of {chart_style.plural(len(calls), 'call')}",
         f"{running:,} running" if running else "",
         note,
     )
@@ -148,7 +148,7 @@ def _latency(calls: pd.DataFrame) -> chart_style.Chart:
         keys.append(chart_style.line_key("failed or stopped, not in the box", "black", "x"))
     if has_box:
         keys.append(chart_style.line_key("median, in the box of the quartiles", "#444444", linewidth=2.2))
-    chart_style.legend(chart, keys)
+    chart_style.add_legend(chart, keys)
     return chart
 
 
@@ -162,7 +162,7 @@ def _scatter(axes: Axes, numbers: npt.NDArray[np.float64], y: float, color: str,
 
 def _tokens(calls: pd.DataFrame) -> chart_style.Chart:
     models, note = _rows_by_model(calls)
-    chart, axes = chart_style.new(1.5 + 0.5 * len(models))
+    chart, axes = chart_style.new_chart(1.5 + 0.5 * len(models))
     longest, occurring = 0.0, set()
     for y, (_, group) in enumerate(models):
         sizes: list[float] = []
@@ -183,10 +183,10 @@ def _tokens(calls: pd.DataFrame) -> chart_style.Chart:
         place: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
         axes.annotate(" · ".join(words), (left, y), fontsize=chart_style.SMALL, **place)
         longest = max(longest, left)
-    chart_style.row_labels(
+    chart_style.label_rows(
         axes,
         range(len(models)),
-        [f"{model}\n{chart_style.counted(len(group), 'call')}" for model, group in models],
+        [f"{model}\n{chart_style.plural(len(group), 'call')}" for model, group in models],
     )
     axes.set_ylim(len(models) - 0.5, -0.5)
     axes.set_xlim(0, max(longest, 10) * 1.4)
@@ -194,28 +194,28 @@ def _tokens(calls: pd.DataFrame) -> chart_style.Chart:
     axes.set_xlabel("tokens")
     unknown = int((calls["input_tokens"].isna() | calls["output_tokens"].isna()).sum())
     unknown_note = f"{unknown:,} of unknown count" if unknown else ""
-    chart_style.title(axes, f"Tokens of {chart_style.counted(len(calls), 'call')}", unknown_note, note)
-    chart_style.legend(chart, [chart_style.area_key(*part) for part in _PARTS if part[0] in occurring])
+    chart_style.set_title(axes, f"Tokens of {chart_style.plural(len(calls), 'call')}", unknown_note, note)
+    chart_style.add_legend(chart, [chart_style.area_key(*part) for part in _PARTS if part[0] in occurring])
     return chart
 
 
 def _cost(calls: pd.DataFrame) -> chart_style.Chart:
-    is_known = ~np.isnan(_numbers(calls["cost_usd"]))
-    unknown = int((~is_known).sum())
-    note = f"cost of {chart_style.counted(unknown, 'call')} not known" if unknown else ""
-    known = calls[is_known & calls["started_at"].notna()].sort_values("started_at", kind="stable")
-    if known.empty:
-        return chart_style.message(f"no call of known cost yet ({note})")
-    chart, axes = chart_style.new(4.2)
-    known = known.assign(day=chart_style.dates.date2num(known["started_at"].dt.tz_localize(None).to_numpy()))
-    first, last = known["day"].iloc[0], known["day"].iloc[-1]
+    is_priced = ~np.isnan(_numbers(calls["cost_usd"]))
+    unknown = int((~is_priced).sum())
+    note = f"cost of {chart_style.plural(unknown, 'call')} not known" if unknown else ""
+    priced = calls[is_priced & calls["started_at"].notna()].sort_values("started_at", kind="stable")
+    if priced.empty:
+        return chart_style.empty_chart(f"no call of known cost yet ({note})")
+    chart, axes = chart_style.new_chart(4.2)
+    priced = priced.assign(day=chart_style.dates.date2num(priced["started_at"].dt.tz_localize(None).to_numpy()))
+    first, last = priced["day"].iloc[0], priced["day"].iloc[-1]
     pad = max((last - first) * 0.03, 5 / 86_400)
     extent = first - pad, last + pad
-    models = _models(known, lambda group: float(group["cost_usd"].sum()))
+    models = _models(priced, lambda group: float(group["cost_usd"].sum()))
     for (model, group), (color, line, marker) in zip(models, _LINES, strict=False):
         _steps(axes, group, extent, model, color=color, linestyle=line, marker=marker)
     if len(models) > 1:
-        _steps(axes, known, extent, "all models", color="#222222", linestyle="-", linewidth=2.6, zorder=1.5)
+        _steps(axes, priced, extent, "all models", color="#222222", linestyle="-", linewidth=2.6, zorder=1.5)
     axes.set_xlim(extent)
     axes.set_ylim(bottom=0)
     locator = chart_style.dates.AutoDateLocator(tz=UTC)
@@ -224,18 +224,18 @@ def _cost(calls: pd.DataFrame) -> chart_style.Chart:
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_xlabel("start of the call, UTC")
     axes.set_ylabel("US dollars, added up")
-    total = chart_style.literal(dollars(float(known["cost_usd"].sum())))
-    title = f"Cost of {chart_style.counted(len(known), 'call')}: {total}"
-    chart_style.title(
+    total = chart_style.escape_dollars(dollars(float(priced["cost_usd"].sum())))
+    title = f"Cost of {chart_style.plural(len(priced), 'call')}: {total}"
+    chart_style.set_title(
         axes, title, note, _left_out(len(models) - len(_LINES), "of lower cost drawn in the sum only")
     )
-    chart_style.legend(chart, axes.get_legend_handles_labels()[0])
+    chart_style.add_legend(chart, axes.get_legend_handles_labels()[0])
     return chart
 
 
 def _steps(axes: Axes, calls: pd.DataFrame, extent: tuple[float, float], label: str, **look: Any) -> None:
     days, sums = calls["day"].to_numpy(), np.cumsum(calls["cost_usd"].to_numpy(dtype=float))
-    total = chart_style.literal(dollars(sums[-1]))
+    total = chart_style.escape_dollars(dollars(sums[-1]))
     if len(sums) > _MAX_STEPS:
         kept = np.unique(np.linspace(0, len(sums) - 1, _MAX_STEPS).astype(int))
         days, sums = days[kept], sums[kept]

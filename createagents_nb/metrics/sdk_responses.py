@@ -37,7 +37,7 @@ class SdkResponse:
 def read_response(response: object) -> SdkResponse:
     """Read an OpenAI ``ChatCompletion`` or chunk, an Ollama ``ChatResponse``, or either as a dict.
 
-    Of a string only the text is known, of anything else nothing.
+    A string counts as the text; any other object has no known values.
     """
     if isinstance(response, str):
         return SdkResponse(text=response)

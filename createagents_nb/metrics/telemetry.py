@@ -293,8 +293,8 @@ def _chat_attributes(request: RequestRecord) -> _Attributes:
 
 
 def _provider(name: object) -> _Attributes:
-    known = _name(name)
-    return {} if known is None else {"gen_ai.provider.name": known}
+    checked = _name(name)
+    return {} if checked is None else {"gen_ai.provider.name": checked}
 
 
 def _error(error_type: str | None) -> _Attributes:

@@ -66,10 +66,10 @@ def timeline(
     """
     chosen = calls if call_ids is None else calls[calls["call_id"].isin(list(call_ids))]
     if chosen.empty:
-        return chart_style.message("no calls yet" if call_ids is None else "no call is selected")
+        return chart_style.empty_chart("no calls yet" if call_ids is None else "no call is selected")
     by_id: dict[str, _Call] = {row["call_id"]: (row, [], []) for row in _rows(chosen, MAX_CALLS)}
     if not by_id:
-        return chart_style.message("no call has a known start")
+        return chart_style.empty_chart("no call has a known start")
     for row in _rows(requests[requests["call_id"].isin(list(by_id))]):
         by_id[row["call_id"]][1].append(row)
     for row in _rows(tools[tools["call_id"].isin(list(by_id))]):
@@ -173,11 +173,13 @@ def _lane(call: _Row, requests: list[_Row], tools: list[_Row], origin: datetime,
     is_known = span.is_open or call["latency_s"] is not None
     until = span.end if is_known else now
     request_bars = [_bar(row, f"round {row['round'] or '?'}", origin, until) for row in requests]
-    tool_bars = [_bar(row, chart_style.name(row["tool"]) or "tool", origin, until) for row in tools]
+    tool_bars = [_bar(row, chart_style.drawable_name(row["tool"]) or "tool", origin, until) for row in tools]
     if not is_known:
         span = replace(span, end=max(bar.end for bar in (span, *request_bars, *tool_bars)))
-    names = filter(None, (chart_style.name(call["agent"], 16), chart_style.name(call["model"], 24)))
-    state = [chart_style.name(call["call_id"], 9), _word(span.status)]
+    names = filter(
+        None, (chart_style.drawable_name(call["agent"], 16), chart_style.drawable_name(call["model"], 24))
+    )
+    state = [chart_style.drawable_name(call["call_id"], 9), _word(span.status)]
     if call["latency_s"] is not None:
         state.append(seconds(call["latency_s"]))
     elif not span.is_open:
@@ -215,13 +217,13 @@ def _rows_of_bars(bars: Sequence[_Bar], scale: _Scale) -> list[list[_Bar]]:
 
 def _draw(lanes: list[_Lane], scale: _Scale, chosen: int) -> chart_style.Chart:
     height = sum(lane.height + _GAP for lane in lanes)
-    chart, axes = chart_style.new(1.5 + _ROW_IN * height)
+    chart, axes = chart_style.new_chart(1.5 + _ROW_IN * height)
     top, places = 0.0, []
     for lane in lanes:
         _draw_lane(axes, lane, top, scale)
         places.append(top + lane.height / 2)
         top += lane.height + _GAP
-    chart_style.row_labels(axes, places, [lane.label for lane in lanes])
+    chart_style.label_rows(axes, places, [lane.label for lane in lanes])
     axes.set_ylim(height - _GAP + 0.3, -0.3)
     tools = [bar for lane in lanes for row in lane.tool_rows for bar in row]
     reach = max([scale.end, *(scale.place(bar.text, bar)[3] for bar in tools)])
@@ -231,9 +233,9 @@ def _draw(lanes: list[_Lane], scale: _Scale, chosen: int) -> chart_style.Chart:
         axes.tick_params(axis="x", labeltop=True)
     part = "" if len(lanes) == chosen else f"the last {len(lanes):,} of "
     undrawn = sum(len(lane.tools) for lane in lanes) - len(tools)
-    note = f"{chart_style.counted(undrawn, 'tool call')} not drawn" if undrawn else ""
-    chart_style.title(axes, f"Timeline of {part}{chart_style.counted(chosen, 'call')}", note)
-    chart_style.legend(chart, _keys([bar for lane in lanes for bar in lane.requests], tools))
+    note = f"{chart_style.plural(undrawn, 'tool call')} not drawn" if undrawn else ""
+    chart_style.set_title(axes, f"Timeline of {part}{chart_style.plural(chosen, 'call')}", note)
+    chart_style.add_legend(chart, _keys([bar for lane in lanes for bar in lane.requests], tools))
     return chart
 
 

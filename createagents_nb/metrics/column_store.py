@@ -158,13 +158,13 @@ class Rows(Generic[Record]):
             return self._array(column, [_in_microseconds(time - EPOCH) for time in values])
         # Calls of one cell share many values: agent, model, unknown fields.
         is_constant = values[0] is values[-1] and values.count(values[0]) == len(values)
-        distinct = values[:1] if is_constant else values
+        to_pack = values[:1] if is_constant else values
         if kind == "label":
             codes = self.codes[column]
-            packed = self._array(column, [codes[label] for label in distinct])
+            packed = self._array(column, [codes[label] for label in to_pack])
         else:
             unknown = _unknown(kind)
-            packed = self._array(column, [unknown if value is None else value for value in distinct])
+            packed = self._array(column, [unknown if value is None else value for value in to_pack])
         return packed * len(values) if is_constant else packed
 
     def _pack_irregular(self, name: str, record: Any) -> tuple[bytes, list[_Values]]:

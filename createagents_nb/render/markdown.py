@@ -85,7 +85,7 @@ def parse_markdown(text: str) -> list[Token] | None:
         # An answer must not be lost to a bug of the parser: it is shown as plain text.
         logger.debug("Markdown could not be parsed", exc_info=True)
         return None
-    # The parser drops content below its limit.
+    # The parser drops content that is nested deeper than its limit.
     if any(token.level >= MAX_NESTING - 2 for token in tokens):
         return None
     _mark_tasks(tokens)

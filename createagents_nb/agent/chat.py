@@ -255,6 +255,8 @@ class _Turn:
             model=self.agent.model,
             server=self.repository.server,
             status="running",
+            price_provider=self.repository.price_provider,
+            telemetry_provider=self.repository.telemetry_provider,
         )
         if self.sink is not None:
             self.sink.request_opened(record)
@@ -282,7 +284,14 @@ class _Turn:
                     elif isinstance(event, RoundEnded):
                         end = event
                     elif isinstance(event, AttemptEnded):
-                        record = replace(record, provider=event.provider, model=event.model, server=event.server)
+                        record = replace(
+                            record,
+                            provider=event.provider,
+                            model=event.model,
+                            server=event.server,
+                            price_provider=event.price_provider,
+                            telemetry_provider=event.telemetry_provider,
+                        )
                     feed(event)
             status = "ok"
         except Exception as error:

@@ -190,7 +190,7 @@ class ChatRepository(ABC):
     unsupported_config: Mapping[str, str] = MappingProxyType({})
     """Keys of ``config`` that the provider cannot take, and what to do instead."""
     price_provider: str | None = None
-    """The provider's id in genai-prices; None for a server without published prices."""
+    """The provider's id in genai-prices; None to find it by ``server``, empty for one without published prices."""
     telemetry_provider: str | None = None
     """The provider's name in the OpenTelemetry conventions; None for ``provider``."""
 

@@ -79,7 +79,7 @@ class Prices:
             return None
         from genai_prices import Usage, calc_price
 
-        provider = _price_provider(record)
+        provider = record.price_provider
         source = provider or record.server or ""
         usage = Usage(
             input_tokens=record.input_tokens,
@@ -132,15 +132,8 @@ def load_published() -> None:
 
 def _may_be_published(record: RequestRecord) -> bool:
     """Whether a published price may apply: never to a private server, whatever its model is called."""
-    provider = _price_provider(record)
+    provider = record.price_provider
     return _is_public(record.server or "") if provider is None else bool(provider)
-
-
-def _price_provider(record: RequestRecord) -> str | None:
-    # For records without the field: providers that do not say it yet.
-    if record.price_provider is None and record.provider in ("demo", "ollama"):
-        return ""
-    return record.price_provider
 
 
 @lru_cache(maxsize=64)

@@ -19,6 +19,7 @@ class DemoChatAdapter(OpenAIChatAdapter):
     """
 
     provider = "demo"
+    price_provider = ""
     default_model = "demo"
 
     def __init__(self, *, timeout_s: float = 120.0, max_retries: int = 2, **ignored: object) -> None:

@@ -43,6 +43,7 @@ class OllamaChatAdapter(ChatRepository):
     """
 
     provider = "ollama"
+    price_provider = ""
     default_model = None
     unsupported_config = UNSUPPORTED
 

@@ -1,8 +1,8 @@
 """Draw the rooms of the package and the imports between them: ``python scripts/draw_rooms.py [--check]``.
 
-The picture is made from the import statements and nothing else. A room stands above all that it imports. An arrow
-that others imply (a → b → c implies a → c) is left out; the ground files are one bar at the bottom, which every room
-may import. Standard library only.
+The picture is made from the import statements and nothing else. A room is above all that it imports. An arrow that
+others imply (a → b → c implies a → c) is left out. The ground files, which every room may import, are one bar at
+the bottom. Standard library only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ABOUT = {
     "batch": "one prompt, many rows",
     "builtin_tools": "tools that ship",
     "core": "the nouns: messages, events, records, the provider seam",
-    "create_agent": "CreateAgent: where the rooms meet",
+    "create_agent": "where the rooms meet",
     "demo": "the embedded server",
     "metrics": "the recorder",
     "notebook": "Jupyter: magics, live view, kernel",
@@ -95,49 +95,80 @@ def layers(graph: Mapping[str, set[str]]) -> list[list[str]]:
 
 def draw(graph: Mapping[str, set[str]], ground: Iterable[str]) -> str:
     """The picture as SVG."""
-    rows = layers(graph)
-    place: dict[str, tuple[float, float]] = {}
-    for number, row in enumerate(rows):
-        if number:  # near the rooms above that import it
-            centers = {
-                room: [place[upper][0] for upper in place if room in graph[upper]] or [_WIDTH / 2] for room in row
-            }
-            row = sorted(row, key=lambda room: (sum(centers[room]) / len(centers[room]), room))
-        width = len(row) * _BOX + (len(row) - 1) * _GAP
-        for column, room in enumerate(row):
-            x = (_WIDTH - width) / 2 + column * (_BOX + _GAP) + _BOX / 2
-            place[room] = x, _MARGIN + number * _LAYER
+    rows, places = _placed(layers(graph), graph)
     bottom = _MARGIN + len(rows) * _LAYER
+    arrows = [
+        _arrow(room, target, rows, places)
+        for room, targets in sorted(reduce(graph).items())
+        for target in sorted(targets)
+    ]
+    boxes = [
+        _box("box", x - _BOX / 2, _row_y(row), _BOX, _HEIGHT, room, ABOUT[room])
+        for room, (x, row) in sorted(places.items())
+    ]
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {bottom + 76}" role="img" '
         'aria-label="Rooms of the package, and which imports which">',
         f"<style>{_STYLE}</style>",
         '<marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path class="head" d="M0,0 8,4 0,8z"/></marker>',
+        *arrows,
+        *boxes,
+        _box("ground", _MARGIN, bottom, _WIDTH - 2 * _MARGIN, 56, "ground files", " · ".join(ground)),
+        "</svg>",
+        "",
     ]
-    for room, targets in sorted(reduce(graph).items()):
-        for target in sorted(targets):
-            parts.append(_arrow(place[room], place[target]))
-    for room, (x, y) in sorted(place.items()):
-        parts.append(_box("box", x - _BOX / 2, y, _BOX, _HEIGHT, room, ABOUT[room]))
-    names = " · ".join(ground)
-    parts.append(_box("ground", _MARGIN, bottom, _WIDTH - 2 * _MARGIN, 56, "ground files", names))
-    return "\n".join([*parts, "</svg>", ""])
+    return "\n".join(parts)
 
 
-def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
-    (x1, y1), (x2, y2) = start, end
-    y1 += _HEIGHT
-    middle = (y2 - y1) / 2
-    path = f"M{x1:g},{y1:g} C{x1:g},{y1 + middle:g} {x2:g},{y2 - middle:g} {x2:g},{y2 - 2:g}"
+def _placed(
+    rows: list[list[str]], graph: Mapping[str, set[str]]
+) -> tuple[list[list[float]], dict[str, tuple[float, int]]]:
+    """The center of each box, row by row, and of each room with its row; rooms are near those that import them."""
+    centers: list[list[float]] = []
+    places: dict[str, tuple[float, int]] = {}
+    for number, row in enumerate(rows):
+        above = {room: [x for upper, (x, _) in places.items() if room in graph[upper]] for room in row}
+        pull = {room: sum(xs) / len(xs) if xs else _WIDTH / 2 for room, xs in above.items()}
+        left = (_WIDTH - len(row) * _BOX - (len(row) - 1) * _GAP) / 2 + _BOX / 2
+        centers.append([left + column * (_BOX + _GAP) for column in range(len(row))])
+        places |= {
+            room: (x, number)
+            for room, x in zip(sorted(row, key=lambda room: (pull[room], room)), centers[-1], strict=True)
+        }
+    return centers, places
+
+
+def _row_y(row: int) -> float:
+    return _MARGIN + row * _LAYER
+
+
+def _arrow(room: str, target: str, rows: list[list[float]], places: Mapping[str, tuple[float, int]]) -> str:
+    """A curve from ``room`` down to ``target``, through the gaps of the rows between them."""
+    (x, row), (end_x, end_row) = places[room], places[target]
+    y = _row_y(row) + _HEIGHT
+    path = f"M{x:g},{y:g}"
+    for between in range(row + 1, end_row + 1):
+        is_last = between == end_row
+        wanted = x + (end_x - x) / (end_row - between + 1)
+        gaps = [center + side * (_BOX + _GAP) / 2 for center in rows[between] for side in (-1, 1)]
+        next_x = end_x if is_last else min(gaps, key=lambda gap: abs(gap - wanted))
+        next_y = _row_y(between) - (2 if is_last else 0)
+        middle = (next_y - y) / 2
+        path += f" C{x:g},{y + middle:g} {next_x:g},{next_y - middle:g} {next_x:g},{next_y:g}"
+        if not is_last:
+            next_y += _HEIGHT
+            path += f" V{next_y:g}"
+        x, y = next_x, next_y
     return f'<path class="arrow" marker-end="url(#head)" d="{path}"/>'
 
 
 def _box(kind: str, x: float, y: float, width: float, height: float, name: str, about: str) -> str:
     center = x + width / 2
     lines = _wrap(about, int(width / 6.3))
+    at = f'x="{center:g}" text-anchor="middle"'
     texts = [
-        f'<text class="about" x="{center:g}" y="{y + 38 + 15 * number:g}" text-anchor="middle">{escape(line)}</text>'
+        f'<text class="about" {at} y="{y + 38 + 15 * number:g}">{escape(line)}</text>'
         for number, line in enumerate(lines)
     ]
     return "\n".join(
@@ -166,7 +197,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.check:
         PICTURE.write_text(picture, "utf-8")
     elif not PICTURE.exists() or PICTURE.read_text("utf-8") != picture:
-        print("docs/rooms.svg does not show the imports of today: run python scripts/draw_rooms.py", file=sys.stderr)
+        print("docs/rooms.svg is out of date: run python scripts/draw_rooms.py", file=sys.stderr)
         return 1
     return 0
 

@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from .errors import CreateAgentsError
     from .logging_config import LoggingConfig
     from .metrics import MetricsRecorder, recorder
-    from .providers.ollama_adapter import OllamaChatAdapter
-    from .providers.ollama_handlers import OllamaHandler, OllamaStreamHandler
-    from .providers.openai_adapter import OpenAIChatAdapter
-    from .providers.openai_handlers import OpenAIHandler, OpenAIStreamHandler
+    from .providers.ollama_adapter import OllamaChatAdapter, OllamaHandler, OllamaStreamHandler
+    from .providers.openai_adapter import OpenAIChatAdapter, OpenAIHandler, OpenAIStreamHandler
     from .tools.approval import Approval, ApprovalRequest
     from .tools.executor import ToolExecutionResult, ToolExecutor
     from .tools.tool import BaseTool, tool
@@ -76,11 +74,11 @@ _HOMES = {
     "LoggingConfig": "logging_config",
     "MetricsRecorder": "metrics",
     "OllamaChatAdapter": "providers.ollama_adapter",
-    "OllamaHandler": "providers.ollama_handlers",
-    "OllamaStreamHandler": "providers.ollama_handlers",
+    "OllamaHandler": "providers.ollama_adapter",
+    "OllamaStreamHandler": "providers.ollama_adapter",
     "OpenAIChatAdapter": "providers.openai_adapter",
-    "OpenAIHandler": "providers.openai_handlers",
-    "OpenAIStreamHandler": "providers.openai_handlers",
+    "OpenAIHandler": "providers.openai_adapter",
+    "OpenAIStreamHandler": "providers.openai_adapter",
     "StreamingResponseDTO": "agent.response",
     "ToolExecutionResult": "tools.executor",
     "ToolExecutor": "tools.executor",

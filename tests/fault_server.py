@@ -20,7 +20,7 @@ import pytest
 import trustme
 from family import Request, delta, ndjson, sse
 
-from createagents_nb.providers import clients
+from createagents_nb.providers import http_client
 
 __all__ = ["Exchange", "FaultServer", "Serve", "authority", "certificate", "http_date", "said", "trusting"]
 
@@ -46,11 +46,11 @@ def trusting() -> Iterator[None]:
     """The certificates of these tests are trusted."""
     with pytest.MonkeyPatch.context() as patch, authority().cert_pem.tempfile() as file:
         patch.setenv("SSL_CERT_FILE", file)
-        clients.tls_context.cache_clear()  # it is kept for the process
+        http_client.reset()
         try:
             yield
         finally:
-            clients.tls_context.cache_clear()
+            http_client.reset()
 
 
 def http_date(in_s: float) -> str:

@@ -78,9 +78,7 @@ def refuses(status: str, body: bytes) -> Serve:
 for _status, _error in STATUSES.items():
     for _name, _body in BODIES.items():
         _told = f"Status {_status}, explained in {_name}." if _body else f"Status {_status}, not explained."
-        fault(STATUS, f"{_status[:3]} with {_name}", _told, _error, differs={"ollama": {"caused": False}})(
-            refuses(_status, _body)
-        )
+        fault(STATUS, f"{_status[:3]} with {_name}", _told, _error, caused=False)(refuses(_status, _body))
 
 
 # ── tried again ──────────────────────────────────────────────────────────────────────────────────────────
@@ -117,7 +115,7 @@ fault(
     "ServerError",
     max_retries=2,
     retries=2,
-    differs={"ollama": {"caused": False}},
+    caused=False,
 )(busy(9, **SOON))
 fault(
     AGAIN,
@@ -125,7 +123,7 @@ fault(
     "429 and `Retry-After: 3600`.",
     "RateLimitError",
     max_retries=2,
-    differs={"ollama": {"caused": False}},
+    caused=False,
 )(busy(9, "429 Too Many Requests", retry_after="3600"))
 fault(
     AGAIN,
@@ -133,7 +131,7 @@ fault(
     "503 and `x-should-retry: false`.",
     "ServerError",
     max_retries=2,
-    differs={"ollama": {"caused": False}},
+    caused=False,
 )(busy(9, x_should_retry="false"))
 fault(
     AGAIN,
@@ -141,7 +139,7 @@ fault(
     "400, and `max_retries=2`.",
     "InvalidRequestError",
     max_retries=2,
-    differs={"ollama": {"caused": False}},
+    caused=False,
 )(busy(9, "400 Bad Request", **SOON))
 
 

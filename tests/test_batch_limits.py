@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from createagents_nb.batch.rate_limiter import Gate, Limiter
-from createagents_nb.providers.error_mapping import retry_after_s
+from createagents_nb.providers.retries import retry_after_s
 
 
 class Clock:

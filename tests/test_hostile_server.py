@@ -26,7 +26,7 @@ from createagents_nb.errors import (
     ProviderTimeoutError,
     ServerError,
 )
-from createagents_nb.providers import clients, reply_decoder
+from createagents_nb.providers import reply_decoder
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
 
@@ -458,7 +458,6 @@ def test_what_is_no_answer_is_read_up_to_a_megabyte_on_every_way(way: str, is_pa
     packed_gigabyte()
     trips: list[Trip] = []
     with served(way, serve) as (adapter, _):
-        asyncio.run(clients.load("openai", "ollama", "aiohttp"))
         assert peak_mb(lambda: trips.append(asyncio.run(bounded(adapter)))) < 64
     assert trips[0].text == "fine" if status[0] == "3" else isinstance(trips[0].failure, InvalidRequestError)
     assert sent < 32 * MB

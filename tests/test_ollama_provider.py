@@ -14,8 +14,7 @@ from createagents_nb import tool
 from createagents_nb.core.events import Reasoning, ToolCallRequested, Usage
 from createagents_nb.core.messages import Message
 from createagents_nb.errors import ConfigurationError
-from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
-from createagents_nb.providers.ollama_handlers import OllamaHandler, OllamaStreamHandler
+from createagents_nb.providers.ollama_adapter import OllamaChatAdapter, OllamaHandler, OllamaStreamHandler
 
 END = {"model": "m", "message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop"}
 NDJSON = {"content-type": "application/x-ndjson"}

@@ -26,11 +26,10 @@ from createagents_nb.core.messages import Message
 from createagents_nb.core.provider import ChatRequest
 from createagents_nb.errors import ProviderConnectionError, ProviderError, ProviderTimeoutError, ServerError
 from createagents_nb.metrics import MetricsRecorder
-from createagents_nb.providers import clients
+from createagents_nb.providers import http_client
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
-from createagents_nb.providers.openai_endpoint import SdkEndpoint
-from createagents_nb.providers.openai_errors import translated
+from createagents_nb.providers.transport_errors import ForeignError
 
 Adapter = OpenAIChatAdapter | OllamaChatAdapter
 PROVIDERS = ["openai", "ollama"]
@@ -262,6 +261,22 @@ def test_every_exception_that_the_sdk_exports_is_mapped_on_purpose() -> None:
     assert set(exceptions_of_the_sdk()) == set(EXPECTED) | NOT_OURS
 
 
+async def failure_of(raised: BaseException) -> BaseException:
+    """What comes of it when a client of the SDK raises this."""
+
+    async def post(*_: object, **__: object) -> None:
+        raise raised
+
+    async with openai.AsyncOpenAI(base_url="http://127.0.0.1:1/v1", api_key="key-1234") as client:
+        client.post = post  # type: ignore[method-assign, assignment]
+        events = OpenAIChatAdapter(client=client).round_trip(HELLO)
+        with pytest.raises(BaseException) as caught:  # noqa: PT011
+            await anext(events)
+    if not isinstance(caught.value, ProviderError):
+        raise caught.value
+    return caught.value
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 @pytest.mark.asyncio
 async def test_an_exception_of_the_sdk_comes_out_as_ours(name: str) -> None:
@@ -284,23 +299,22 @@ async def test_an_exception_of_the_sdk_comes_out_as_ours(name: str) -> None:
         status = statuses.get(name, 500)
         raised.response = httpx2.Response(status, request=request, text="hm")  # type: ignore[attr-defined]
         raised.status_code, raised.body = status, None  # type: ignore[attr-defined]
-    async with openai.AsyncOpenAI(base_url="http://127.0.0.1:1/v1", api_key="key-1234") as client:
-        with pytest.raises(ProviderError) as caught:
-            async with translated(SdkEndpoint(client), "m"):
-                raise raised
-    assert type(caught.value) is EXPECTED[name]
-    assert caught.value.__cause__ is raised
-    assert caught.value.provider == "openai"
+    failure = await failure_of(raised)
+    assert type(failure) is EXPECTED[name]
+    assert failure.provider == "openai"
+    assert failure.__context__ is None
+    # A reply is told by its status; of anything else a summary is chained.
+    if not issubclass(kind, openai.APIStatusError):
+        assert isinstance(failure.__cause__, ForeignError)
+        assert str(failure.__cause__).partition(":")[0] == name
 
 
 @pytest.mark.asyncio
 async def test_what_is_no_error_of_a_provider_passes_through() -> None:
-    async with openai.AsyncOpenAI(base_url="http://127.0.0.1:1/v1", api_key="key-1234") as client:
-        for raised in (asyncio.CancelledError(), KeyError("a bug"), errors.ConfigurationError("wrong")):
-            with pytest.raises(type(raised)) as caught:
-                async with translated(SdkEndpoint(client), "m"):
-                    raise raised
-            assert caught.value is raised
+    for raised in (asyncio.CancelledError(), KeyError("a bug"), errors.ConfigurationError("wrong")):
+        with pytest.raises(type(raised)) as caught:
+            await failure_of(raised)
+        assert caught.value is raised
 
 
 # ── no SDK object a chunk ────────────────────────────────────────────────────────────────────────────────
@@ -371,8 +385,8 @@ async def test_the_measure_sees_what_the_sdks_own_streams_do(server: ScriptedSer
 
 
 async def pool_of(adapter: Adapter) -> Any:
-    endpoint: Any = await adapter._endpoint()
-    return endpoint._straight
+    transport: Any = await adapter._transport()
+    return transport.client
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -407,10 +421,8 @@ def test_a_pool_is_closed_with_its_event_loop(server: ScriptedServer) -> None:
     assert asyncio.run(talk()).is_closed
 
 
-@pytest.mark.asyncio
-async def test_one_tls_context_serves_all() -> None:
-    await clients.load("httpx2")
-    assert clients.tls_context() is clients.tls_context()
+def test_one_tls_context_serves_all() -> None:
+    assert http_client.tls_context() is http_client.tls_context()
 
 
 async def connections_reach(server: ScriptedServer, count: int) -> None:

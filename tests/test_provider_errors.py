@@ -23,7 +23,7 @@ from createagents_nb.errors import (
     ServerError,
 )
 from createagents_nb.notebook.commands import Commands
-from createagents_nb.providers.error_mapping import said, scrubbed
+from createagents_nb.providers.error_mapping import error_message, redact_body
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
 
@@ -285,8 +285,8 @@ async def test_the_page_of_a_gateway_is_read_and_the_way_out_is_that_of_the_stat
 def test_a_body_of_nothing_but_brackets_is_read_at_once() -> None:
     """Its length must not count squared: it was some minutes for a megabyte."""
     for body in (b"<" * 2**20, b"<html>" + b"<!--" * 2**18, b"<html>" + b"<script>" * 2**17):
-        scrubbed(body, None)
-        said(body)
+        redact_body(body, None)
+        error_message(body)
 
 
 HOSTILE = "first\x1b]52;c;cm0gLXJmIH4K\x07\x1b[2J \u202esecond\x00\x9b31m"

@@ -13,8 +13,7 @@ from family import Reply, ScriptedServer, delta, json_reply, ndjson, round_trip,
 from ollama._client import _parse_host
 
 from createagents_nb.errors import ConfigurationError, RateLimitError
-from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
-from createagents_nb.providers.ollama_endpoint import base_url_of
+from createagents_nb.providers.ollama_adapter import OllamaChatAdapter, url_of
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
 
 PROVIDERS = ["openai", "ollama"]
@@ -150,7 +149,7 @@ async def test_a_server_that_asks_for_minutes_is_not_asked_again(server: Scripte
     ],
 )
 def test_ollamas_address_is_read_as_the_sdk_reads_it(host: str) -> None:
-    assert base_url_of(host) == _parse_host(host)
+    assert url_of(host) == _parse_host(host)
 
 
 @pytest.mark.parametrize("ending", ["?code=Zk3pQ9xL2mT7vB1n", "#part"])

@@ -230,8 +230,8 @@ def test_the_key_is_in_nothing_that_a_turn_leaves_behind(
             found.extend(printed(error))
         found.extend(kept(response, recorder, tmp_path))
         found.append(("agent", f"{agent!r} {agent.get_configs()} {agent._repository!r} {agent.history}"))
-        endpoint = await agent._repository._endpoint()  # type: ignore[attr-defined]
-        found.append(("endpoint", f"{endpoint!r} {vars(endpoint)}"))
+        transport = await agent._repository._transport()  # type: ignore[attr-defined]
+        found.append(("transport", f"{transport!r} {vars(transport)}"))
         found.append(("adapter", repr(vars(agent._repository))))
 
     with FaultServer(provider, RUNS[run]) as server:

@@ -22,7 +22,7 @@ from createagents_nb import CreateAgent, errors
 from createagents_nb.agent.config import validate_config
 from createagents_nb.errors import ConfigurationError, ProviderConnectionError, ProviderError
 from createagents_nb.metrics import MetricsRecorder
-from createagents_nb.providers import clients
+from createagents_nb.providers import addresses
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
 from createagents_nb.redaction import Secret, as_secret, is_secret_name, mask_keys
@@ -105,13 +105,13 @@ def test_a_password_in_an_address_that_is_refused_is_shown_nowhere(
     ],
 )
 def test_an_error_repeats_of_an_address_what_no_password_is_in(address: str, shown: str) -> None:
-    assert clients.without_password(address) == shown
+    assert addresses.without_password(address) == shown
 
 
 def test_an_address_that_is_fine_is_no_secret_any_more(server: ScriptedServer) -> None:
     agent = CreateAgent("openai", "m", api_key="k", base_url=server.openai_url)
     assert type(agent._connection.base_url) is str
-    assert type(CreateAgent("ollama", "m", base_url=server.url)._repository._base_url) is str  # type: ignore[attr-defined]
+    assert type(CreateAgent("ollama", "m", base_url=server.url)._repository.base_url) is str
 
 
 def test_what_is_given_as_a_key_is_hidden_whatever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

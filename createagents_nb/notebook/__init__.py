@@ -51,7 +51,7 @@ def _warm_up(loop: asyncio.AbstractEventLoop | None) -> None:
     package = __name__.rpartition(".")[0]
     modules = (
         *(f"{__name__}.{name}" for name in ("commands", "views", "live_view")),
-        *(f"{package}.providers.{name}" for name in ("openai_adapter", "straight")),
+        *(f"{package}.providers.{name}" for name in ("openai_adapter", "http_client")),
         "markdown_it",
         "pygments.lexers",
     )

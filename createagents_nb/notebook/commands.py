@@ -21,7 +21,7 @@ from ..create_agent import CreateAgent
 from ..errors import ConfigurationError, MagicUsageError
 from ..metrics import recorder
 from ..providers import KEY_VARIABLES
-from ..providers.clients import checked_key
+from ..providers.addresses import checked_key
 from ..providers.selection import notebook_default, resolve_model, set_notebook_default
 from ..text import dollars, one_line
 from . import display

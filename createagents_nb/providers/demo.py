@@ -1,4 +1,4 @@
-"""The embedded default: the real OpenAI path, at the address of the server in this process."""
+"""The embedded default: the OpenAI provider, at the address of the server in this process."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ class DemoChatAdapter(OpenAIChatAdapter):
     provider = "demo"
     price_provider = ""
     default_model = "demo"
+    _uses_proxies = False
 
     def __init__(self, *, timeout_s: float = 120.0, max_retries: int = 2, **ignored: object) -> None:
         super().__init__(
             api_key="demo", base_url="http://127.0.0.1/v1", timeout_s=timeout_s, max_retries=max_retries
         )
+        self.base_url = None
 
     async def _address(self) -> str:
         # Its imports and its thread take some tenths of a second: not on the loop.

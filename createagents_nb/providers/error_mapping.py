@@ -1,47 +1,44 @@
-"""From what a server answered to one error of our tree that names the way out."""
+"""From what came instead of an answer to one error of our tree that names the way out."""
 
 from __future__ import annotations
 
 import difflib
 import html
 import json
-import math
 import re
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import (
     AuthenticationError,
     ContextLengthError,
+    CreateAgentsError,
     InvalidRequestError,
     ModelNotFoundError,
     ProtocolError,
     ProviderConnectionError,
     ProviderError,
+    ProviderTimeoutError,
     RateLimitError,
     ServerError,
 )
-from .transport_errors import NO_TLS, cleaned_json, http_reason, root_cause, sanitize, tls_reason
+from .retries import retry_after_s
+from .transport import MAX_ERROR_BYTES, HttpReply, RetryCount
+from .transport_errors import NO_TLS, ForeignError, TransportError, cleaned_json, sanitize
 
 __all__ = [
-    "MAX_ERROR_BYTES",
-    "ErrorMaker",
-    "beginning",
+    "ErrorMapper",
+    "ErrorWords",
+    "error_message",
     "is_unknown_model",
     "model_not_found",
-    "retry_after_s",
-    "said",
-    "scrubbed",
+    "read_body",
+    "redact_body",
     "status_error",
-    "way_error",
 ]
-
-MAX_ERROR_BYTES = 2**20
-"""Of a page that explains an error; what is beyond is not read."""
 
 _CONTEXT = re.compile(
     r"(?i)context_length_exceeded|exceed_context_size|context (?:length|size|window)|prompt is too long"
@@ -56,42 +53,157 @@ _WAYS = {
     413: "Shorten the prompt, or agent.clear_history()",
 }
 _PAGES = frozenset({400, 403, 404, 405, 406, 411, 415, 422, 501})
-"""How a server of web pages refuses a request of ours. With others a page comes from a gateway, as a rule."""
+"""Statuses with which a web server refuses an API request. With others, a page usually comes from a gateway."""
 _PAGE = re.compile(r"(?i)<(?:!doctype\s+html|html|head|body)\b")
 _UNREAD = re.compile(r"(?is)<(script|style)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)")
 _TAG = re.compile(r"<[^<>]*>")
 
 
-_Make = Callable[[Any, int | None, Mapping[str, str] | None], ProviderError]
+@dataclass(frozen=True, slots=True)
+class ErrorWords:
+    """What a provider's errors say.
+
+    Attributes:
+        label: what the text calls the server at an address.
+        key_hint: the way out if the key is refused.
+        model_hint: the way out if there is no such model, with ``{model}``.
+        unknown_model: statuses with which a server says that it has no such model.
+        full_label: `label` where the error is about the way to the server.
+        refused, lost, timeout: the whole text for these failures, with ``{label}``, ``{url}`` and ``{reason}``.
+        unwrap: takes the error object out of a decoded error body.
+        status_in: the HTTP status that an error object inside a stream names.
+    """
+
+    provider: str
+    label: Callable[[str], str]
+    full_label: Callable[[str], str]
+    key_hint: str
+    model_hint: str
+    unknown_model: frozenset[int]
+    refused: str
+    lost: str
+    timeout: str
+    unwrap: Callable[[Any], Any] = lambda body: body
+    status_in: Callable[[Any], int | None] = lambda body: None
 
 
-class ErrorMaker:
-    """Makes the error for what a server says instead of an answer, and completes those that are made elsewhere.
+class ErrorMapper(RetryCount):
+    """Makes the errors of one request.
+
+    Args:
+        words: what they say.
+        url: the server's base address.
+        secret: the key in use; a server may repeat it.
+        model: the model asked for; None for a request without one.
 
     Attributes:
         retries: how often the request has been sent again so far.
+        is_unknown_model: the reply said that the server has no such model.
     """
 
-    def __init__(self, provider: str, secret: str | None, make: _Make) -> None:
-        self.retries = 0
-        self.secret = secret
-        self._provider, self._make = provider, make
+    def __init__(self, words: ErrorWords, url: str, secret: str | None, model: str | None = None) -> None:
+        self.is_unknown_model = False
+        self._words, self._url, self._secret, self._model = words, url, secret, model
+        self._label = words.label(url)
 
-    def __call__(
-        self, body: Any, status: int | None = None, headers: Mapping[str, str] | None = None
-    ) -> ProviderError:
-        return self._make(body, status, headers)
+    async def from_reply(self, reply: HttpReply) -> ProviderError:
+        """Return the error for a reply without success; its body is in no frame that raises it."""
+        body = self._words.unwrap(_decoded(await read_body(reply.blocks)))
+        self.is_unknown_model = (
+            self._model is not None and reply.status in self._words.unknown_model and is_unknown_model(body)
+        )
+        return self.complete(self._from_body(body, reply.status, reply.headers))
+
+    def from_body(self, body: Any) -> ProviderError:
+        """Return the error for an error object inside a reply that began with success."""
+        return self._from_body(body, self._words.status_in(body))
+
+    def from_exception(self, error: Exception, summary: ForeignError | None) -> ProviderError | None:
+        """Return the error for an exception, its summary chained below; None for one that is not ours to explain.
+
+        Args:
+            summary: of an exception of the HTTP library.
+        """
+        if isinstance(error, ProviderError):
+            # Frames and context hold the bytes of the reply, in which a server may repeat the key.
+            error.__context__ = None
+            return self.complete(error.with_traceback(None))
+        if summary is None or isinstance(error, CreateAgentsError):
+            return None
+        ours = self._from_summary(summary)
+        ours.__cause__ = summary
+        return self.complete(ours)
+
+    def unknown_model(self, names: Sequence[str], refusal: ProviderError) -> ProviderError:
+        """Return the error for a model that the server does not have.
+
+        Args:
+            names: the models that it has.
+            refusal: what it said; chained.
+        """
+        assert self._model is not None
+        error = model_not_found(
+            self._model,
+            names,
+            provider=self._words.provider,
+            label=self._label,
+            url=self._url,
+            hint=self._words.model_hint.format(model=self._model),
+            status=refusal.status_code or 404,
+        )
+        error.__cause__ = refusal
+        return self.complete(error)
 
     def complete(self, error: ProviderError) -> ProviderError:
-        """``error`` with what every error carries; a key that a server repeated is taken out of it."""
-        error.provider = error.provider or self._provider
+        """Add what every error carries, and take a key that a server repeated out of it."""
+        error.provider = error.provider or self._words.provider
         error.retries = self.retries
-        error.args = tuple(sanitize(str(argument), self.secret) for argument in error.args)
+        error.args = tuple(sanitize(str(argument), self._secret) for argument in error.args)
         return error
 
+    def _from_body(self, body: Any, status: int | None, headers: Mapping[str, str] | None = None) -> ProviderError:
+        return status_error(
+            status,
+            body,
+            provider=self._words.provider,
+            label=self._label,
+            url=self._url,
+            key_hint=self._words.key_hint,
+            secret=self._secret,
+            headers=headers,
+        )
 
-async def beginning(blocks: AsyncIterator[bytes], limit: int = MAX_ERROR_BYTES) -> bytes:
-    """The body in ``blocks``, or its first ``limit`` bytes."""
+    def _from_summary(self, summary: ForeignError) -> ProviderError:
+        words, label = self._words, self._words.full_label(self._url)
+        if not isinstance(summary, TransportError):
+            return ProviderError(f"{self._label}: {summary.text}")
+        reason = summary.reason
+        match summary.kind:
+            case "tls":
+                way = (
+                    "Check the address: http:// may be meant"
+                    if reason == NO_TLS
+                    else "Check the address; the certificate of an authority of your own goes into the file that "
+                    "SSL_CERT_FILE names"
+                )
+                return ProviderConnectionError(f"{label} cannot be reached over TLS: {reason}. {way}")
+            case "redirects":
+                return ProtocolError(f"{label} redirects to nowhere. Give its final address as base_url")
+            case "garbled":
+                return ProtocolError(f"{label} does not answer in HTTP ({reason}). Check base_url")
+            case "protocol":
+                return ProtocolError(f"{self._label}: {summary.text}")
+            case "timeout":
+                return ProviderTimeoutError(words.timeout.format(label=self._label, url=self._url))
+            case "lost":
+                return ProviderConnectionError(words.lost.format(label=self._label, url=self._url))
+            case "refused":
+                text = words.refused.format(label=self._label, url=self._url, reason=reason)
+                return ProviderConnectionError(text)
+
+
+async def read_body(blocks: AsyncIterator[bytes], limit: int = MAX_ERROR_BYTES) -> bytes:
+    """Return the body, or its first ``limit`` bytes."""
     body = bytearray()
     async for block in blocks:
         body += block
@@ -100,11 +212,21 @@ async def beginning(blocks: AsyncIterator[bytes], limit: int = MAX_ERROR_BYTES) 
     return bytes(body[:limit])
 
 
-def scrubbed(body: Any, secret: str | None) -> Any:
-    """An error body of any shape without the key, which some servers repeat; of a page what there is to read."""
+def _decoded(body: bytes) -> Any:
+    """Return an error body as JSON, not deeper than can be read, or as text."""
+    text = body.decode("utf-8", "replace").strip()
+    with suppress(ValueError, RecursionError):
+        decoded = json.loads(text)
+        if decoded is not None:
+            return cleaned_json(decoded, str)
+    return text
+
+
+def redact_body(body: Any, secret: str | None) -> Any:
+    """Return an error body of any shape without the key, which some servers repeat; a page becomes its text."""
     if isinstance(body, bytes):
         body = body.decode("utf-8", "replace")
-    return cleaned_json(body, lambda text: sanitize(_read(text) if _is_page(text) else text, secret))
+    return cleaned_json(body, lambda text: sanitize(_page_text(text) if _is_page(text) else text, secret))
 
 
 def _is_page(body: Any) -> bool:
@@ -113,12 +235,12 @@ def _is_page(body: Any) -> bool:
     return isinstance(body, str) and _PAGE.search(body[:1000]) is not None
 
 
-def _read(page: str) -> str:
+def _page_text(page: str) -> str:
     return html.unescape(_TAG.sub(" ", _UNREAD.sub(" ", page)))
 
 
-def said(body: Any) -> str:
-    """The sentence in an error body, in whatever shape servers send one.
+def error_message(body: Any) -> str:
+    """Return the sentence in an error body, in whatever shape servers send one.
 
     ``{"error": {"message": …}}``, ``{"error": "…"}`` (whose text may be JSON again), ``{"detail": "…" | […]}``,
     ``{"message": …}``, plain text or HTML.
@@ -129,17 +251,17 @@ def said(body: Any) -> str:
         text = body.strip().removeprefix("null")
         if text.startswith(("{", "[")):
             with suppress(ValueError, RecursionError):
-                return said(json.loads(text))
+                return error_message(json.loads(text))
         return _short(_TAG.sub(" ", text))
     if isinstance(body, dict):
         if isinstance(body.get("loc"), list) and body.get("msg"):  # FastAPI's 422: where, and what
             return _short(f"{'.'.join(map(str, body['loc']))}: {body['msg']}")
         for key in ("error", "message", "detail", "msg", "code"):
             if body.get(key):
-                return said(body[key])
+                return error_message(body[key])
         return _short(json.dumps(body))
     if isinstance(body, list):
-        return _short("; ".join(said(item) for item in body))
+        return _short("; ".join(error_message(item) for item in body))
     return "" if body is None else _short(str(body))
 
 
@@ -154,19 +276,21 @@ def status_error(
     secret: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> ProviderError:
-    """The error for an HTTP status and its body (or for an error object inside a stream: ``status`` None).
+    """Return the error for an HTTP status and its body, or for an error object inside a stream.
 
     Args:
-        provider: as it stands in the record; ``label`` is how the text calls it.
-        key_hint: the way out where the key is refused.
-        secret: the key in use; it is never repeated.
-        headers: of the answer, in which it may say how long to wait.
+        status: None for an error object that names none.
+        provider: its name in the records.
+        label: what the text calls the server.
+        key_hint: the way out if the key is refused.
+        secret: the key in use, which is not repeated.
+        headers: of the reply, which may say how long to wait.
     """
     is_page = status in _PAGES and _is_page(body)
     page = "This looks like a web page and no model server. " if is_page else ""
     example = _address_hint(url, provider)
-    body = scrubbed(body, secret)
-    message = said(body) or "no explanation"
+    body = redact_body(body, secret)
+    message = error_message(body) or "no explanation"
     raw = f"{message} {body if isinstance(body, str) else json.dumps(body, default=str)}"
     kind: type[ProviderError]
     if is_page and status != 404:
@@ -204,49 +328,21 @@ def status_error(
     return error
 
 
-def way_error(error: BaseException, label: str) -> ProviderError | None:
-    """The error for what is wrong with the way to a server, where the way out is the same for all of them."""
-    broke = root_cause(error)
-    if broke == "tls":
-        reason = tls_reason(error)
-        way = (
-            "Check the address: http:// may be meant"
-            if reason == NO_TLS
-            else "Check the address; the certificate of an authority of your own goes into the file that "
-            "SSL_CERT_FILE names"
-        )
-        return ProviderConnectionError(f"{label} cannot be reached over TLS: {reason}. {way}")
-    if broke == "redirects":
-        return ProtocolError(f"{label} redirects to nowhere. Give its final address as base_url")
-    if broke == "garbled":
-        return ProtocolError(f"{label} does not answer in HTTP ({http_reason(error)}). Check base_url")
-    return None
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """How long a server asks to wait, in seconds: ``retry-after-ms``, or ``retry-after`` (seconds or a date)."""
-    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers.get(name, "")) * unit_s
-        except ValueError:
-            continue
-        return max(0.0, seconds) if math.isfinite(seconds) else None
-    try:
-        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
 def is_unknown_model(body: Any) -> bool:
-    """Whether an error body says that the server has no such model: some do with 404, some with 400."""
+    """Return whether an error body says that the server has no such model."""
     code = body.get("code") if isinstance(body, dict) else None
-    return not _is_page(body) and bool(_UNKNOWN_MODEL.search(f"{code} {said(body)}"))
+    return not _is_page(body) and bool(_UNKNOWN_MODEL.search(f"{code} {error_message(body)}"))
 
 
 def model_not_found(
     model: str, names: Sequence[str], *, provider: str, label: str, url: str, hint: str, status: int = 404
 ) -> ModelNotFoundError:
-    """The error for an unknown model, with the names that exist, closest first; ``hint`` is the other way out."""
+    """Return the error for an unknown model.
+
+    Args:
+        names: the models that exist; the closest are listed first.
+        hint: another way out.
+    """
     close = difflib.get_close_matches(model, names, n=3, cutoff=0.4)
     listed = [*close, *(name for name in sorted(names) if name not in close)]
     shown = ", ".join(listed[:12]) + (f", … ({len(listed)} in all)" if len(listed) > 12 else "")
@@ -258,12 +354,12 @@ def model_not_found(
 
 
 def _short(text: str) -> str:
-    text = " ".join(sanitize(text, None).split())  # JSON may have hidden in escapes what is looked for
+    text = " ".join(sanitize(text, None).split())  # JSON escapes may have hidden a key
     return text if len(text) <= 300 else text[:299] + "…"
 
 
 def _address_hint(url: str, provider: str) -> str:
-    """What is wrong with an address at which nothing is served, where that can be guessed."""
+    """Guess what is wrong with an address at which nothing is served."""
     for ending in (
         "/chat/completions",
         "/completions",

@@ -1,4 +1,4 @@
-"""What the guide's handlers are for any provider: the text of one request."""
+"""The guide's handlers, for any provider: the text of one request over a client of the provider's SDK."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ __all__ = ["BufferedHandler", "Handler", "StreamHandler"]
 
 
 class Handler(ABC):
-    """One request and its reply; holds no state."""
+    """One request and its reply. Holds no state."""
 
     streamed: ClassVar[bool]
 
     @abstractmethod
     def events(self, client: Any, request: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
-        """Everything in the reply, `RoundEnded` last.
+        """Yield everything in the reply, `RoundEnded` last.
+
+        Args:
+            client: an async client of the provider's SDK.
+            request: in the provider's own form; ``stream`` is set here.
 
         Raises:
             ProviderError: translated from what the SDK, the network or the server raised.
@@ -36,19 +40,22 @@ class Handler(ABC):
 
 
 class StreamHandler(Handler):
-    """Replies that come in pieces."""
+    """Streamed replies."""
 
     streamed = True
 
     async def handle_streaming(
         self, client: Any, model: str, messages: Sequence[Mapping[str, Any]], **options: Any
     ) -> AsyncGenerator[str, None]:
-        """The pieces of text of one reply.
+        """Yield the text of one reply as it arrives.
 
         Args:
             client: an async client of the provider's SDK.
             messages: in the provider's own form.
             options: anything else in the provider's request.
+
+        Raises:
+            ProviderError: as for `Handler.events`.
         """
         async with aclosing(self._texts(client, model, messages, options)) as texts:
             async for text in texts:
@@ -56,12 +63,12 @@ class StreamHandler(Handler):
 
 
 class BufferedHandler(Handler):
-    """Replies that come whole."""
+    """Buffered replies."""
 
     streamed = False
 
     async def handle_non_streaming(
         self, client: Any, model: str, messages: Sequence[Mapping[str, Any]], **options: Any
     ) -> str:
-        """The text of one reply; arguments as in `StreamHandler.handle_streaming`."""
+        """Return the text of one reply; arguments and errors as for `StreamHandler.handle_streaming`."""
         return "".join([text async for text in self._texts(client, model, messages, options)])

@@ -2,29 +2,72 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib
 import os
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
+
+import msgspec
 
 from ..core.events import Event
-from ..core.provider import ChatRepository, ChatRequest
-from ..errors import ConfigurationError
-from ..redaction import as_secret
-from . import clients
-from .ollama_endpoint import Endpoint, SdkEndpoint, StraightEndpoint, base_url_of
-from .ollama_errors import list_models
-from .ollama_handlers import OllamaHandler, OllamaStreamHandler
+from ..core.provider import ChatRequest
+from ..errors import ConfigurationError, ProtocolError
+from ..redaction import Secret, as_secret, mask_known_keys
+from .addresses import checked_key, without_password
+from .error_mapping import ErrorWords
+from .handlers import BufferedHandler, Handler, StreamHandler
+from .http_adapter import ChatApi, HttpChatAdapter, reply_events
+from .ollama_reply import OllamaReplyDecoder
 from .ollama_request import UNSUPPORTED, build_body
+from .retries import RetryPolicy
+from .sdk_client import OllamaClientTransport
+from .transport import Transport
+from .transport_errors import ForeignError
 
-__all__ = ["OllamaChatAdapter"]
+__all__ = ["OllamaChatAdapter", "OllamaHandler", "OllamaStreamHandler", "url_of"]
 
 
-class OllamaChatAdapter(ChatRepository):
+class _Tag(msgspec.Struct):
+    name: str
+
+
+class _Tags(msgspec.Struct):
+    models: list[_Tag]
+
+
+def _model_names(body: bytes, url: str) -> list[str]:
+    try:
+        return [mask_known_keys(tag.name) for tag in msgspec.json.decode(body, type=_Tags).models]
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"This does not look like Ollama: {error}") from ForeignError.of(error)
+
+
+def _new_decoder(*, streamed: bool, **options: Any) -> OllamaReplyDecoder:
+    return OllamaReplyDecoder(**options)  # a buffered reply is a stream of one line
+
+
+_API = ChatApi(
+    chat_path="/api/chat",
+    models_path="/api/tags",
+    new_decoder=_new_decoder,
+    model_names=_model_names,
+    words=ErrorWords(
+        provider="ollama",
+        label=lambda url: "Ollama",
+        full_label=lambda url: f"Ollama at {url}",
+        key_hint="Set OLLAMA_API_KEY, or pass api_key=…",
+        model_hint="`ollama pull {model}` fetches it",
+        unknown_model=frozenset({404}),
+        refused="Ollama does not answer at {url}. Start it with `ollama serve` (install: "
+        "https://ollama.com/download), or give its address in OLLAMA_HOST or base_url=…",
+        lost="The connection to Ollama broke before the answer was complete. Try again",
+        timeout="Ollama at {url} sent nothing for too long. It may be loading the model: try again, or raise "
+        "timeout_s",
+    ),
+)
+
+
+class OllamaChatAdapter(HttpChatAdapter):
     """``POST /api/chat``.
 
     Args:
@@ -32,11 +75,11 @@ class OllamaChatAdapter(ChatRepository):
         api_key: for a server behind a key; default ``OLLAMA_API_KEY``.
         timeout_s: how long no byte may arrive, in seconds. Loading a large model counts.
         max_retries: of a request that was not answered (408, 409, 429, from 500 on, a lost connection, nothing for
-            too long); never after the first token, and never where nobody listens.
-        client: an ``ollama.AsyncClient`` of your own, used as it is and never closed.
+            too long); never after the first token, and never where nothing listens.
+        client: your own ``ollama.AsyncClient``, used as it is and never closed.
 
     Raises:
-        ConfigurationError: the address or the key cannot be one.
+        ConfigurationError: not an address, or the key has characters that no key has.
 
     Example:
         >>> adapter = OllamaChatAdapter(base_url="http://gpu-box:11434")
@@ -46,6 +89,7 @@ class OllamaChatAdapter(ChatRepository):
     price_provider = ""
     default_model = None
     unsupported_config = UNSUPPORTED
+    _retries_refused = False
 
     def __init__(
         self,
@@ -57,78 +101,50 @@ class OllamaChatAdapter(ChatRepository):
         client: Any = None,
     ) -> None:
         api_key, base_url = as_secret(api_key), as_secret(base_url)
-        # Apart from the checks: a verbose traceback shows what stands in a line that fails, all of os.environ too.
-        address = base_url or as_secret(os.environ.get("OLLAMA_HOST")) or "http://127.0.0.1:11434"
+        # Apart from the checks: a verbose traceback shows the values in a line that fails, all of os.environ too.
+        named = base_url or as_secret(os.environ.get("OLLAMA_HOST"))
         api_key = api_key or as_secret(os.environ.get("OLLAMA_API_KEY"))
-        self._base_url = _checked(address)
-        self.server = urlsplit(clients.endpoint_of(self._base_url)).hostname
-        self._api_key = clients.checked_key(api_key)
-        self._timeout_s, self._max_retries = timeout_s, max_retries
-        self._own_client = client
-        self._endpoints: WeakKeyDictionary[asyncio.AbstractEventLoop, Endpoint] = WeakKeyDictionary()
-
-    async def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        endpoint = await self._endpoint()
-        body = build_body(request)
-        handler = OllamaStreamHandler() if body["stream"] else OllamaHandler()
-        async with aclosing(handler.events(endpoint, body, max_retries=self._max_retries)) as events:
-            async for event in events:
-                yield event
-
-    async def models(self) -> list[str]:
-        return await list_models(await self._endpoint())
-
-    async def _endpoint(self) -> Endpoint:
-        if self._own_client is not None:
-            return SdkEndpoint(self._own_client)
-        loop = asyncio.get_running_loop()
-        clients.forget_closed_loops(self._endpoints)
-        endpoint = self._endpoints.get(loop)
-        if endpoint is None:
-            base_url = base_url_of(self._base_url)
-            endpoint = await (self._sdk() if clients.has_proxy(base_url) else self._straight(base_url))
-            self._endpoints[loop] = endpoint
-        return endpoint
-
-    async def _straight(self, base_url: str) -> Endpoint:
-        straight = await clients.straight(base_url)
-        return StraightEndpoint(straight, base_url, self._api_key, timeout_s=self._timeout_s)
-
-    async def _sdk(self) -> Endpoint:
-        if clients.loaded("ollama") is None:  # it makes a client when it is imported
-            await asyncio.to_thread(clients.through_proxy, lambda: importlib.import_module("ollama"))
-        await clients.load("httpx2")
-        import httpx
-        import ollama
-
-        tls, connect_s = clients.tls_context(), min(self._timeout_s, clients.CONNECT_TIMEOUT_S)
-        client = await clients.shared(
-            ("ollama", self._base_url, clients.fingerprint(self._api_key), self._timeout_s),
-            lambda: clients.through_proxy(
-                lambda: ollama.AsyncClient(
-                    host=self._base_url,
-                    headers={"Authorization": f"Bearer {self._api_key}"} if self._api_key else None,
-                    timeout=httpx.Timeout(self._timeout_s, connect=connect_s),
-                    limits=httpx.Limits(max_connections=None, keepalive_expiry=clients.KEEPALIVE_S),
-                    verify=tls,
-                )
-            ),
-            _closed,
+        host = _checked_host(named or "http://127.0.0.1:11434")
+        super().__init__(
+            _API,
+            url=url_of(host),
+            base_url=host if named else None,
+            api_key=checked_key(api_key),
+            timeout_s=timeout_s,
+            max_retries=max_retries,
+            client=client,
         )
-        return SdkEndpoint(client, is_ours=True)
 
-    def __repr__(self) -> str:
-        address = getattr(self, "_base_url", None)  # a traceback of `__init__` shows its locals
-        return f"{type(self).__name__}({'not made' if address is None else clients.endpoint_of(address)})"
+    def _body(self, request: ChatRequest) -> dict[str, Any]:
+        return build_body(request)
+
+    def _headers(self) -> dict[str, str]:
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": "createagents-nb",
+        }
+        if self._api_key:
+            headers["Authorization"] = Secret(f"Bearer {self._api_key}")
+        return headers
+
+    def _client_transport(self, client: Any) -> Transport:
+        return OllamaClientTransport(client, RetryPolicy(self._max_retries, self._retries_refused))
 
 
-async def _closed(client: Any) -> None:
-    await client.close()
+def url_of(host: str) -> str:
+    """Return the address of a host as Ollama's SDK reads it: ``box`` is ``http://box:11434``."""
+    is_address = "://" in host
+    parts = urlsplit(host if is_address else f"http://{host}")
+    name = parts.hostname or "127.0.0.1"
+    name = f"[{name}]" if ":" in name else name
+    port = parts.port or (11434 if not is_address else 443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{name}:{port}{parts.path}".rstrip("/")
 
 
-def _checked(host: str) -> str:
-    """A host as Ollama takes it: ``box``, ``box:11434``, ``:11434``, ``https://box/path``."""
-    flaw = _flaw(host)  # found in a frame of its own: a traceback of this one shows no parts
+def _checked_host(host: str) -> str:
+    """Return a host in one of Ollama's forms: ``box``, ``box:11434``, ``:11434``, ``https://box/path``."""
+    flaw = _flaw(host)  # found in a frame of its own, so that a traceback of this one shows no parts
     if flaw is not None:
         raise ConfigurationError(flaw)
     return str(host)
@@ -145,10 +161,46 @@ def _flaw(host: str) -> str | None:
     if not fine:
         return (
             "Ollama's address (base_url, or OLLAMA_HOST) must be like http://127.0.0.1:11434, not "
-            f"{clients.without_password(host)!r}"
+            f"{without_password(host)!r}"
         )
     if parts.username or parts.password:
         return "Ollama's address must not carry a password: give the key as api_key=…"
     if parts.query or parts.fragment:
         return "Ollama's address must end with its path: without ?… and #…"
     return None
+
+
+class _OllamaRequests(Handler):
+    def events(self, client: Any, request: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
+        """Yield everything in the reply, `RoundEnded` last.
+
+        Args:
+            client: an ``ollama.AsyncClient``.
+            request: body of ``POST /api/chat``; ``stream`` is set here.
+
+        Raises:
+            ProviderError: translated from what the network or the server raised.
+        """
+
+        async def connect() -> Transport:
+            return OllamaClientTransport(client, RetryPolicy(0))
+
+        return reply_events(_API, connect, {**request, "stream": self.streamed}, streamed=self.streamed)
+
+
+class OllamaStreamHandler(_OllamaRequests, StreamHandler):
+    """Streamed replies.
+
+    Example:
+        >>> handler = OllamaStreamHandler()
+        >>> async for token in handler.handle_streaming(AsyncClient(), "llama3.2", messages):
+        ...     print(token, end="")
+    """
+
+
+class OllamaHandler(_OllamaRequests, BufferedHandler):
+    """Buffered replies.
+
+    Example:
+        >>> text = await OllamaHandler().handle_non_streaming(AsyncClient(), "llama3.2", messages)
+    """

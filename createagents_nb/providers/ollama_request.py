@@ -13,7 +13,6 @@ __all__ = ["UNSUPPORTED", "build_body", "wire_messages"]
 
 UNSUPPORTED: Mapping[str, str] = {}
 
-# ours -> Ollama's name in `options`
 _OPTIONS = {
     "max_tokens": "num_predict",
     "num_ctx": "num_ctx",
@@ -23,10 +22,11 @@ _OPTIONS = {
     "top_k": "top_k",
     "top_p": "top_p",
 }
+"""Our names of settings, and Ollama's in ``options``."""
 
 
 def build_body(request: ChatRequest) -> dict[str, Any]:
-    """The JSON body; ``extra`` is merged in last, its ``options`` into ours."""
+    """Return the JSON body; ``extra`` is merged in last, its ``options`` into ours."""
     config = dict(request.config)
     body: dict[str, Any] = {
         "model": request.model,
@@ -58,7 +58,7 @@ def _wire_message(message: Message) -> dict[str, Any]:
         wire["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
         wire["tool_calls"] = [
-            # It takes an object only.
+            # A string is refused.
             {
                 "id": call.tool_call_id,
                 "function": {"name": wire_name(call.name), "arguments": argument_object(call.arguments)},

@@ -2,42 +2,95 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
+
+import msgspec
 
 from ..core.events import Event
-from ..core.provider import ChatRepository, ChatRequest
-from ..errors import MissingKeyError
-from ..redaction import as_secret
-from . import clients
-from .openai_endpoint import Endpoint, SdkEndpoint, StraightEndpoint, needs_sdk
-from .openai_errors import list_models
-from .openai_handlers import OpenAIHandler, OpenAIStreamHandler
-from .openai_request import UNSUPPORTED, build_arguments
+from ..core.provider import ChatRequest
+from ..errors import MissingKeyError, ProtocolError
+from ..redaction import Secret, as_secret, is_secret_name, mask_known_keys
+from .addresses import checked_address, checked_key
+from .error_mapping import ErrorWords
+from .handlers import BufferedHandler, Handler, StreamHandler
+from .http_adapter import ChatApi, HttpChatAdapter, reply_events
+from .openai_reply import OpenAIReplyDecoder
+from .openai_request import UNSUPPORTED, build_body
+from .sdk_client import OPENAI_OPTIONS, OpenAIClientTransport
+from .transport import Transport
+from .transport_errors import ForeignError
 
-__all__ = ["OpenAIChatAdapter"]
+__all__ = ["OpenAIChatAdapter", "OpenAIHandler", "OpenAIStreamHandler"]
 
 _OPENAI = "https://api.openai.com/v1"
 
 
-class OpenAIChatAdapter(ChatRepository):
-    """Chat Completions; the openai SDK has what is not answered at the first attempt.
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
+def _model_names(body: bytes, url: str) -> list[str]:
+    try:
+        return [mask_known_keys(model.id) for model in msgspec.json.decode(body, type=_Models).data]
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        text = f"{url}/models lists no models: {error}. Check base_url"
+        raise ProtocolError(text) from ForeignError.of(error)
+
+
+def _label(url: str) -> str:
+    return "OpenAI" if "api.openai.com" in url else f"The server at {url}"
+
+
+def _error_object(body: Any) -> Any:
+    inner = body.get("error") if isinstance(body, dict) else None
+    return body if inner is None else inner
+
+
+def _status_in(body: Any) -> int | None:
+    code = str(body.get("code")) if isinstance(body, dict) else ""
+    return int(code) if len(code) == 3 and code.isdecimal() and code[0] in "45" else None
+
+
+_API = ChatApi(
+    chat_path="/chat/completions",
+    models_path="/models",
+    new_decoder=OpenAIReplyDecoder,
+    model_names=_model_names,
+    words=ErrorWords(
+        provider="openai",
+        label=_label,
+        full_label=_label,
+        key_hint="Set OPENAI_API_KEY to a valid key, or pass api_key=…",
+        model_hint="Choose another model with model=…",
+        unknown_model=frozenset({400, 404}),
+        refused="{label} cannot be reached: {reason}. Check the network and base_url",
+        lost="{label} closed the connection before the answer was complete. Try again",
+        timeout="{label} sent nothing for too long. Try again, or raise timeout_s",
+        unwrap=_error_object,
+        status_in=_status_in,
+    ),
+)
+
+
+class OpenAIChatAdapter(HttpChatAdapter):
+    """Chat Completions.
 
     Args:
         api_key: default ``OPENAI_API_KEY``. A compatible server (``base_url``) may need none.
-        base_url: default ``OPENAI_BASE_URL``, else OpenAI itself. Ends in ``/v1`` as a rule.
+        base_url: default ``OPENAI_BASE_URL``, else OpenAI itself. It usually ends in ``/v1``.
         timeout_s: how long no byte may arrive, in seconds.
         max_retries: of a request that was not answered; never after the first token.
-        client: an ``openai.AsyncOpenAI`` of your own, used as it is and never closed.
+        client: your own ``openai.AsyncOpenAI``, used as it is, retries included, and never closed.
 
     Raises:
-        MissingKeyError: no key, and the endpoint is OpenAI itself.
-        ConfigurationError: ``base_url`` is not an http(s) address, or the key cannot be one.
+        MissingKeyError: no key, and the server is OpenAI itself.
+        ConfigurationError: ``base_url`` is not an http(s) address, or the key has characters that no key has.
 
     Example:
         >>> adapter = OpenAIChatAdapter(base_url="http://127.0.0.1:8080/v1")
@@ -57,86 +110,109 @@ class OpenAIChatAdapter(ChatRepository):
         client: Any = None,
     ) -> None:
         api_key, base_url = as_secret(api_key), as_secret(base_url)
-        self._timeout_s, self._max_retries = timeout_s, max_retries
-        self._own_client = client
         own_url = None if client is None else as_secret(str(client.base_url))
-        # Apart from the checks: a verbose traceback shows what stands in a line that fails, all of os.environ too.
-        address = own_url or base_url or as_secret(os.environ.get("OPENAI_BASE_URL")) or _OPENAI
+        # Apart from the checks: a verbose traceback shows the values in a line that fails, all of os.environ too.
+        named = own_url or base_url or as_secret(os.environ.get("OPENAI_BASE_URL"))
         api_key = api_key or as_secret(os.environ.get("OPENAI_API_KEY"))
-        self._base_url = clients.checked_address(address, "http://127.0.0.1:8080/v1")
-        self.server = urlsplit(self._base_url).hostname
-        self._api_key = clients.checked_key(api_key)
+        url = checked_address(named or _OPENAI, "http://127.0.0.1:8080/v1")
+        super().__init__(
+            _API,
+            url=url,
+            base_url=url if named else None,
+            api_key=checked_key(api_key),
+            timeout_s=timeout_s,
+            max_retries=max_retries,
+            client=client,
+        )
         if client is None and not self._api_key and self.is_openai_itself:
             raise MissingKeyError(
                 "OpenAI needs a key: `%agent key` asks for it in a notebook; else set OPENAI_API_KEY in the "
                 "environment, or pass api_key=…; without one, provider='demo' or a local provider='ollama' work"
             )
-        self._endpoints: WeakKeyDictionary[asyncio.AbstractEventLoop, Endpoint] = WeakKeyDictionary()
 
     @property
     def is_openai_itself(self) -> bool:
         return self.server == "api.openai.com"
 
-    async def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        endpoint = await self._endpoint()
-        arguments = build_arguments(request, is_openai_itself=self.is_openai_itself)
-        handler = OpenAIStreamHandler() if arguments.get("stream") else OpenAIHandler()
-        async with aclosing(handler.events(endpoint, arguments)) as events:
-            async for event in events:
-                yield event
+    def _body(self, request: ChatRequest) -> dict[str, Any]:
+        return build_body(request, is_openai_itself=self.is_openai_itself)
 
-    async def models(self) -> list[str]:
-        return await list_models(await self._endpoint())
+    def _headers(self) -> dict[str, str]:
+        # As the SDK sends them, but for those that describe this machine.
+        headers = {
+            "Authorization": Secret(f"Bearer {self._api_key or 'none'}"),
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": "createagents-nb",
+        }
+        for name, variable in (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID")):
+            value = os.environ.get(variable, "").strip()
+            if value:
+                headers[name] = value
+        custom = _custom_headers()
+        replaced = {name.lower() for name in custom}
+        return {name: value for name, value in headers.items() if name.lower() not in replaced} | custom
 
-    async def _address(self) -> str:
-        return self._base_url
+    def _client_transport(self, client: Any) -> Transport:
+        return OpenAIClientTransport(client)
 
-    async def _endpoint(self) -> Endpoint:
-        if self._own_client is not None:
-            return SdkEndpoint(self._own_client)
-        loop = asyncio.get_running_loop()
-        clients.forget_closed_loops(self._endpoints)
-        endpoint = self._endpoints.get(loop)
-        if endpoint is None:
-            base_url = await self._address()
-            endpoint = await (self._sdk(base_url) if needs_sdk(base_url) else self._straight(base_url))
-            self._endpoints[loop] = endpoint
-        return endpoint
+    def without_retries(self) -> OpenAIChatAdapter:
+        same = super().without_retries()
+        if same._client is not None:
+            same._client = same._client.with_options(max_retries=0)
+        return same
 
-    async def _straight(self, base_url: str) -> Endpoint:
-        straight = await clients.straight(base_url)
-        return StraightEndpoint(
-            straight, base_url, self._api_key, timeout_s=self._timeout_s, max_retries=self._max_retries
-        )
 
-    async def _sdk(self, base_url: str) -> Endpoint:
-        await clients.load("openai", "aiohttp")
-        import httpx2
-        import openai
+def _custom_headers() -> dict[str, str]:
+    """The headers in OPENAI_CUSTOM_HEADERS, one ``Name: value`` a line; they replace ours."""
+    headers: dict[str, str] = {}
+    for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n"):
+        name, colon, value = line.partition(":")
+        if colon and name.strip():
+            secret = Secret(value.strip())
+            headers[name.strip()] = secret.mask() if is_secret_name(name) else secret
+    return headers
 
-        from .openai_transport import BoundedClient
 
-        tls = clients.tls_context()
-        http = await clients.shared(
-            ("openai", base_url),
-            lambda: clients.through_proxy(
-                lambda: BoundedClient(
-                    verify=tls,
-                    # 0 is aiohttp's word for "as many as there are turns".
-                    limits=httpx2.Limits(max_connections=0, keepalive_expiry=clients.KEEPALIVE_S),
-                )
-            ),
-            lambda opened: opened.aclose(),
-        )
-        client = openai.AsyncOpenAI(
-            api_key=self._api_key or "none",
-            base_url=base_url,
-            timeout=httpx2.Timeout(self._timeout_s, connect=min(self._timeout_s, clients.CONNECT_TIMEOUT_S)),
-            max_retries=self._max_retries,
-            http_client=http,
-        )
-        return SdkEndpoint(client)
+class _OpenAIRequests(Handler):
+    def events(self, client: Any, request: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
+        """Yield everything in the reply, `RoundEnded` last.
 
-    def __repr__(self) -> str:
-        address = getattr(self, "_base_url", None)  # a traceback of `__init__` shows its locals
-        return f"{type(self).__name__}({'not made' if address is None else clients.endpoint_of(address)})"
+        Args:
+            client: an ``openai.AsyncOpenAI``.
+            request: arguments of ``client.chat.completions.create``; ``stream`` is set here.
+
+        Raises:
+            ProviderError: translated from what the SDK, the network or the server raised.
+        """
+        body = dict(request)
+        body.pop("stream", None)
+        if self.streamed:
+            body["stream"] = True
+        else:
+            body.pop("stream_options", None)
+
+        options = {name: body.pop(name) for name in OPENAI_OPTIONS if name in body}
+
+        async def connect() -> Transport:
+            return OpenAIClientTransport(client, options)
+
+        return reply_events(_API, connect, body, streamed=self.streamed)
+
+
+class OpenAIStreamHandler(_OpenAIRequests, StreamHandler):
+    """Streamed replies.
+
+    Example:
+        >>> handler = OpenAIStreamHandler()
+        >>> async for token in handler.handle_streaming(AsyncOpenAI(), "gpt-4.1-mini", messages):
+        ...     print(token, end="")
+    """
+
+
+class OpenAIHandler(_OpenAIRequests, BufferedHandler):
+    """Buffered replies.
+
+    Example:
+        >>> text = await OpenAIHandler().handle_non_streaming(AsyncOpenAI(), "gpt-4.1-mini", messages)
+    """

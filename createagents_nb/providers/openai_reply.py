@@ -27,6 +27,7 @@ from .reply_decoder import (
     requested,
     text_or_none,
 )
+from .transport_errors import ForeignError
 
 __all__ = ["OpenAIReplyDecoder"]
 
@@ -192,7 +193,7 @@ class OpenAIReplyDecoder(ReplyDecoder):
                 chunk = repair_surrogates(_decode, body, error)
             except ProtocolError:
                 if "truncated" in str(error):
-                    raise incomplete() from error.with_traceback(None)
+                    raise incomplete() from ForeignError.of(error)
                 raise
         if not (chunk.choices or (chunk.error and self._refused(chunk.error))):
             raise ProtocolError(f"The server's answer has no choices: {excerpt(body)!r}…. Check base_url")

@@ -1,4 +1,4 @@
-"""From a `ChatRequest` to the arguments of ``client.chat.completions.create``. No I/O."""
+"""From a `ChatRequest` to the body of a Chat Completions request. No I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..core.messages import Message
 from ..core.provider import ChatRequest
 from .wire_format import argument_object, well_formed, wire_name, wire_tools
 
-__all__ = ["UNSUPPORTED", "build_arguments", "wire_messages"]
+__all__ = ["UNSUPPORTED", "build_body", "wire_messages"]
 
 UNSUPPORTED: Mapping[str, str] = {
     "num_ctx": "its context is the server's; num_ctx is Ollama's",
@@ -18,28 +18,26 @@ UNSUPPORTED: Mapping[str, str] = {
 }
 
 
-def build_arguments(request: ChatRequest, *, is_openai_itself: bool) -> dict[str, Any]:
-    """Arguments for the SDK.
+def build_body(request: ChatRequest, *, is_openai_itself: bool) -> dict[str, Any]:
+    """Return the JSON body; ``extra`` is merged in last.
 
     Args:
         is_openai_itself: OpenAI calls the limit ``max_completion_tokens``; compatible servers know ``max_tokens``.
     """
     config = dict(request.config)
-    arguments: dict[str, Any] = {"model": request.model, "messages": wire_messages(request.messages)}
+    body: dict[str, Any] = {"model": request.model, "messages": wire_messages(request.messages)}
     if request.tools:
-        arguments["tools"] = wire_tools(request.tools)
+        body["tools"] = wire_tools(request.tools)
     if config.get("stream", True):
-        arguments |= {"stream": True, "stream_options": {"include_usage": True}}
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
     for key in ("temperature", "top_p", "seed", "stop"):
         if key in config:
-            arguments[key] = config[key]
+            body[key] = config[key]
     if "max_tokens" in config:
-        arguments["max_completion_tokens" if is_openai_itself else "max_tokens"] = config["max_tokens"]
+        body["max_completion_tokens" if is_openai_itself else "max_tokens"] = config["max_tokens"]
     if "think" in config:
-        arguments["reasoning_effort"] = _effort(config["think"])
-    if "extra" in config:
-        arguments["extra_body"] = dict(config["extra"])
-    return arguments
+        body["reasoning_effort"] = _effort(config["think"])
+    return body | dict(config.get("extra", {}))
 
 
 def _effort(think: bool | str) -> str:

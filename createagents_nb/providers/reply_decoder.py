@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,16 +16,15 @@ from ..core.events import Event, Reasoning, RoundEnded, ToolCallRequested, Usage
 from ..errors import IncompleteReplyError, ProtocolError, ProviderError
 from ..redaction import mask_known_keys
 from ..text import one_line
-from .error_mapping import MAX_ERROR_BYTES
 from .thinking import ThinkingSplitter
-from .transport_errors import classify_error, cleaned_json
+from .transport import MAX_ERROR_BYTES
+from .transport_errors import ForeignError, cleaned_json
 
 __all__ = [
     "OutputClock",
     "ReplyDecoder",
     "check_arguments",
     "excerpt",
-    "finished_anyway",
     "incomplete",
     "redact_name",
     "repair_surrogates",
@@ -57,9 +54,6 @@ MAX_CALLS = 1_000
 
 MAX_ARGUMENTS = 8 * 2**20
 """Characters, of one call."""
-
-
-_TAIL_S = 0.25
 
 
 class ReplyDecoder(ABC):
@@ -107,6 +101,14 @@ class ReplyDecoder(ABC):
                 error = repair_surrogates(msgspec.json.decode, raw, reason)
             error = cleaned_json(error, str)
         return self._on_error(error) if error else None
+
+    @abstractmethod
+    def feed(self, block: bytes) -> Iterable[Event]:
+        """Return the events in a block. An error in it is raised when the events before it have been taken."""
+
+    @abstractmethod
+    def finish(self) -> Iterator[Event]:
+        """Yield what was held back until the body ended, `RoundEnded` last."""
 
     @abstractmethod
     def _read(self, payloads: list[bytes], events: list[Event]) -> None:
@@ -175,27 +177,6 @@ def check_arguments(size: int) -> None:
         )
 
 
-@contextmanager
-def finished_anyway(decoder: ReplyDecoder) -> Iterator[None]:
-    """A connection that breaks, or falls silent, behind the end of an answer takes nothing from it."""
-    try:
-        yield
-    except Exception as error:
-        if not decoder.is_finished or classify_error(error) is None:
-            raise
-
-
-async def read_to_the_end(blocks: AsyncIterator[bytes]) -> None:
-    """What comes behind a complete answer, so that the connection can be used again.
-
-    What breaks there takes nothing from the answer, and a server that does not end the body is not waited for.
-    """
-    with suppress(Exception):
-        async with asyncio.timeout(_TAIL_S):
-            async for _ in blocks:
-                pass
-
-
 def then_raise(events: Iterable[Event], error: ProviderError) -> Iterator[Event]:
     """What arrived in the same block before the error has arrived, and is kept."""
     yield from events
@@ -233,7 +214,7 @@ def repair_surrogates(decode: Callable[[bytes], T], payload: bytes, error: Excep
             return decode(text.decode("utf-16", "replace").encode())
         except (ValueError, RecursionError):
             pass
-    raise broken(payload, error) from error.with_traceback(None)
+    raise broken(payload, error) from ForeignError.of(error)
 
 
 def is_cut(payload: bytes) -> bool:

@@ -1,54 +1,103 @@
-"""When a request to Ollama is sent again: by the rules of the openai SDK, so that both providers behave alike."""
+"""When a request is sent again: one policy for every provider, with the rules of the openai SDK."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import random
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
-from .error_mapping import ErrorMaker, retry_after_s
-from .ollama_endpoint import Endpoint, Reply
-from .transport_errors import classify_error, root_cause
+from .transport import HttpReply, RetryCount
+from .transport_errors import FailureKind, failure_kind
 
-__all__ = ["answered"]
+__all__ = ["RetryPolicy", "retry_after_s", "send_until_answered"]
 
-_TRY_AGAIN = frozenset({408, 409, 429})
+_RETRIED_STATUSES = frozenset({408, 409, 429})
+"""Besides all from 500 on."""
 _LONGEST_WAIT_S = 120.0
-"""A server that asks for more is not asked again."""
+"""A server that asks for a longer wait is not asked again."""
 
 
-@asynccontextmanager
-async def answered(
-    endpoint: Endpoint, path: str, body: bytes, on_error: ErrorMaker, *, max_retries: int
-) -> AsyncGenerator[Reply, None]:
-    """The reply to a request that is sent again, up to ``max_retries`` times, while nothing of a reply has come.
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a request is sent again, and after which failures. Nothing is sent again after the first token.
 
-    After 408, 409, 429 and from 500 on, and where the connection was lost or nothing came for too long. A refused
-    connection is not tried again: nothing listens there, and to start Ollama takes a person. Between two attempts
-    it waits for as long as the server asks, else half a second, one, two… up to eight, a quarter of it by chance.
+    Args:
+        max_retries: of one request.
+        retries_refused: also where nothing listens. Not for Ollama: starting it takes a person.
     """
-    for attempt in range(max_retries + 1):
-        on_error.retries = attempt
-        is_last = attempt == max_retries
-        asked_s = None
-        async with AsyncExitStack() as stack:
-            try:
-                reply = await stack.enter_async_context(endpoint.request("POST", path, body))
-            except Exception as error:
-                passes = classify_error(error) == "connection" and root_cause(error) in ("lost", "timeout")
-                if is_last or not passes:
-                    raise
-            else:
-                asked_s = retry_after_s(reply.headers)
-                if is_last or not _may_pass(reply.status, reply.headers) or (asked_s or 0) > _LONGEST_WAIT_S:
-                    yield reply
-                    return
-        await asyncio.sleep(asked_s or min(0.5 * 2**attempt, 8.0) * random.uniform(0.75, 1.0))
+
+    max_retries: int
+    retries_refused: bool = True
+
+    def wait_after_failure_s(self, retries: int, kind: FailureKind | None) -> float | None:
+        """Return how long to wait after a request without a reply; None to give up.
+
+        Args:
+            retries: how often it was sent again so far.
+        """
+        passes = kind in ("lost", "timeout") or (kind == "refused" and self.retries_refused)
+        return _backoff_s(retries) if passes and retries < self.max_retries else None
+
+    def wait_after_reply_s(self, retries: int, status: int, headers: Mapping[str, str]) -> float | None:
+        """Return how long to wait after a reply of this status; None to take it as it is."""
+        if 200 <= status < 300 or retries >= self.max_retries:
+            return None
+        advice = headers.get("x-should-retry")
+        if advice == "false" or (advice != "true" and status not in _RETRIED_STATUSES and status < 500):
+            return None
+        asked_s = retry_after_s(headers)
+        if asked_s is not None and asked_s > _LONGEST_WAIT_S:
+            return None
+        return asked_s or _backoff_s(retries)
 
 
-def _may_pass(status: int, headers: Mapping[str, str]) -> bool:
-    if status == 200:
-        return False
-    said = headers.get("x-should-retry")
-    return said == "true" or (said != "false" and (status in _TRY_AGAIN or status >= 500))
+async def send_until_answered(
+    send: Callable[[], Awaitable[HttpReply]], policy: RetryPolicy, count: RetryCount
+) -> HttpReply:
+    """Send a request until a reply stands, or the policy gives up.
+
+    Args:
+        count: is set to the number of retries.
+
+    Raises:
+        Exception: what the last attempt raised.
+    """
+    for retries in itertools.count():
+        count.retries = retries
+        try:
+            reply = await send()
+        except Exception as error:
+            wait_s = policy.wait_after_failure_s(retries, failure_kind(error))
+            if wait_s is None:
+                raise
+        else:
+            wait_s = policy.wait_after_reply_s(retries, reply.status, reply.headers)
+            if wait_s is None:
+                return reply
+            await reply.aclose()
+        await asyncio.sleep(wait_s)
+    raise AssertionError("unreachable")
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return how long a server asks to wait, in seconds: Retry-After-Ms, or Retry-After (seconds or a date)."""
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * unit_s
+        except ValueError:
+            continue
+        return max(0.0, seconds) if math.isfinite(seconds) else None
+    try:
+        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _backoff_s(retries: int) -> float:
+    """0.5, 1, 2… up to 8 seconds, up to a quarter less at random."""
+    return min(0.5 * 2.0 ** min(retries, 10), 8.0) * random.uniform(0.75, 1.0)

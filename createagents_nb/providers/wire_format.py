@@ -1,4 +1,4 @@
-"""From a `ChatRequest` to the arguments of ``client.chat.completions.create``. No I/O."""
+"""What the request bodies of both providers share: JSON encoding, tools, names, arguments. No I/O."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..redaction import SecretBytes
 
 __all__ = ["argument_object", "encoded", "well_formed", "wire_name", "wire_tools"]
 
-_NO_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+_NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
-    """The JSON to send, for both providers."""
+    """Return the JSON to send."""
     try:
         return SecretBytes(msgspec.json.encode(body, enc_hook=_as_text))
-    except UnicodeEncodeError:  # half a surrogate pair, as in a file's name that is not UTF-8: sent as an escape
+    except UnicodeEncodeError:  # half a surrogate pair, as in a file name that is not UTF-8: sent as an escape
         return SecretBytes(json.dumps(body).encode())
 
 
@@ -32,25 +32,25 @@ def _as_text(value: Any) -> str:
 
 
 def wire_name(name: str) -> str:
-    """The name of a tool that a model asked for, as it may be sent: servers refuse any that no tool can have."""
-    return _NO_NAME.sub("_", name)[:64] or "unknown"
+    """Return a tool name as it may be sent: a model may ask for one that servers refuse."""
+    return _NOT_IN_A_NAME.sub("_", name)[:64] or "unknown"
 
 
 def argument_object(arguments: str) -> dict[str, Any]:
-    """A model's arguments as the object that servers read them as; what is none is shown in one as it was."""
+    """Return a model's arguments as an object, as servers want them; anything else is wrapped in one."""
     try:
-        value = json.loads(arguments or "{}", parse_constant=_no_number)
+        value = json.loads(arguments or "{}", parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return {"invalid_json": well_formed(arguments)}
     return value if isinstance(value, dict) else {"value": value}
 
 
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def well_formed(text: str) -> str:
-    """Without half surrogate pairs, as in a file's name that is not UTF-8: the SDK cannot send them."""
+    """Return text without half surrogate pairs, as in a file name that is not UTF-8: servers refuse them."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -59,7 +59,7 @@ def well_formed(text: str) -> str:
 
 
 def wire_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
-    """The same form for both providers."""
+    """Return the ``tools`` of a request."""
     return [
         {
             "type": "function",

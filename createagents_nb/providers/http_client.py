@@ -1,0 +1,491 @@
+"""The way to every server: aiohttp, one connection pool per server and event loop, one TLS context per process.
+
+Imported with the first request, because aiohttp takes some tenths of a second to import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import base64
+import os
+import select
+import ssl
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from functools import cache, lru_cache, partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import aiohttp
+from yarl import URL
+
+from ..loop_shutdown import settle_all
+from ..redaction import Secret
+from .proxies import Proxy, proxy_for, unusable_proxy
+from .retries import RetryPolicy, send_until_answered
+from .transport import (
+    MAX_ERROR_BYTES,
+    MAX_LIST_BYTES,
+    HttpReply,
+    RetryCount,
+    Transport,
+    forget_closed_loops,
+    limited,
+)
+from .transport_errors import RedirectError
+from .wire_format import encoded
+
+__all__ = ["HttpClient", "HttpTransport", "StaleConnectionError", "reset", "shared_client", "tls_context"]
+
+CONNECT_TIMEOUT_S = 10.0
+KEEPALIVE_S = 60.0
+MAX_REDIRECTS = 10
+
+_HEAD_TIMEOUTS = 3
+_STALE_WITHIN_S = 1.0
+"""A reused connection that ends this soon was being closed by the server when the request was sent."""
+_PUBLIC_HEADERS = frozenset({"accept", "content-type", "user-agent"})
+"""What another server may see after a redirect: any other header may be a key."""
+_CA_FILES = (
+    "/etc/ssl/cert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/cert.pem",
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/ssl/ca-bundle.pem",
+)
+"""Where Linux distributions keep the system's certificates, for a Python that was built for another one."""
+
+
+# ── TLS ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@cache
+def tls_context() -> ssl.SSLContext:
+    """Return the context of all connections; building one takes tens of milliseconds.
+
+    The certificates are those of SSL_CERT_FILE, else of SSL_CERT_DIR, else the system's.
+    """
+    context = _new_tls_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _new_tls_context() -> ssl.SSLContext:
+    if file := os.environ.get("SSL_CERT_FILE"):
+        return ssl.create_default_context(cafile=file)
+    if folder := os.environ.get("SSL_CERT_DIR"):
+        return ssl.create_default_context(capath=folder)
+    if sys.platform in ("win32", "darwin"):
+        import truststore
+
+        return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # asks the system to verify
+    # Not create_default_context: its strict mode refuses certificates of many companies' own authorities.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs()
+    paths = ssl.get_default_verify_paths()
+    if paths.cafile is None and not (paths.capath and os.listdir(paths.capath)):
+        for file in filter(os.path.isfile, _CA_FILES):
+            context.load_verify_locations(file)
+            break
+    return context
+
+
+# ── connections ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class StaleConnectionError(aiohttp.ServerDisconnectedError):
+    """A reused connection ended before any byte of the reply."""
+
+
+@cache
+def _guarded_protocol(protocol: Any) -> Any:
+    """aiohttp's protocol class, with a closer look at a connection that is taken from the pool again."""
+
+    class GuardedProtocol(protocol):  # type: ignore[misc]
+        _requests = 0
+        _is_silent = True
+
+        def is_connected(self) -> bool:
+            # aiohttp looks for unexpected bytes when a connection is given back, not when it is taken again. What
+            # came in between would be read as the answer to the next request.
+            return super().is_connected() and not self.should_close and not _is_readable(self.transport)
+
+        def set_response_params(self, **params: Any) -> None:
+            self._requests += 1
+            self._is_silent = True
+            super().set_response_params(**params)
+
+        def data_received(self, data: bytes) -> None:
+            self._is_silent = False
+            super().data_received(data)
+
+        @property
+        def is_stale(self) -> bool:
+            return self._requests > 1 and self._is_silent
+
+    return GuardedProtocol
+
+
+@cache
+def _guarded_connector(connector: Any) -> Any:
+    """A connector class whose connections use `_guarded_protocol`.
+
+    There is no public way to choose the protocol. Should a version of aiohttp not call this method, requests work
+    as before, without the closer look.
+    """
+
+    class GuardedConnector(connector):  # type: ignore[misc]
+        async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> Any:
+            protocol = await super()._create_connection(req, traces, timeout)
+            original: Any = type(protocol)
+            protocol.__class__ = _guarded_protocol(original)
+            if protocol.transport is not None:
+                protocol.transport.set_protocol(protocol)  # uvloop keeps the methods of the class it was given
+            return protocol
+
+    return GuardedConnector
+
+
+def _is_readable(transport: Any) -> bool:
+    """Whether bytes, or the end, of an idle connection wait to be read; a busy loop has not seen them yet."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0:
+        return False
+    if not hasattr(select, "poll"):  # on Windows, where select takes any socket
+        return bool(select.select([sock.fileno()], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class _Response(aiohttp.ClientResponse):
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        protocol = connection.protocol
+        try:
+            return await super().start(connection)
+        except (aiohttp.ClientConnectionError, ConnectionError) as error:
+            if isinstance(error, TimeoutError) or not getattr(protocol, "is_stale", False):
+                raise
+            raise StaleConnectionError from error
+
+
+def _connector(proxy: Proxy | None, *, tls: bool) -> aiohttp.TCPConnector:
+    base: Any = aiohttp.TCPConnector
+    options: dict[str, Any] = {}
+    if proxy is not None and proxy.is_socks:
+        base, options = _socks(proxy)
+    connector: aiohttp.TCPConnector = _guarded_connector(base)(
+        limit=0,  # as many connections as there are turns
+        keepalive_timeout=KEEPALIVE_S,
+        ssl=tls_context() if tls else True,
+        **options,
+    )
+    return connector
+
+
+def _socks(proxy: Proxy) -> tuple[Any, dict[str, Any]]:
+    try:
+        from aiohttp_socks import ProxyConnector, ProxyType
+    except ImportError:
+        ProxyConnector = None  # noqa: N806
+    if ProxyConnector is None:  # raised here, so that no ImportError is chained
+        raise unusable_proxy("for SOCKS: pip install 'createagents-nb[socks]'")
+    is_old = proxy.scheme.startswith("socks4")
+    return ProxyConnector, {
+        "proxy_type": ProxyType.SOCKS4 if is_old else ProxyType.SOCKS5,
+        "host": proxy.host,
+        "port": proxy.port,
+        "username": proxy.user or None,
+        "password": proxy.password or None,
+        # Whether the proxy looks up the host's name; the default is the library's.
+        "rdns": True if proxy.scheme in ("socks4a", "socks5h") else None,
+    }
+
+
+# ── requests ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@lru_cache(64)
+def _timeout(timeout_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=min(timeout_s, CONNECT_TIMEOUT_S), sock_read=timeout_s)
+
+
+class HttpClient:
+    """Sends requests to one server over a connection pool; keeps no cookies.
+
+    aiohttp holds back a sender that is two read buffers (128 kB) ahead of the reader.
+
+    Args:
+        origin: of the server, as in ``https://api.openai.com``.
+        proxy: the proxy to go by.
+        clock: seconds; tells how long ago a request was sent.
+    """
+
+    def __init__(
+        self, origin: str, proxy: Proxy | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        is_tls = origin.startswith("https:")
+        self._clock = clock
+        self._headers: dict[str, str] = {}
+        self._proxy: dict[str, Any] = {}
+        if proxy is not None and not proxy.is_socks:
+            self._proxy = {"proxy": URL(proxy.url)}
+            if proxy.user or proxy.password:
+                credentials = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode()
+                header: dict[str, str] = {"Proxy-Authorization": Secret(f"Basic {credentials}")}
+                # For a tunnel it goes with CONNECT, else with each request.
+                if is_tls:
+                    self._proxy["proxy_headers"] = header
+                else:
+                    self._headers = header
+        self._session = aiohttp.ClientSession(
+            connector=_connector(proxy, tls=is_tls or (proxy is not None and proxy.scheme == "https")),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Accept-Encoding": "identity"},  # a compressed stream comes late
+            response_class=_Response,
+        )
+
+    async def request(
+        self, method: str, url: URL, content: bytes | None, headers: Mapping[str, str], timeout_s: float
+    ) -> HttpReply:
+        """Send a request and follow its redirects; the body of the reply is yet to be read.
+
+        Args:
+            content: the body; dropped where a redirect turns the request into a GET.
+            headers: kept from other servers, except for a few that no key is in.
+            timeout_s: how long no byte may arrive, in seconds.
+
+        Raises:
+            aiohttp.ClientError, TimeoutError, RedirectError: here, and while the body is read.
+        """
+        timeout = _timeout(timeout_s)
+        # Each "100 Continue" and each byte of a header is a byte that arrives: without a limit for all of them and
+        # for all redirects together, a server could keep a turn waiting without an end.
+        async with asyncio.timeout((timeout.sock_connect or 0) + _HEAD_TIMEOUTS * timeout_s):
+            response = await self._send(method, url, content, headers, timeout)
+            location = _location(response)
+            if location is None:
+                return _reply(response, method, timeout_s)
+            return await self._follow(response, location, method, content, headers, timeout_s)
+
+    async def _follow(
+        self,
+        response: aiohttp.ClientResponse,
+        location: str | None,
+        method: str,
+        content: bytes | None,
+        headers: Mapping[str, str],
+        timeout_s: float,
+    ) -> HttpReply:
+        client, asked_by, url = self, method, response.url
+        try:
+            for _ in range(MAX_REDIRECTS):
+                if location is None:
+                    return _reply(response, asked_by, timeout_s, None if client is self else client)
+                response.release()  # closes the connection if the body has not ended
+                target = _target(url, location)
+                if response.status == 303 or (response.status in (301, 302) and method == "POST"):
+                    method, content = "GET", None
+                if target.origin() != url.origin():
+                    if not _is_upgrade(url, target):
+                        headers = {
+                            name: value for name, value in headers.items() if name.lower() in _PUBLIC_HEADERS
+                        }
+                    if client is not self:
+                        await client.aclose()
+                    client = await _new_client(str(target.origin()), proxy_for(str(target)))
+                url = target
+                response = await client._send(method, url, content, headers, _timeout(timeout_s))
+                location = _location(response)
+            response.release()
+            raise RedirectError("too many redirects")
+        except BaseException:
+            if client is not self:
+                await client.aclose()
+            raise
+
+    async def _send(
+        self,
+        method: str,
+        url: URL,
+        content: bytes | None,
+        headers: Mapping[str, str],
+        timeout: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        if self._headers:
+            headers = {**headers, **self._headers}
+        send = partial(
+            self._session.request,
+            method,
+            url,
+            data=content,
+            headers=headers,
+            timeout=timeout,
+            allow_redirects=False,
+            **self._proxy,
+        )
+        sent_at = self._clock()
+        try:
+            return await send()
+        except StaleConnectionError:
+            # Some servers close a connection after each stream, perhaps just as the next request is sent. They
+            # have not read it, so it is sent once more, over another connection.
+            if self._clock() - sent_at > _STALE_WITHIN_S:
+                raise
+        return await send()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._session.closed
+
+    async def aclose(self) -> None:
+        await self._session.close()
+
+
+def _reply(
+    response: aiohttp.ClientResponse, method: str, timeout_s: float, client: HttpClient | None = None
+) -> HttpReply:
+    """Wrap a reply; all but an answer is limited.
+
+    Args:
+        client: closed with the reply.
+    """
+    blocks: Any = response.content.iter_any()
+    if response.status >= 300:
+        blocks = limited(blocks, MAX_ERROR_BYTES, timeout_s)
+    elif method != "POST":
+        blocks = limited(blocks, MAX_LIST_BYTES, timeout_s, cut=False)
+    return HttpReply(response.status, response.headers, blocks, partial(_release, response, client))
+
+
+async def _release(response: aiohttp.ClientResponse, client: HttpClient | None) -> None:
+    response.release()
+    if client is not None:
+        await client.aclose()
+
+
+def _location(response: aiohttp.ClientResponse) -> str | None:
+    return response.headers.get("location") if response.status in (301, 302, 303, 307, 308) else None
+
+
+def _target(url: URL, location: str) -> URL:
+    try:
+        target = url.join(URL(location))
+        (target.host or "").encode("idna")
+    except ValueError:
+        target = URL()
+    if target.scheme not in ("http", "https") or not target.host or target.user or target.password:
+        raise RedirectError("not an http(s) address")
+    return target
+
+
+def _is_upgrade(url: URL, target: URL) -> bool:
+    """Whether a redirect leads to the same server over TLS."""
+    return url.host == target.host and (url.scheme, url.port, target.scheme, target.port) == (
+        "http",
+        80,
+        "https",
+        443,
+    )
+
+
+# ── one pool per server and event loop ───────────────────────────────────────────────────────────────────
+
+_PROCESS = os.getpid()
+_Pool = dict[tuple[str, Proxy | None], tuple[HttpClient, AsyncGenerator[None, None]]]
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = WeakKeyDictionary()
+
+
+def reset() -> None:
+    """Forget the TLS context: the next connection pool reads the certificates again."""
+    tls_context.cache_clear()
+
+
+async def shared_client(origin: str, proxy: Proxy | None) -> HttpClient:
+    """Return the running loop's client for a server, made when it is first asked for.
+
+    It is closed with the loop: `asyncio.run` shuts down async generators before it closes the loop, and one of
+    them closes the client.
+    """
+    loop = asyncio.get_running_loop()
+    forget_closed_loops(_pools)
+    pool = _pools.setdefault(loop, {})
+    key = (origin, proxy)
+    if key not in pool:
+        client = await _new_client(origin, proxy)
+        if key in pool:  # another task was faster
+            await client.aclose()
+        else:
+            closer = _close_at_end(client, pool, key)
+            pool[key] = client, closer
+            await anext(closer)
+    return pool[key][0]
+
+
+async def _new_client(origin: str, proxy: Proxy | None) -> HttpClient:
+    if origin.startswith("https:") or (proxy is not None and proxy.scheme == "https"):
+        await asyncio.to_thread(tls_context)
+    return HttpClient(origin, proxy)
+
+
+async def _close_at_end(
+    client: HttpClient, pool: _Pool, key: tuple[str, Proxy | None]
+) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        pool.pop(key, None)
+        await client.aclose()
+
+
+@atexit.register
+def _close_left_over() -> None:
+    if os.getpid() != _PROCESS:
+        return  # a fork: the loops, and what they wait for, belong to the parent
+    settle_all()  # a kernel stops its loop without shutting it down
+    for loop, pool in list(_pools.items()):
+        if not loop.is_closed() and not loop.is_running():
+            for _, closer in list(pool.values()):
+                loop.run_until_complete(closer.aclose())
+
+
+# ── a provider's way to its server ───────────────────────────────────────────────────────────────────────
+
+
+class HttpTransport(Transport):
+    """Requests with one agent's key and timeout, sent again by its retry policy.
+
+    Args:
+        client: shared; not closed here.
+        url: the base address, without a trailing slash.
+        headers: sent with each request; a key in them is a `Secret`.
+        secret: the key in use.
+        timeout_s: how long no byte may arrive, in seconds.
+    """
+
+    def __init__(
+        self,
+        client: HttpClient,
+        url: str,
+        headers: Mapping[str, str],
+        secret: str | None,
+        *,
+        timeout_s: float,
+        policy: RetryPolicy,
+    ) -> None:
+        self.url, self.secret = url, secret
+        self.client = client
+        self._headers, self._timeout_s, self._policy = headers, timeout_s, policy
+        self._urls: dict[str, URL] = {}
+
+    async def request(
+        self, method: str, path: str, body: Mapping[str, Any] | None, count: RetryCount
+    ) -> HttpReply:
+        url = self._urls.get(path)
+        if url is None:
+            url = self._urls[path] = URL(self.url + path)
+        content = None if body is None else encoded(body)
+        send = partial(self.client.request, method, url, content, self._headers, self._timeout_s)
+        return await send_until_answered(send, self._policy, count)

@@ -1,0 +1,132 @@
+"""Requests over a client object of an SDK that the user hands in; nothing else uses the SDKs.
+
+Only the bytes of a reply are taken from them: their own streams build an object per chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any, Final
+
+from ..errors import ConfigurationError
+from ..redaction import Secret
+from .retries import RetryPolicy, send_until_answered
+from .transport import MAX_ERROR_BYTES, MAX_LIST_BYTES, HttpReply, RetryCount, Transport, limited
+from .wire_format import encoded
+
+__all__ = ["OPENAI_OPTIONS", "OllamaClientTransport", "OpenAIClientTransport"]
+
+OPENAI_OPTIONS: Final = {
+    "extra_headers": "headers",
+    "extra_query": "params",
+    "extra_body": "extra_json",
+    "timeout": "timeout",
+}
+"""Arguments of ``create`` that are not in the body, and what ``client.post`` calls them."""
+
+
+class OpenAIClientTransport(Transport):
+    """The user's ``openai.AsyncOpenAI``, or a subclass such as ``AsyncAzureOpenAI``; it retries by itself.
+
+    Args:
+        options: of each request, as in `OPENAI_OPTIONS`.
+    """
+
+    def __init__(self, client: Any, options: Mapping[str, Any] | None = None) -> None:
+        self._client, self._options = client, options or {}
+        self.url = str(client.base_url).rstrip("/")
+        self.secret = _known_key(client.api_key)
+
+    async def request(
+        self, method: str, path: str, body: Mapping[str, Any] | None, count: RetryCount
+    ) -> HttpReply:
+        import httpx2  # the HTTP library of the SDK, so it is imported already
+        import openai
+
+        try:
+            if body is None:
+                listed = await self._client.get(path, cast_to=httpx2.Response)
+                return HttpReply(listed.status_code, listed.headers, _one(listed.content), _nothing)
+            fields = {
+                name: value for name, value in body.items() if not isinstance(value, openai.Omit | openai.NotGiven)
+            }
+            # As `create` sends it; but that goes through every field once more, half of the time of a request.
+            reply = await self._client.post(
+                path,
+                cast_to=httpx2.Response,
+                body=fields,
+                options={OPENAI_OPTIONS[name]: value for name, value in self._options.items()},
+                stream=True,  # or the body would be read now
+                stream_cls=openai.AsyncStream,
+            )
+        except openai.APIStatusError as error:
+            response = error.response
+            count.retries = _retries(response)
+            return HttpReply(error.status_code, response.headers, _one(response.content), _nothing)
+        except openai.APIConnectionError as error:
+            count.retries = _retries(error)
+            raise
+        count.retries = _retries(reply)
+        return HttpReply(reply.status_code, reply.headers, reply.aiter_bytes(), reply.aclose)
+
+
+def _retries(holder: Any) -> int:
+    """Read how often the SDK has sent a request again: it counts in a header."""
+    request = getattr(holder, "request", None)
+    count = "" if request is None else request.headers.get("x-stainless-retry-count", "")
+    return int(count) if count.isdecimal() else 0
+
+
+class OllamaClientTransport(Transport):
+    """The user's ``ollama.AsyncClient``, which has no retries of its own.
+
+    Args:
+        policy: when a request is sent again.
+
+    Raises:
+        ConfigurationError: this version of the SDK is not supported.
+    """
+
+    def __init__(self, client: Any, policy: RetryPolicy) -> None:
+        # The SDK has no public way to the bytes of a reply; as of 0.6 its HTTP client is in `_client`.
+        # https://github.com/ollama/ollama-python/blob/main/ollama/_client.py
+        http: Any = getattr(client, "_client", None)
+        if not all(hasattr(http, name) for name in ("base_url", "headers", "stream", "timeout")):
+            raise ConfigurationError(
+                f"client must be an ollama.AsyncClient of ollama 0.6, not {type(client).__name__}: pip install "
+                "'ollama>=0.6,<0.7', or give base_url=… in place of client=…"
+            )
+        self._http: Any = http
+        self._policy = policy
+        self.url = str(self._http.base_url).rstrip("/")
+        self.secret = _known_key(self._http.headers.get("authorization", "").removeprefix("Bearer "))
+
+    async def request(
+        self, method: str, path: str, body: Mapping[str, Any] | None, count: RetryCount
+    ) -> HttpReply:
+        content = None if body is None else encoded(body)
+        return await send_until_answered(partial(self._send, method, path, content), self._policy, count)
+
+    async def _send(self, method: str, path: str, content: bytes | None) -> HttpReply:
+        stack = AsyncExitStack()
+        reply = await stack.enter_async_context(self._http.stream(method, path, content=content))
+        blocks = reply.aiter_bytes()
+        if reply.status_code >= 300:
+            blocks = limited(blocks, MAX_ERROR_BYTES, self._http.timeout.read)
+        elif method != "POST":
+            blocks = limited(blocks, MAX_LIST_BYTES, self._http.timeout.read, cut=False)
+        return HttpReply(reply.status_code, reply.headers, blocks, stack.aclose)
+
+
+def _known_key(key: object) -> Secret | None:
+    return Secret(key).mask() if isinstance(key, str) and key else None
+
+
+async def _one(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+async def _nothing() -> None:
+    pass

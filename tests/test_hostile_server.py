@@ -351,7 +351,7 @@ def test_a_redirect_to_another_server_never_carries_the_key(
     assert b"authorization" not in heads[0].lower()
 
 
-# ── behind the SDKs, and slowly ──────────────────────────────────────────────────────────────────────────
+# ── on every way, and slowly ──────────────────────────────────────────────────────────────────────────
 
 WAYS = ["openai", "ollama", "openai with headers", "openai by proxy", "ollama by proxy"]
 
@@ -360,7 +360,7 @@ WAYS = ["openai", "ollama", "openai with headers", "openai by proxy", "ollama by
 def served(
     way: str, serve: Serve, **more: Any
 ) -> Iterator[tuple[OpenAIChatAdapter | OllamaChatAdapter, FaultServer]]:
-    """An adapter that reaches the server straight, or through the SDK for a proxy's or a header's sake."""
+    """An adapter that reaches the server directly or by a proxy, or with headers of the environment."""
     provider = way.split()[0]
     with FaultServer(provider, serve) as server, pytest.MonkeyPatch.context() as patch:
         server.listen()

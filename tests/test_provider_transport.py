@@ -1,4 +1,4 @@
-"""Requests go straight over aiohttp; whatever is not answered with 200, and every other way, is the SDK's."""
+"""Requests as they are sent: no SDK, its headers, proxies and redirects."""
 
 from __future__ import annotations
 

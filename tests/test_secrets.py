@@ -181,6 +181,16 @@ def printed(error: BaseException) -> Iterator[tuple[str, str]]:
     yield "pickle", pickle.dumps(error).decode("latin-1")
 
 
+def assert_ours(error: BaseException) -> None:
+    """No foreign exception, and no frame of one, can be reached from an error."""
+    below: BaseException | None = error
+    while below is not None:
+        assert type(below).__module__.startswith("createagents_nb."), repr(below)
+        assert below is error or below.__traceback__ is None
+        assert below.__context__ is None
+        below = below.__cause__
+
+
 def kept(response: StreamingResponseDTO, recorder: MetricsRecorder, folder: Path) -> Iterator[tuple[str, str]]:
     """All that is kept of a turn."""
     yield "response", f"{response!r} {response.text} {response.record} {response.usage}"
@@ -227,6 +237,7 @@ def test_the_key_is_in_nothing_that_a_turn_leaves_behind(
         try:
             await response
         except errors.ProviderError as error:
+            assert_ours(error)
             found.extend(printed(error))
         found.extend(kept(response, recorder, tmp_path))
         found.append(("agent", f"{agent!r} {agent.get_configs()} {agent._repository!r} {agent.history}"))
@@ -248,8 +259,6 @@ def test_the_key_is_in_nothing_that_a_turn_leaves_behind(
 def test_a_request_that_is_tried_again_keeps_the_key_to_itself(
     provider: str, monkeypatch: pytest.MonkeyPatch, chatter: pytest.LogCaptureFixture
 ) -> None:
-    """The second attempt is the SDK's, and what it raises has other frames."""
-
     async def serve(exchange: Exchange) -> None:
         if exchange.number == 1:
             await exchange.json({"error": "busy"}, "503 Service Unavailable", retry_after="0.001")
@@ -265,6 +274,7 @@ def test_a_request_that_is_tried_again_keeps_the_key_to_itself(
         try:
             await (await agent.chat("Hello"))
         except errors.ProviderTimeoutError as error:
+            assert_ours(error)
             found.extend(printed(error))
 
     with FaultServer(provider, serve) as server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from createagents_nb.metrics import MetricsRecorder
 from createagents_nb.providers import addresses
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
+from createagents_nb.providers.transport_errors import TransportError
 from createagents_nb.redaction import Secret, as_secret, is_secret_name, mask_keys
 
 pytestmark = pytest.mark.once
@@ -198,7 +200,7 @@ def test_the_password_of_a_proxy_is_in_no_error(
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_what_was_said_below_an_error_is_still_said(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The frames of a cause go, and the cause stays."""
+    """By a summary in place of the exception of the HTTP library."""
     with FaultServer(provider, hang_up) as proxy:
         proxy.listen()
         by_way_of(proxy.origin, monkeypatch)
@@ -210,8 +212,8 @@ def test_what_was_said_below_an_error_is_still_said(provider: str, monkeypatch: 
         error = asyncio.run(turn())
     assert isinstance(error, ProviderConnectionError)
     assert error.__traceback__ is not None
-    assert isinstance(error.__cause__, Exception)
-    assert str(error.__cause__)
+    assert isinstance(error.__cause__, TransportError)
+    assert str(error.__cause__) == "ServerDisconnectedError: Server disconnected"
     assert error.__cause__.__traceback__ is None
 
 
@@ -223,6 +225,7 @@ def test_what_was_said_below_an_error_is_still_said(provider: str, monkeypatch: 
         ("openai", f"http://user:{PASSWORD}@[::1"),
         ("ollama", f"http://user:{PASSWORD}@[::1"),
         ("ollama", f"ftp://user:{PASSWORD}@127.0.0.1:1"),
+        ("openai", f"socks5://user:{PASSWORD}@127.0.0.1:1"),
         ("ollama", f"socks5://user:{PASSWORD}@127.0.0.1:1"),
     ],
 )
@@ -230,16 +233,17 @@ def test_a_proxy_that_cannot_be_used_is_a_setting_to_mend(
     provider: str, proxy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by_way_of(proxy, monkeypatch)
+    monkeypatch.setitem(sys.modules, "aiohttp_socks", None)
     found = asked(provider, "http://far-away.invalid")
     assert_hidden(found)
     (kind, message) = found[0]
     assert kind == "ConfigurationError"
     for word in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http://proxy:3128", "NO_PROXY"):
         assert word in message
-    assert ("httpx[socks]" in message) == proxy.startswith("socks5")
+    assert ("createagents-nb[socks]" in message) == proxy.startswith("socks5")
 
 
-def test_a_proxy_that_the_sdk_cannot_use_when_it_is_imported_is_a_setting_to_mend() -> None:
+def test_a_proxy_that_cannot_be_used_is_a_setting_to_mend_in_a_program_too() -> None:
     done = run_script(
         """
         import asyncio, traceback
@@ -369,7 +373,7 @@ def test_a_name_says_that_it_is_a_secrets(name: str) -> None:
 
 
 @pytest.mark.parametrize("serve", [hang_up, be_silent, repeat_extra])
-@pytest.mark.parametrize("way", ["straight", "sdk"])
+@pytest.mark.parametrize("way", ["direct", "proxy"])
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_pickled_error_does_not_carry_the_request(
     provider: str, way: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
@@ -377,12 +381,12 @@ def test_a_pickled_error_does_not_carry_the_request(
     """Dask sends errors through the network, with all that is below them."""
     with FaultServer(provider, serve) as server:
         server.listen()
-        if way == "sdk":
+        if way == "proxy":
             by_way_of(server.origin, monkeypatch)
 
         async def turn() -> BaseException:
             url = f"{server.origin}/v1" if provider == "openai" else server.origin
-            if way == "sdk":
+            if way == "proxy":
                 url = url.replace(server.origin, "http://far-away.invalid")
             made = adapter_of(provider)(base_url=url, api_key="k", max_retries=0, timeout_s=0.5)
             return (await round_trip(made, extra={"api_key": "a", "user": "somebody-in-the-body"})).failure

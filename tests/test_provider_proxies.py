@@ -1,0 +1,182 @@
+"""Proxies of the environment: which is taken, by which way, and with which credentials."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import sys
+import threading
+from typing import Any
+
+import pytest
+from family import eventually, round_trip
+from fault_server import Exchange, FaultServer, certificate, trusting
+from proxy_server import Tunnels, tunnel
+
+from createagents_nb.core.messages import Message
+from createagents_nb.core.provider import ChatRequest
+from createagents_nb.errors import ConfigurationError
+from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
+from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
+from createagents_nb.providers.proxies import proxy_for
+
+PROVIDERS = ["openai", "ollama"]
+HELLO = ChatRequest("m", [Message("user", "Hello")])
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def adapter_of(provider: str, origin: str, **more: Any) -> OpenAIChatAdapter | OllamaChatAdapter:
+    more = {"max_retries": 0, "api_key": "key-1234"} | more
+    if provider == "openai":
+        return OpenAIChatAdapter(base_url=f"{origin}/v1", **more)
+    return OllamaChatAdapter(base_url=origin, **more)
+
+
+async def be_fine(exchange: Exchange) -> None:
+    await exchange.answer("fine")
+
+
+@pytest.mark.parametrize(
+    ("environment", "url", "proxy"),
+    [
+        ({}, "http://box/v1", None),
+        ({"http_proxy": "http://p:1"}, "http://box/v1", "http://p:1"),
+        ({"http_proxy": "p:1"}, "http://box/v1", "http://p:1"),
+        ({"http_proxy": "http://p:1"}, "https://box/v1", None),
+        ({"https_proxy": "http://p"}, "https://box/v1", "http://p:80"),
+        ({"all_proxy": "http://p:1"}, "https://box/v1", "http://p:1"),
+        ({"all_proxy": "socks5://p"}, "http://box/v1", "socks5://p:1080"),
+        ({"all_proxy": "http://p:1", "https_proxy": "http://q:2"}, "https://box/v1", "http://q:2"),
+        ({"all_proxy": "http://p:1", "no_proxy": "box"}, "https://box/v1", None),
+        ({"all_proxy": "http://p:1", "no_proxy": ".local"}, "https://box.local/v1", None),
+        ({"all_proxy": "http://p:1", "no_proxy": "box:8080"}, "http://box:8080/v1", None),
+        ({"all_proxy": "http://p:1", "no_proxy": "box:8080"}, "http://box:9090/v1", "http://p:1"),
+        ({"all_proxy": "http://p:1", "no_proxy": "*"}, "http://box/v1", None),
+        ({"all_proxy": "http://[::1]:3128"}, "http://box/v1", "http://[::1]:3128"),
+    ],
+)
+def test_which_proxy_is_taken(
+    environment: dict[str, str], url: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = proxy_for(url)
+    assert (found and found.url) == proxy
+
+
+def test_credentials_are_no_part_of_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://us%40er:p%2Fw@p:1")
+    proxy = proxy_for("http://box/v1")
+    assert proxy is not None
+    assert (proxy.url, proxy.user, proxy.password) == ("http://p:1", "us@er", "p/w")
+    assert "p/w" not in repr(proxy)
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "all_proxy"])
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.asyncio
+async def test_a_proxy_is_asked_with_its_credentials(
+    provider: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FaultServer(provider, be_fine) as proxy:
+        proxy.listen()
+        monkeypatch.setenv(variable, proxy.origin.replace("//", "//user:p%3Aw@"))
+        trip = await round_trip(adapter_of(provider, "http://far-away.invalid"))
+    assert trip.text == "fine"
+    (request,) = proxy.requests
+    assert request.path.startswith("http://far-away.invalid/")
+    assert request.headers["proxy-authorization"] == f"Basic {base64.b64encode(b'user:p:w').decode()}"
+    assert request.headers["authorization"] == "Bearer key-1234"
+
+
+TUNNELS = [("connect", "http", True), ("socks5", "socks5", True), ("socks5", "socks5h", False)]
+
+
+async def by_tunnel(provider: str, server: FaultServer, tunnels: Tunnels, scheme: str, **more: Any) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALL_PROXY", f"{scheme}://user:p%3Aw@127.0.0.1:{tunnels.port}")
+        name = "https://localhost" if server.tls else "http://far-away.invalid"
+        adapter = adapter_of(provider, f"{name}:4321", **more)
+        trips = [await round_trip(adapter) for _ in range(2)]
+    assert [trip.text for trip in trips] == ["fine", "fine"]
+
+
+@pytest.mark.parametrize(("kind", "scheme", "is_tls"), TUNNELS)
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_tunnel_is_asked_for_once_and_used_again(provider: str, kind: str, scheme: str, is_tls: bool) -> None:
+    if kind == "socks5":
+        pytest.importorskip("aiohttp_socks")
+    tls = certificate("localhost") if is_tls else None
+
+    async def ask(server: FaultServer) -> Tunnels:
+        async with tunnel(kind, server.port) as tunnels:
+            await by_tunnel(provider, server, tunnels, scheme)
+            return tunnels
+
+    with trusting(), FaultServer(provider, be_fine, tls=tls) as server:
+        server.listen()
+        tunnels = asyncio.run(ask(server))
+    assert tunnels.targets == ["localhost:4321" if is_tls else "far-away.invalid:4321"]
+    assert tunnels.credentials == ["user:p:w"]
+    assert len(server.requests) == 2
+    assert all("proxy-authorization" not in request.headers for request in server.requests)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_what_comes_unasked_over_socks_is_no_answer_to_the_next_request(provider: str) -> None:
+    pytest.importorskip("aiohttp_socks")
+    finished, sent = threading.Event(), threading.Event()
+
+    async def serve(exchange: Exchange) -> None:
+        await exchange.answer("fine")
+        if exchange.number == 1:
+            while not finished.is_set():  # noqa: ASYNC110 - set in another thread
+                await asyncio.sleep(0.002)
+            await exchange.answer("not mine")
+            sent.set()
+
+    async def ask(server: FaultServer) -> None:
+        async with tunnel("socks5", server.port) as tunnels:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("ALL_PROXY", f"socks5://127.0.0.1:{tunnels.port}")
+                adapter = adapter_of(provider, "http://far-away.invalid")
+                assert (await round_trip(adapter)).text == "fine"
+                finished.set()
+                await eventually(sent.is_set)
+                assert (await round_trip(adapter)).text == "fine"
+            assert len(tunnels.targets) == 2
+
+    with FaultServer(provider, serve) as server:
+        server.listen()
+        asyncio.run(ask(server))
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.asyncio
+async def test_a_socks_proxy_that_does_not_answer_is_a_connection_error(
+    provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("aiohttp_socks")
+    monkeypatch.setenv("ALL_PROXY", "socks5://user:p%3Aw@127.0.0.1:1")
+    failure = (await round_trip(adapter_of(provider, "http://far-away.invalid"))).failure
+    assert type(failure).__name__ == "ProviderConnectionError"
+    assert failure.__cause__ is not None
+    assert "p:w" not in f"{failure} {failure.__cause__}"
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.asyncio
+async def test_without_the_extra_a_socks_proxy_is_a_setting_to_mend(
+    provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp_socks", None)
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    with pytest.raises(ConfigurationError, match=r"createagents-nb\[socks\]") as caught:
+        await anext(adapter_of(provider, "http://far-away.invalid").round_trip(HELLO))
+    assert caught.value.__context__ is None

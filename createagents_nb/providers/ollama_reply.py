@@ -11,7 +11,14 @@ import msgspec
 from ..core.events import Event, Reasoning, ToolCallRequested, Usage, count_or_none, number_or_none
 from ..errors import EmptyReplyError, ProviderError
 from .framing import NDJSONDecoder
-from .reply_decoder import ReplyDecoder, check_arguments, incomplete, repair_surrogates, requested, text_or_none
+from .reply_decoder import (
+    ReplyDecoder,
+    check_arguments,
+    incomplete_error,
+    new_tool_call,
+    repair_surrogates,
+    text_or_none,
+)
 
 __all__ = ["OllamaReplyDecoder"]
 
@@ -37,7 +44,7 @@ class _Chunk(msgspec.Struct):
     done: bool = False
     done_reason: str | None = None
     error: msgspec.Raw = msgspec.Raw()
-    # What has no weight is taken as it comes: it fails no answer.
+    # Fields that do not matter for the answer are not validated, so that none of them fails it.
     model: Any = None
     prompt_eval_count: Any = None
     eval_count: Any = None
@@ -50,7 +57,7 @@ _decode = msgspec.json.Decoder(_Chunk).decode
 
 
 class OllamaReplyDecoder(ReplyDecoder):
-    """Feed it the blocks of one reply; a buffered reply is a stream of one line.
+    """Decodes the blocks of one reply; a buffered reply is a stream of one line.
 
     Args:
         on_error: makes the error for an error line, which Ollama may send after HTTP 200.
@@ -62,27 +69,25 @@ class OllamaReplyDecoder(ReplyDecoder):
     """
 
     def __init__(self, *, on_error: Callable[[Any], ProviderError], retries: int = 0) -> None:
-        self._splitter = NDJSONDecoder()
+        self._framing = NDJSONDecoder()
         super().__init__(on_error=on_error, retries=retries)
         self._end: _Chunk | None = None
 
     def feed(self, block: bytes) -> Iterable[Event]:
-        """The events in a block. An error in it is raised when the events before it have been taken."""
         if self.is_complete:
             return ()
-        self._weigh(block)
-        return self._events(self._splitter.feed(block))
+        self._count_bytes(block)
+        return self._events(self._framing.feed(block))
 
     def finish(self) -> Iterator[Event]:
-        """The end of the body: what was held back, and `RoundEnded`."""
-        for payload in self._splitter.finish() if not self.is_complete else ():
-            yield from self._last(payload)
+        for payload in self._framing.finish() if not self.is_complete else ():
+            yield from self._unterminated(payload)
         if not self._seen:
             raise EmptyReplyError("Ollama answered without a single word. Look at `ollama ps` and its log")
-        yield from self._held_back()
+        yield from self._withheld()
         end = self._end
         if end is None:
-            raise incomplete()
+            raise incomplete_error()
         usage = Usage(
             input_tokens=count_or_none(end.prompt_eval_count),
             output_tokens=count_or_none(end.eval_count),
@@ -91,7 +96,7 @@ class OllamaReplyDecoder(ReplyDecoder):
             eval_s=_seconds(end.eval_duration),
         )
         generation_s = usage.eval_s or self._clock.generation_s
-        yield self._ended(end.done_reason, usage, text_or_none(end.model), generation_s)
+        yield self._round_ended(end.done_reason, usage, text_or_none(end.model), generation_s)
 
     def _read(self, payloads: list[bytes], events: list[Event]) -> None:
         transparent = self._thinking.transparent
@@ -101,7 +106,7 @@ class OllamaReplyDecoder(ReplyDecoder):
             except (ValueError, RecursionError) as error:
                 chunk = repair_surrogates(_decode, payload, error)
             self._seen = True
-            if chunk.error and (failure := self._refused(chunk.error)):
+            if chunk.error and (failure := self._error_in(chunk.error)):
                 raise failure
             message = chunk.message
             if message is not None:
@@ -115,18 +120,18 @@ class OllamaReplyDecoder(ReplyDecoder):
                         transparent = self._thinking.transparent
                 if message.tool_calls:
                     self._count_calls(len(message.tool_calls))
-                    events += [_requested(call) for call in message.tool_calls]
+                    events += [_tool_call_of(call) for call in message.tool_calls]
             if chunk.done:
                 self._end = chunk
                 self.is_complete = self.is_finished = True
                 return
 
 
-def _requested(call: _ToolCall) -> ToolCallRequested:
+def _tool_call_of(call: _ToolCall) -> ToolCallRequested:
     arguments = call.function.arguments
     text = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
     check_arguments(len(text))
-    return requested(text_or_none(call.id), call.function.name, text)
+    return new_tool_call(text_or_none(call.id), call.function.name, text)
 
 
 def _seconds(nanoseconds: object) -> float | None:

@@ -1,8 +1,8 @@
 """From the bytes of a Chat Completions reply to events. No I/O, and no SDK object per chunk.
 
-Written against what real servers send, which is more than the specification says: a first chunk with or without
+Written against what real servers send, which is more than the specification allows: a first chunk with or without
 text, usage anywhere or nowhere, no ``[DONE]``, tool calls whole or in pieces, two calls that share an index,
-reasoning under three names or in the text, a buffered body where a stream was asked for.
+reasoning under three names or in the text, a buffered body in place of a stream.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .reply_decoder import (
     ReplyDecoder,
     check_arguments,
     excerpt,
-    incomplete,
+    incomplete_error,
+    new_tool_call,
     repair_surrogates,
-    requested,
     text_or_none,
 )
 from .transport_errors import ForeignError
@@ -37,7 +37,7 @@ class _Function(msgspec.Struct):
     arguments: str | dict[str, Any] | None = None
 
 
-# What has no weight is taken as it comes: it fails no answer.
+# Fields that do not matter for the answer are not validated, so that none of them fails it.
 
 
 class _ToolCall(msgspec.Struct):
@@ -72,15 +72,27 @@ class _Chunk(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Chunk).decode
 
 _FIRST = (0, None, "0")
-_INDEX = (int, float, str)
+"""The index of the first choice, in the forms that servers send."""
+_INDEX_TYPES = (int, float, str)
 _NO_CHOICE = _Choice()
-_SIGNS = re.compile(r'(?s)\\.?|["{}]')
+_JSON_MARKS = re.compile(r'(?s)\\.?|["{}]')
 
 
 class _Call:
-    """A tool call while its pieces arrive."""
+    """A tool call whose pieces are still arriving."""
 
-    __slots__ = ("_cut", "_depth", "_in_text", "_looked_at", "_verdict", "id", "index", "name", "pieces", "size")
+    __slots__ = (
+        "_depth",
+        "_escape",
+        "_in_string",
+        "_is_object",
+        "_scanned",
+        "id",
+        "index",
+        "name",
+        "pieces",
+        "size",
+    )
 
     def __init__(self, index: object) -> None:
         self.index = index
@@ -88,44 +100,44 @@ class _Call:
         self.name = ""
         self.pieces: list[str] = []
         self.size = 0
-        self._looked_at = self._depth = 0
-        self._in_text = False
-        self._cut = ""
-        self._verdict: bool | None = None
+        self._scanned = self._depth = 0
+        self._in_string = False
+        self._escape = ""
+        self._whole: bool | None = None  # known once the first brace is closed
 
     @property
     def arguments(self) -> str:
         return "".join(self.pieces)
 
     def is_whole(self) -> bool:
-        """Whether what came is one JSON object.
+        """Return whether the arguments so far are one JSON object.
 
-        Each piece is looked at once, and all are parsed once, where the first brace is closed: what is no object
-        then never will be one.
+        Each piece is scanned once, and all are parsed once, when the first brace is closed: what is not an object
+        by then never becomes one.
         """
-        new = "".join(self.pieces[self._looked_at :])
-        self._looked_at = len(self.pieces)
-        if self._verdict is not None:
-            self._verdict = self._verdict and not new.strip()
+        new = "".join(self.pieces[self._scanned :])
+        self._scanned = len(self.pieces)
+        if self._whole is not None:
+            self._whole = self._whole and not new.strip()
         elif self._closes(new):
-            self._verdict = _is_object(self.arguments)
-        return bool(self._verdict)
+            self._whole = _is_object(self.arguments)
+        return bool(self._whole)
 
     def _closes(self, new: str) -> bool:
-        sign = ""
-        for sign in _SIGNS.findall(self._cut + new):
-            if sign == '"':
-                self._in_text = not self._in_text
-            elif not self._in_text and sign in "{}":
-                self._depth += 1 if sign == "{" else -1
+        mark = ""
+        for mark in _JSON_MARKS.findall(self._escape + new):
+            if mark == '"':
+                self._in_string = not self._in_string
+            elif not self._in_string and mark in "{}":
+                self._depth += 1 if mark == "{" else -1
                 if self._depth <= 0:
                     return True
-        self._cut = sign if sign == "\\" else ""  # what it escapes is still to come
+        self._escape = mark if mark == "\\" else ""  # the character it escapes is still to come
         return False
 
 
 class OpenAIReplyDecoder(ReplyDecoder):
-    """Feed it the blocks of one reply, streamed or buffered.
+    """Decodes the blocks of one reply, streamed or buffered.
 
     Args:
         streamed: the reply is an event stream; otherwise one JSON object.
@@ -138,22 +150,21 @@ class OpenAIReplyDecoder(ReplyDecoder):
     """
 
     def __init__(self, *, streamed: bool, on_error: Callable[[Any], ProviderError], retries: int = 0) -> None:
-        self._splitter = SSEDecoder() if streamed else None
+        self._framing = SSEDecoder() if streamed else None
         super().__init__(on_error=on_error, retries=retries)
         self._calls: list[_Call] = []
         self._by_id: dict[str, _Call] = {}
-        self._by_index: dict[object, _Call] = {}  # the last of each
-        self._body = bytearray()  # kept until the first event: it may not be an event stream at all
+        self._by_index: dict[object, _Call] = {}  # the last call with each index
+        self._body = bytearray()  # kept until the first event: it may be no event stream at all
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._model: str | None = None
 
     def feed(self, block: bytes) -> Iterable[Event]:
-        """The events in a block. An error in it is raised when the events before it have been taken."""
         if self.is_complete:
             return ()
-        self._weigh(block)
-        payloads = self._splitter.feed(block) if self._splitter is not None else []
+        self._count_bytes(block)
+        payloads = self._framing.feed(block) if self._framing is not None else []
         if not self._seen:
             self._body += block
             if len(self._body) > MAX_SILENT_BYTES and not payloads:
@@ -163,23 +174,22 @@ class OpenAIReplyDecoder(ReplyDecoder):
         return self._events(payloads)
 
     def finish(self) -> Iterator[Event]:
-        """The end of the body: what was held back, the tool calls, and `RoundEnded`."""
-        for payload in self._splitter.finish() if self._splitter is not None and not self.is_complete else ():
-            yield from self._last(payload)
+        for payload in self._framing.finish() if self._framing is not None and not self.is_complete else ():
+            yield from self._unterminated(payload)
         if not self._seen:
             yield from self._buffered()
-        yield from self._held_back()
+        yield from self._withheld()
         if not self.is_finished:
-            raise incomplete()
+            raise incomplete_error()
         for call in self._calls:
             arguments = call.arguments
             if call.name or arguments:
-                yield requested(call.id, call.name, arguments)
-        yield self._ended(self._finish_reason, _usage(self._usage), self._model, self._clock.generation_s)
+                yield new_tool_call(call.id, call.name, arguments)
+        yield self._round_ended(self._finish_reason, _usage(self._usage), self._model, self._clock.generation_s)
 
     def _buffered(self) -> Iterable[Event]:
         body = bytes(self._body).removeprefix(BOM).strip()
-        if not body or self.is_finished or (self._splitter is not None and _is_silent(body)):
+        if not body or self.is_finished or (self._framing is not None and _is_silent(body)):
             raise EmptyReplyError(
                 "The server answered without a single word. Often the prompt is longer than the model's context: "
                 "shorten it, or agent.clear_history()"
@@ -193,9 +203,9 @@ class OpenAIReplyDecoder(ReplyDecoder):
                 chunk = repair_surrogates(_decode, body, error)
             except ProtocolError:
                 if "truncated" in str(error):
-                    raise incomplete() from ForeignError.of(error)
+                    raise incomplete_error() from ForeignError.of(error)
                 raise
-        if not (chunk.choices or (chunk.error and self._refused(chunk.error))):
+        if not (chunk.choices or (chunk.error and self._error_in(chunk.error))):
             raise ProtocolError(f"The server's answer has no choices: {excerpt(body)!r}…. Check base_url")
         events = self._events([body])
         self.is_finished = True
@@ -217,12 +227,12 @@ class OpenAIReplyDecoder(ReplyDecoder):
             if not self._seen:
                 self._seen = True
                 self._body.clear()
-            if chunk.error and (failure := self._refused(chunk.error)):
+            if chunk.error and (failure := self._error_in(chunk.error)):
                 raise failure
             if chunk.choices:
                 choice = chunk.choices[0]
-                if choice.index:  # one of several that were asked for
-                    choice = next((one for one in chunk.choices if one.index in _FIRST), _NO_CHOICE)
+                if choice.index:  # the request asked for several
+                    choice = next((each for each in chunk.choices if each.index in _FIRST), _NO_CHOICE)
                 delta = choice.delta or choice.message
                 if delta is not None:
                     text = delta.content
@@ -254,7 +264,7 @@ class OpenAIReplyDecoder(ReplyDecoder):
         for piece in delta.tool_calls or ():
             self._tool_call(piece)
         if delta.tool_calls:
-            self._clock.heard((), tool_call=True)
+            self._clock.record((), tool_call=True)
 
     def _tool_call(self, piece: _ToolCall) -> None:
         function = piece.function or _Function()
@@ -262,7 +272,7 @@ class OpenAIReplyDecoder(ReplyDecoder):
         if isinstance(arguments, dict):
             arguments = json.dumps(arguments, ensure_ascii=False)
         call_id = piece.id if piece.id is None else text_or_none(piece.id)
-        index = piece.index if isinstance(piece.index, _INDEX) else None
+        index = piece.index if isinstance(piece.index, _INDEX_TYPES) else None
         call = self._call_of(call_id, index, function.name, arguments)
         if call.id is None and call_id and call_id not in self._by_id:
             call.id = call_id
@@ -274,29 +284,29 @@ class OpenAIReplyDecoder(ReplyDecoder):
             call.pieces.append(arguments)
 
     def _call_of(self, call_id: str | None, index: object, name: str | None, arguments: str) -> _Call:
-        """The call a piece belongs to: that of its id, else of its index, else the last.
+        """Return the call that a piece belongs to: that of its id, else of its index, else the last.
 
-        A name under an unknown id starts a call, whatever its index. An unknown id without a name does not: some
+        A name with an unknown id starts a call, whatever its index. An unknown id without a name does not: some
         servers make up an id for every piece.
         """
         same_index = self._by_index.get(index) if index is not None else self._calls[-1] if self._calls else None
-        known = None
+        call = None
         if call_id:
-            known = self._by_id.get(call_id)
-            if known is not None and None not in (known.index, index) and known.index != index:
-                # Two calls under one id: the second has none then.
+            call = self._by_id.get(call_id)
+            if call is not None and None not in (call.index, index) and call.index != index:
+                # Two calls with one id: the second goes without.
                 if name:
                     return self._new_call(index)
                 if same_index is not None and same_index.id is None:
-                    known = same_index
-        if known is None and not (call_id and name):
-            known = same_index
-            if known is not None and name and known.name and name != known.name:
-                known = None
-        # Whole calls that nothing tells apart: a name after complete arguments is a second call.
-        if known is not None and name and arguments.strip() and known.is_whole():
-            known = None
-        return self._new_call(index) if known is None else known
+                    call = same_index
+        if call is None and not (call_id and name):
+            call = same_index
+            if call is not None and name and call.name and name != call.name:
+                call = None
+        # Whole calls that neither id nor index tells apart: a name after complete arguments is a second call.
+        if call is not None and name and arguments.strip() and call.is_whole():
+            call = None
+        return self._new_call(index) if call is None else call
 
     def _new_call(self, index: object) -> _Call:
         self._count_calls()
@@ -310,7 +320,7 @@ def _is_plain(delta: _Delta) -> bool:
 
 
 def _is_silent(body: bytes) -> bool:
-    """Comments (keep-alives) and fields without data only."""
+    """Return whether a body holds only comments (keep-alives) and fields without data."""
     return all(line.startswith((b":", b"event:", b"id:", b"retry:")) for line in body.splitlines() if line.strip())
 
 
@@ -321,9 +331,9 @@ def _is_object(arguments: str) -> bool:
         return False
 
 
-def _usage(said: Mapping[str, Any]) -> Usage:
+def _usage(reported: Mapping[str, Any]) -> Usage:
     def count(name: str, details: str | None = None) -> int | None:
-        counts = said if details is None else said.get(details)
+        counts = reported if details is None else reported.get(details)
         return count_or_none(counts.get(name)) if isinstance(counts, Mapping) else None
 
     return Usage(
@@ -331,5 +341,5 @@ def _usage(said: Mapping[str, Any]) -> Usage:
         output_tokens=count("completion_tokens"),
         cached_tokens=count("cached_tokens", "prompt_tokens_details"),
         reasoning_tokens=count("reasoning_tokens", "completion_tokens_details"),
-        cost_usd=cost_in_usd(said.get("cost")),  # OpenRouter's; others put other things there
+        cost_usd=cost_in_usd(reported.get("cost")),  # OpenRouter's; elsewhere it may be anything
     )

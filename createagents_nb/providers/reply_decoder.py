@@ -1,4 +1,4 @@
-"""What both decoders share: a reply that breaks gives the events before the break, then raises the error."""
+"""What the decoders share. A reply that breaks yields the events before the break, then raises the error."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = [
     "ReplyDecoder",
     "check_arguments",
     "excerpt",
-    "incomplete",
+    "incomplete_error",
+    "new_tool_call",
     "redact_name",
     "repair_surrogates",
-    "requested",
     "text_or_none",
 ]
 
@@ -38,30 +38,35 @@ T = TypeVar("T")
 _HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-_WORD_AT_THE_END = re.compile(rb"[\w.~+/=-]+$")
+_LAST_WORD = re.compile(rb"[\w.~+/=-]+$")
 
 
 MAX_REPLY_BYTES = 512 * 2**20
-"""An answer is kept for replay, so its size bounds what a turn holds; no model says as much as this."""
+"""Limit for an answer, which a turn keeps in memory; no model writes as much."""
 
 
 MAX_SILENT_BYTES = 32 * 2**20
-"""Of a reply to a stream in which no event has come yet."""
+"""Limit for what precedes the first event of a stream."""
 
 
 MAX_CALLS = 1_000
+"""Limit for the tool calls in one reply."""
 
 
 MAX_ARGUMENTS = 8 * 2**20
-"""Characters, of one call."""
+"""Limit for the arguments of one tool call, in characters."""
 
 
 class ReplyDecoder(ABC):
-    """Reads the payloads of one reply.
+    """Decodes one reply.
 
     Args:
         on_error: makes the error for an error object inside the reply.
         retries: how often the request was sent before.
+
+    Attributes:
+        is_complete: nothing that follows belongs to the answer.
+        is_finished: the server has said that the answer ended; a usage may follow.
     """
 
     def __init__(self, *, on_error: Callable[[Any], ProviderError], retries: int) -> None:
@@ -72,12 +77,10 @@ class ReplyDecoder(ABC):
         self._seen = False
         self._size = 0
         self.is_complete = False
-        """Nothing that follows belongs to the answer."""
         self.is_finished = False
-        """It has been said that the answer ended; a usage may follow."""
         self._call_count = 0
 
-    def _weigh(self, block: bytes) -> None:
+    def _count_bytes(self, block: bytes) -> None:
         self._size += len(block)
         if self._size > MAX_REPLY_BYTES:
             raise ProtocolError(
@@ -90,8 +93,8 @@ class ReplyDecoder(ABC):
         if self._call_count > MAX_CALLS:
             raise ProtocolError(f"The model asked for more than {MAX_CALLS:,} tools at once. Try again")
 
-    def _refused(self, body: msgspec.Raw) -> ProviderError | None:
-        """The error for the error object in a reply; None for one in which nothing is."""
+    def _error_in(self, body: msgspec.Raw) -> ProviderError | None:
+        """Return the error for an error object in a reply; None for an empty one."""
         raw = bytes(body)
         error: Any = raw[:MAX_ERROR_BYTES]
         if raw == error:
@@ -121,25 +124,25 @@ class ReplyDecoder(ABC):
             self._read(payloads, events)
         except ProviderError as error:
             failure = error
-        self._clock.heard(events)
-        return events if failure is None else then_raise(events, failure)
+        self._clock.record(events)
+        return events if failure is None else _then_raise(events, failure)
 
-    def _last(self, payload: bytes) -> Iterable[Event]:
-        """A payload without its end: whole, or cut with the connection."""
+    def _unterminated(self, payload: bytes) -> Iterable[Event]:
+        """Return the events of a last payload without its terminator, which may be cut."""
         try:
             return list(self._events([payload]))
         except ProtocolError:
-            if not is_cut(payload):
+            if not _is_cut(payload):
                 raise
             self._seen = True
             return ()
 
-    def _held_back(self) -> Iterator[Event]:
+    def _withheld(self) -> Iterator[Event]:
         for event in self._thinking.finish():
-            self._clock.heard([event])
+            self._clock.record([event])
             yield event
 
-    def _ended(
+    def _round_ended(
         self, finish_reason: str | None, usage: Usage, model: str | None, generation_s: float | None
     ) -> RoundEnded:
         return RoundEnded(
@@ -153,60 +156,60 @@ class ReplyDecoder(ABC):
 
 
 def redact_name(name: str) -> str:
-    """A name that a server says, as it may be kept and shown: it may be the key."""
+    """Return a name from a server as it may be recorded and shown: without keys, on one line."""
     return mask_known_keys(one_line(name))
 
 
-def text_or_none(said: object) -> str | None:
-    """A name or an id, a number too; None for what cannot be one."""
-    return str(said) if isinstance(said, str | int) else None
+def text_or_none(value: object) -> str | None:
+    """Return a name or an id, which may be a number; None for anything else."""
+    return str(value) if isinstance(value, str | int) else None
 
 
-def requested(call_id: str | None, name: str, arguments: str) -> ToolCallRequested:
-    """A tool call under its own id, if that can be kept, else under one that is made up."""
+def new_tool_call(call_id: str | None, name: str, arguments: str) -> ToolCallRequested:
+    """Return a tool call, with a new id if its own is blank or holds a key."""
     if not (call_id and call_id.strip()) or mask_known_keys(call_id) != call_id:
         call_id = f"call_{uuid.uuid4().hex[:12]}"
     return ToolCallRequested(call_id, mask_known_keys(name), arguments)
 
 
 def check_arguments(size: int) -> None:
-    """Raises ProtocolError where one call has more arguments, in characters, than any tool takes."""
+    """Raise ProtocolError if the arguments of a call, ``size`` characters, are longer than any tool takes."""
     if size > MAX_ARGUMENTS:
         raise ProtocolError(
             f"The model sent more than {MAX_ARGUMENTS // 2**20} MB of arguments for one tool. Try again"
         )
 
 
-def then_raise(events: Iterable[Event], error: ProviderError) -> Iterator[Event]:
-    """What arrived in the same block before the error has arrived, and is kept."""
+def _then_raise(events: Iterable[Event], error: ProviderError) -> Iterator[Event]:
+    """Yield what arrived in the same block before an error, then raise it."""
     yield from events
     raise error
 
 
-def incomplete() -> IncompleteReplyError:
+def incomplete_error() -> IncompleteReplyError:
     return IncompleteReplyError(
         "The connection ended before the answer did; the text so far is kept. Send the message again"
     )
 
 
-def broken(payload: bytes, error: Exception) -> ProtocolError:
+def _broken(payload: bytes, error: Exception) -> ProtocolError:
     return ProtocolError(
         f"The server sent broken data ({error}): {excerpt(payload)!r}…. Check base_url, or try again"
     )
 
 
 def excerpt(payload: bytes) -> bytes:
-    """The beginning of it, for a message. No word is cut: half a key would not be known as one."""
-    return payload if len(payload) <= 120 else _WORD_AT_THE_END.sub(b"", payload[:120])
+    """Return its beginning, for a message. No word is cut: half a key is not recognized as one."""
+    return payload if len(payload) <= 120 else _LAST_WORD.sub(b"", payload[:120])
 
 
 def repair_surrogates(decode: Callable[[bytes], T], payload: bytes, error: Exception) -> T:
-    """What ``decode`` refused with ``error``, with U+FFFD for each half of a surrogate pair that stands alone.
+    """Decode what ``decode`` refused with ``error``, with U+FFFD for each lone half of a surrogate pair.
 
-    msgspec refuses those; servers that cut a text by its UTF-16 units send them.
+    msgspec refuses those, and servers that cut text by UTF-16 units send them.
 
     Raises:
-        ProtocolError: it is broken otherwise too.
+        ProtocolError: it is broken in another way.
     """
     if _HALF_A_PAIR.search(payload):
         try:
@@ -214,19 +217,19 @@ def repair_surrogates(decode: Callable[[bytes], T], payload: bytes, error: Excep
             return decode(text.decode("utf-16", "replace").encode())
         except (ValueError, RecursionError):
             pass
-    raise broken(payload, error) from ForeignError.of(error)
+    raise _broken(payload, error) from ForeignError.of(error)
 
 
-def is_cut(payload: bytes) -> bool:
-    """Whether a last payload that cannot be decoded is the beginning of one that could be."""
+def _is_cut(payload: bytes) -> bool:
+    """Return whether a last payload that cannot be decoded is the beginning of one that could be."""
     return payload.lstrip()[:1] == b"{" or b"[DONE]".startswith(payload.strip())
 
 
 class OutputClock:
-    """Looks at the clock once a block of bytes, not once a token.
+    """When output was generated. Reads the clock once per block of bytes, not once per token.
 
     Attributes:
-        first_output_at: ``time.perf_counter()`` of the first text or tool call, which is what a user waits for.
+        first_output_at: ``time.perf_counter()`` at the first text or tool call, which is what a user waits for.
     """
 
     def __init__(self) -> None:
@@ -234,8 +237,8 @@ class OutputClock:
         self._first_at: float | None = None
         self._last_at: float | None = None
 
-    def heard(self, events: Sequence[Event], *, tool_call: bool = False) -> None:
-        """Something was generated in the block that has just been read."""
+    def record(self, events: Sequence[Event], *, tool_call: bool = False) -> None:
+        """Note that the block that was just read holds output."""
         if not events and not tool_call:
             return
         self._last_at = time.perf_counter()
@@ -248,7 +251,7 @@ class OutputClock:
 
     @property
     def generation_s(self) -> float | None:
-        """From the first to the last that was generated, reasoning included; None when all came at once."""
+        """Seconds from the first to the last output, reasoning included; None if all came at once."""
         if self._first_at is None or self._last_at is None or self._last_at == self._first_at:
             return None
         return self._last_at - self._first_at

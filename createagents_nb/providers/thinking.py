@@ -1,4 +1,4 @@
-"""Reasoning that a server leaves in the text, between ``<think>`` and ``</think>`` at its beginning."""
+"""Reasoning that a server leaves at the beginning of the text, between ``<think>`` and ``</think>``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from ..core.events import Event, Reasoning
 __all__ = ["ThinkingSplitter"]
 
 _OPEN, _CLOSE = "<think>", "</think>"
-_MAX_BLANKS = 1_000  # each piece of text is looked at with all those that are held back
+_MAX_BLANKS = 1_000
+"""Limit for blanks before the tag; with each piece, all that is held back is searched again."""
 
 
 class ThinkingSplitter:
-    """Takes text as it comes; gives text and `Reasoning`. `transparent` once nothing can be reasoning any more.
+    """Turns text as it arrives into text and `Reasoning`.
 
-    Only a tag at the very beginning counts, behind a thousand blanks at most: later ones are text about tags.
+    Only a tag at the beginning counts, after a thousand blanks at most: later ones are text about tags.
+
+    Attributes:
+        transparent: nothing that follows can be reasoning.
     """
 
     def __init__(self) -> None:
@@ -47,7 +51,7 @@ class ThinkingSplitter:
         return [*reasoning, *self._rest()] if self._held else reasoning
 
     def finish(self) -> list[Event]:
-        """What was held back when the text ends."""
+        """Return what was held back until the text ended."""
         if self._phase == "inside":
             held, self._held = self._held, ""
             return _reasoning(held)
@@ -63,5 +67,5 @@ def _reasoning(text: str) -> list[Event]:
 
 
 def _overlap(text: str) -> int:
-    """How many characters at the end of ``text`` may be the beginning of the closing tag."""
+    """Return how many characters at the end of ``text`` may begin the closing tag."""
     return next((n for n in range(len(_CLOSE) - 1, 0, -1) if text.endswith(_CLOSE[:n])), 0)

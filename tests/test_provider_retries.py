@@ -111,7 +111,7 @@ def ends(how: str, at: int = 2) -> Serve:
         elif how == "reset":
             exchange.reset()
         else:
-            await exchange.send(b"HTTP/1.1 2")
+            await exchange.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 2")
             exchange.close()
 
     return serve

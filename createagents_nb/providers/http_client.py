@@ -115,11 +115,21 @@ def _guarded_protocol(protocol: Any) -> Any:
         def set_response_params(self, **params: Any) -> None:
             self._requests += 1
             self._is_silent = True
+            self.data_received = (
+                self._first_bytes_received
+            )  # those of the reply; the rest goes straight to aiohttp
+            self._update_transport()
             super().set_response_params(**params)
 
-        def data_received(self, data: bytes) -> None:
+        def _first_bytes_received(self, data: bytes) -> None:
             self._is_silent = False
-            super().data_received(data)
+            del self.data_received
+            self._update_transport()
+            self.data_received(data)
+
+        def _update_transport(self) -> None:
+            if self.transport is not None:
+                self.transport.set_protocol(self)  # uvloop looks up the methods only here
 
         @property
         def is_stale(self) -> bool:
@@ -141,8 +151,6 @@ def _guarded_connector(connector: Any) -> Any:
             protocol = await super()._create_connection(req, traces, timeout)
             original: Any = type(protocol)
             protocol.__class__ = _guarded_protocol(original)
-            if protocol.transport is not None:
-                protocol.transport.set_protocol(protocol)  # uvloop keeps the methods of the class it was given
             return protocol
 
     return GuardedConnector

@@ -115,9 +115,7 @@ def _guarded_protocol(protocol: Any) -> Any:
         def set_response_params(self, **params: Any) -> None:
             self._requests += 1
             self._is_silent = True
-            self.data_received = (
-                self._first_bytes_received
-            )  # those of the reply; the rest goes straight to aiohttp
+            self.data_received = self._first_bytes_received  # the rest of the reply goes straight to aiohttp
             self._update_transport()
             super().set_response_params(**params)
 

@@ -15,7 +15,7 @@ from proxy_server import Tunnels, tunnel
 
 from createagents_nb.core.messages import Message
 from createagents_nb.core.provider import ChatRequest
-from createagents_nb.errors import ConfigurationError
+from createagents_nb.errors import ConfigurationError, ProviderConnectionError, ProviderTimeoutError
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
 from createagents_nb.providers.proxies import proxy_for
@@ -128,6 +128,25 @@ def test_a_tunnel_is_asked_for_once_and_used_again(provider: str, kind: str, sch
     assert all("proxy-authorization" not in request.headers for request in server.requests)
 
 
+@pytest.mark.parametrize(("kind", "scheme", "is_tls"), TUNNELS[:2])
+def test_a_certificate_of_nobody_is_told_as_such_through_a_tunnel(kind: str, scheme: str, is_tls: bool) -> None:
+    if kind == "socks5":
+        pytest.importorskip("aiohttp_socks")
+
+    async def ask(server: FaultServer) -> BaseException:
+        async with tunnel(kind, server.port) as tunnels:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("ALL_PROXY", f"{scheme}://127.0.0.1:{tunnels.port}".replace("connect", "http"))
+                return (await round_trip(adapter_of("openai", "https://localhost:4321"))).failure
+
+    with trusting(), FaultServer("openai", be_fine, tls=certificate("localhost", trusted=False)) as server:
+        server.listen()
+        failure = asyncio.run(ask(server))
+    assert type(failure) is ProviderConnectionError
+    assert "cannot be reached over TLS" in str(failure)
+    assert "SSL_CERT_FILE" in str(failure)
+
+
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_what_comes_unasked_over_socks_is_no_answer_to_the_next_request(provider: str) -> None:
     pytest.importorskip("aiohttp_socks")
@@ -165,9 +184,40 @@ async def test_a_socks_proxy_that_does_not_answer_is_a_connection_error(
     pytest.importorskip("aiohttp_socks")
     monkeypatch.setenv("ALL_PROXY", "socks5://user:p%3Aw@127.0.0.1:1")
     failure = (await round_trip(adapter_of(provider, "http://far-away.invalid"))).failure
-    assert type(failure).__name__ == "ProviderConnectionError"
+    assert type(failure) is ProviderConnectionError
     assert failure.__cause__ is not None
     assert "p:w" not in f"{failure} {failure.__cause__}"
+
+
+SOCKS_REPLIES = [
+    (b"", ProviderConnectionError),
+    (b"\x05\xff", ProviderConnectionError),
+    (b"HTTP/1.1 400 Bad Request\r\n\r\n", ProviderConnectionError),
+    (None, ProviderTimeoutError),
+]
+
+
+@pytest.mark.parametrize(("reply", "kind"), SOCKS_REPLIES)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.asyncio
+async def test_a_socks_proxy_that_breaks_is_a_typed_error(
+    scheme: str, reply: bytes | None, kind: type[ProviderConnectionError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("aiohttp_socks")
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(3)
+        if reply is None:
+            await reader.read()
+        else:
+            writer.write(reply)
+        writer.close()
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        monkeypatch.setenv("ALL_PROXY", f"socks5://127.0.0.1:{port}")
+        failure = (await round_trip(adapter_of("openai", f"{scheme}://far-away.invalid", timeout_s=0.5))).failure
+    assert type(failure) is kind
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

@@ -47,15 +47,15 @@ _UNKNOWN_MODEL = re.compile(
     r"(?i)model_not_found|\b(?:invalid|unknown|no such) model\b|not a valid model"
     r"|\b(?:model|deployment)\b.{0,200}?\b(?:not found|not exist)"
 )
-_WAYS = {
+_HINTS = {
     408: "Try again, or raise timeout_s",
     409: "Try again",
     413: "Shorten the prompt, or agent.clear_history()",
 }
-_PAGES = frozenset({400, 403, 404, 405, 406, 411, 415, 422, 501})
+_PAGE_STATUSES = frozenset({400, 403, 404, 405, 406, 411, 415, 422, 501})
 """Statuses with which a web server refuses an API request. With others, a page usually comes from a gateway."""
 _PAGE = re.compile(r"(?i)<(?:!doctype\s+html|html|head|body)\b")
-_UNREAD = re.compile(r"(?is)<(script|style)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)")
+_HIDDEN_MARKUP = re.compile(r"(?is)<(script|style)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)")
 _TAG = re.compile(r"<[^<>]*>")
 
 
@@ -236,7 +236,7 @@ def _is_page(body: Any) -> bool:
 
 
 def _page_text(page: str) -> str:
-    return html.unescape(_TAG.sub(" ", _UNREAD.sub(" ", page)))
+    return html.unescape(_TAG.sub(" ", _HIDDEN_MARKUP.sub(" ", page)))
 
 
 def error_message(body: Any) -> str:
@@ -286,7 +286,7 @@ def status_error(
         secret: the key in use, which is not repeated.
         headers: of the reply, which may say how long to wait.
     """
-    is_page = status in _PAGES and _is_page(body)
+    is_page = status in _PAGE_STATUSES and _is_page(body)
     page = "This looks like a web page and no model server. " if is_page else ""
     example = _address_hint(url, provider)
     body = redact_body(body, secret)
@@ -313,8 +313,8 @@ def status_error(
         text = f"Nothing is served at {url} (404: {message}). {page}Check base_url{example}"
         kind = InvalidRequestError
     elif status is not None and 400 <= status < 500:
-        way = _WAYS.get(status, "Look at the model, config=…, the tools and the message")
-        kind, text = InvalidRequestError, f"{label} refused the request ({status}: {message}). {way}"
+        hint = _HINTS.get(status, "Look at the model, config=…, the tools and the message")
+        kind, text = InvalidRequestError, f"{label} refused the request ({status}: {message}). {hint}"
     elif status is not None and 300 <= status < 400:
         kind, text = (
             InvalidRequestError,

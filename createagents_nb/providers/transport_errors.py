@@ -41,6 +41,7 @@ _TRANSPORT_ERRORS = frozenset(
         "aiohttp_socks.ProxyConnectionError",
         "aiohttp_socks.ProxyError",
         "aiohttp_socks.ProxyTimeoutError",
+        "asyncio.IncompleteReadError",
         "builtins.TimeoutError",
         "createagents_nb.RedirectError",
         "httpx.HTTPError",
@@ -71,7 +72,16 @@ _KINDS: tuple[tuple[FailureKind, frozenset[str]], ...] = (
             {"aiohttp.ClientConnectorError", "aiohttp_socks.ProxyConnectionError", "aiohttp_socks.ProxyError"}
         ),
     ),
-    ("lost", frozenset({"aiohttp.ClientConnectionError", "aiohttp.ClientPayloadError"})),
+    (
+        "lost",
+        frozenset(
+            {
+                "aiohttp.ClientConnectionError",
+                "aiohttp.ClientPayloadError",
+                "asyncio.IncompleteReadError",  # a SOCKS proxy hangs up
+            }
+        ),
+    ),
     ("tls", frozenset({"ssl.SSLError"})),
     (
         "redirects",
@@ -136,6 +146,8 @@ def failure_kind(error: Exception) -> FailureKind | None:
     chain = [_names(cause) for cause in _causes(error)]
     if not chain[0] & _TRANSPORT_ERRORS:
         return None
+    if any("ssl.SSLCertVerificationError" in names for names in chain):
+        return "tls"
     for names in chain:
         for kind, known in _KINDS:
             if names & known:
@@ -163,7 +175,9 @@ def summarize(error: Exception, secret: str | None) -> ForeignError | None:
     elif kind == "garbled":
         summary.reason = _http_reason(error)
     else:
-        *_, first = _causes(error)
+        first: BaseException = error
+        while first.__cause__ is not None:
+            first = first.__cause__
         summary.reason = sanitize(str(first), secret) or type(first).__name__
     return summary
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import ssl
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -18,6 +20,7 @@ import httpx2
 import ollama
 import openai
 import pytest
+import trustme
 from family import Reply, ScriptedServer, delta, json_reply, ndjson, round_trip, sse
 
 from createagents_nb import CreateAgent, errors
@@ -422,7 +425,25 @@ def test_a_pool_is_closed_with_its_event_loop(server: ScriptedServer) -> None:
 
 
 def test_one_tls_context_serves_all() -> None:
-    assert http_client.tls_context() is http_client.tls_context()
+    context = http_client.tls_context()
+    assert context is http_client.tls_context()
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+def test_certificates_come_from_the_variables_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def count() -> int:
+        http_client.reset()
+        return http_client.tls_context().cert_store_stats()["x509_ca"]
+
+    try:
+        with trustme.CA().cert_pem.tempfile() as file:
+            monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+            monkeypatch.setenv("SSL_CERT_FILE", file)
+            assert count() == 1
+        monkeypatch.delenv("SSL_CERT_FILE")
+        assert count() == 0
+    finally:
+        http_client.reset()
 
 
 async def connections_reach(server: ScriptedServer, count: int) -> None:

@@ -1,13 +1,12 @@
-"""`CreateAgent`: the one place where the rooms meet."""
+"""`CreateAgent`: where settings, provider, tools, history and recorder meet."""
 
 from __future__ import annotations
 
-import copy
 import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +17,7 @@ from .agent.chat import ChatWithAgentUseCase
 from .agent.config import validate_config
 from .agent.history import History
 from .agent.response import StreamingResponseDTO
+from .agent.settings import CONNECTION, AgentSettings, check_arguments
 from .batch.pool import RowAgent
 from .builtin_tools import BUILTIN_TOOLS, is_stock_builtin
 from .core.messages import Message
@@ -32,8 +32,8 @@ from .errors import (
 )
 from .metrics import MetricsRecorder
 from .metrics import recorder as notebook_recorder
-from .providers import KEY_VARIABLES, adapter_class
-from .providers.selection import is_new_message, resolve_model, split_model
+from .providers.registry import find_provider, is_provider, key_variables
+from .providers.selection import connect, is_new_message, split_model
 from .redaction import as_secret
 from .tools.approval import Approver
 from .tools.executor import ToolExecutor
@@ -51,53 +51,19 @@ ToolLike: TypeAlias = BaseTool | type[BaseTool] | Callable[..., Any] | str
 """A tool, its class, a function to make one of, or the name of a built-in."""
 
 _names = itertools.count(1)
-_ADDRESSES = {"openai": "OPENAI_BASE_URL", "ollama": "OLLAMA_HOST"}
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _Connection:
-    """How a provider is reached.
-
-    Attributes:
-        repository: the provider.
-        once: the same, sending no request again by itself.
-        base_url: its address, where it was said.
-        has_own_key: the key was given in code.
-        own_key: that key, so that it is found in what is saved.
-    """
-
-    repository: ChatRepository
-    once: ChatRepository
-    base_url: str | None
-    has_own_key: bool
-    own_key: str | None = None
-
-    @classmethod
-    def to(
-        cls, provider: str, limits: Mapping[str, Any], *, api_key: str | None = None, base_url: str | None = None
-    ) -> _Connection:
-        adapter = adapter_class(provider)
-        given = {"api_key": api_key, "base_url": base_url}
-        address = as_secret(base_url or os.environ.get(_ADDRESSES.get(provider, "")) or None)
-        return cls(
-            adapter(**given, **limits),
-            adapter(**given, **{**limits, "max_retries": 0}),
-            address and str(address),  # it is no secret when it is checked
-            has_own_key=bool(api_key) and provider != "demo",
-            own_key=api_key,
-        )
+"""Numbers for agents without a name."""
 
 
 class CreateAgent:
-    """An agent: a model, what it is told, what it may do, and what was said so far.
+    """An agent: a model, its instructions, its tools and the conversation so far.
 
     Args:
-        provider: ``"openai"`` (and every compatible server, with ``base_url``), ``"ollama"`` or ``"demo"``. With
-            neither provider nor model: what ``%agent use`` or the environment variable ``CREATEAGENTS_NB_MODEL``
-            says, else OpenAI when its key is set, else a local Ollama that answers, else the demo provider; one
-            line says which.
+        provider: ``"openai"`` (and every compatible server, with ``base_url``), ``"ollama"``, ``"demo"``, the name
+            of a provider from another package, or a `ChatRepository` object. With neither provider nor model: what
+            ``%agent use`` or the environment variable ``CREATEAGENTS_NB_MODEL`` says, else OpenAI when its key is
+            set, else a local Ollama that answers, else the demo provider; one line says which.
         model: the provider's name for it; ``"openai:gpt-4.1-mini"`` names both. Default: the provider's.
-        name: how it is called in the recorder; default ``agent-1``, ``agent-2``…
+        name: shown in the recorder; default ``agent-1``, ``agent-2``…
         instructions: the system message; default none.
         config: options of each request: ``temperature``, ``max_tokens``, ``top_p``, ``top_k``, ``seed``, ``stop``,
             ``think`` (True, False or a level), ``num_ctx`` (tokens), ``stream`` (default True), ``extra`` (a dict
@@ -106,9 +72,11 @@ class CreateAgent:
         history_max_size: messages kept between turns; 0 for no memory.
         base_url: of a compatible server.
         api_key: default: the provider's environment variable. Never shown, logged or saved.
+        client: an ``openai.AsyncOpenAI``, ``openai.AsyncAzureOpenAI`` or ``ollama.AsyncClient`` of your own, with
+            its key, address, timeout and retries; it is never closed.
         timeout_s: how long no byte may arrive, in seconds.
         max_retries: of a request that was not answered.
-        max_tool_rounds: how often tools are run in one turn before it ends with status ``limit``.
+        max_tool_rounds: how often tools run in one turn before it ends with status ``limit``.
         recorder: where calls are recorded; default `createagents_nb.recorder`.
         remote_images: True shows the http and https images of an answer; default False: each is a link. A page
             loads images without a click, so a model that was tricked can send what it knows in an address: only
@@ -131,7 +99,7 @@ class CreateAgent:
 
     def __init__(
         self,
-        provider: str | None = None,
+        provider: str | ChatRepository | None = None,
         model: str | None = None,
         *,
         name: str | None = None,
@@ -141,6 +109,7 @@ class CreateAgent:
         history_max_size: int = 20,
         base_url: str | None = None,
         api_key: str | None = None,
+        client: Any = None,
         timeout_s: float = 120.0,
         max_retries: int = 2,
         max_tool_rounds: int = 20,
@@ -150,41 +119,26 @@ class CreateAgent:
         approval_timeout_s: float = 300.0,
     ) -> None:
         api_key, base_url = as_secret(api_key), as_secret(base_url)
-        strings = {"name": name, "instructions": instructions, "base_url": base_url, "api_key": api_key}
-        for argument, value in strings.items():
-            if value is not None and not isinstance(value, str):
-                raise ConfigurationError(f"{argument} must be a string, not {type(value).__name__}")
-        if not isinstance(remote_images, bool):
-            raise ConfigurationError(f"remote_images must be True or False, not {remote_images!r}")
+        arguments = check_arguments(locals())
         if recorder is not None and not isinstance(recorder, MetricsRecorder):
             raise ConfigurationError(f"recorder must be a MetricsRecorder(), not {recorder!r}")
-        if approve is not None and not callable(approve):
-            raise ConfigurationError(f"approve must be a function that is given the request, not {approve!r}")
-        _check_number("timeout_s", timeout_s, above=0)
-        _check_number("approval_timeout_s", approval_timeout_s, above=0)
-        _check_number("max_retries", max_retries, whole=True)
-        _check_number("max_tool_rounds", max_tool_rounds, whole=True)
-        choice = resolve_model(provider, model, base_url=base_url)
-        adapter = adapter_class(choice.provider)
-        self._limits: dict[str, Any] = {"timeout_s": timeout_s, "max_retries": max_retries}
-        self._connection = _Connection.to(choice.provider, self._limits, api_key=api_key, base_url=base_url)
-        self._repository = self._connection.repository
-        try:
-            history = History(history_max_size)
-        except ValueError as error:
-            raise ConfigurationError(str(error)) from None
-        self._agent = Agent(
-            name=name or f"agent-{next(_names)}",
-            model=choice.model,
-            instructions=instructions,
-            tools=resolve_tools(tools, BUILTIN_TOOLS),
-            config=validate_config(config, provider=choice.provider, unsupported=adapter.unsupported_config),
-            history=history,
-            max_tool_rounds=max_tool_rounds,
-            remote_images=remote_images,
-            approve=approve,
-            approval_timeout_s=approval_timeout_s,
+        connection = connect(provider, model, **{key: arguments[key] for key in CONNECTION})
+        repository = connection.repository
+        self._repository = repository
+        self._settings = AgentSettings(
+            **arguments
+            | {
+                "provider": connection.provider,
+                "model": connection.model,
+                "base_url": connection.base_url,
+                "name": name or f"agent-{next(_names)}",
+                "tools": resolve_tools(tools, BUILTIN_TOOLS),
+                "config": validate_config(
+                    config, provider=repository.provider, unsupported=repository.unsupported_config
+                ),
+            }
         )
+        self._agent = Agent(**self._settings.shared(), history=History(history_max_size))
         self._recorder = notebook_recorder if recorder is None else recorder
         self._executor = ToolExecutor()
         self._is_named = name is not None
@@ -192,9 +146,9 @@ class CreateAgent:
         self._batches: set[Batch] = set()
         self._last_map: pd.DataFrame | None = None
         self._call_ids: list[str] = []
-        if choice.why and is_new_message(choice.why):
+        if connection.why and is_new_message(connection.why):
             # stderr would be a red box in a notebook.
-            print(choice.why, file=sys.stdout if "ipykernel" in sys.modules else sys.stderr)
+            print(connection.why, file=sys.stdout if "ipykernel" in sys.modules else sys.stderr)
 
     # ── talking ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -293,15 +247,13 @@ class CreateAgent:
         return self._last_map
 
     def _row_agent(self) -> RowAgent:
-        """This agent without a past."""
         return RowAgent(
             agent=replace(self._agent, history=History(0), turn_numbers=itertools.count()),
-            repository=self._connection.once,
+            repository=self._repository.without_retries(),
             executor=self._executor,
             is_named=self._is_named,
-            base_url=self._connection.base_url,
-            has_own_key=self._connection.has_own_key,
-            **self._limits,
+            max_retries=self._settings.max_retries,
+            settings=self._settings,
         )
 
     async def aclose(self) -> None:
@@ -356,10 +308,10 @@ class CreateAgent:
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the agent and its conversation to a JSON file; see `load`.
 
-        In it are provider, model, name, instructions, config, ``history_max_size``, ``base_url``, the names of the
-        tools, and the `history`, without turns that are still running. No key is: what looks like one in a setting
-        is ``***`` there. What was said is yours and is written as it is, keys that somebody said too. A file that
-        is there stays whole until the new one is; only its owner may read a new one.
+        The file has the provider, model, name, instructions, config, limits, ``base_url``, the names of the tools,
+        and the `history`, without turns that are still running. It has no key: what looks like one in a setting is
+        ``***`` there. Messages are yours and are written as they are, with images, files and keys that somebody
+        wrote. An existing file is replaced once the new one is complete; only its owner may read a new one.
 
         Returns:
             The path.
@@ -374,20 +326,8 @@ class CreateAgent:
         from .agent.conversation import Conversation
         from .agent.conversation_file import write_conversation
 
-        agent = self._agent
-        talk = Conversation(
-            provider=self.provider,
-            model=agent.model,
-            name=agent.name,
-            instructions=agent.instructions,
-            config=agent.config,
-            history_max_size=agent.history.max_size,
-            base_url=None if self.provider == "demo" else self._connection.base_url,
-            tools=tuple(tool.name for tool in agent.tools),
-            own_tools=tuple(tool.name for tool in agent.tools if not is_stock_builtin(tool)),
-            turns=tuple(turn.messages for turn in agent.history.turns),
-        )
-        secrets = (self._connection.own_key, *map(os.environ.get, KEY_VARIABLES.values()))
+        talk = Conversation.of(self._settings, self._agent.history, is_stock_builtin)
+        secrets = (self._settings.api_key, *map(os.environ.get, key_variables().values()))
         return write_conversation(path, talk.without_keys(*secrets))
 
     @classmethod
@@ -396,18 +336,20 @@ class CreateAgent:
     ) -> CreateAgent:
         """The agent of a file that `save` wrote, with its conversation.
 
-        Nothing in the file is run, and it is read whole or refused.
+        Nothing in the file is run, and it is read completely or refused.
 
         Args:
-            tools: those that the agent had and that are no built-ins as they come; any others are added.
-            options: arguments of `CreateAgent`, in place of what the file says: ``api_key`` (else the provider's
-                environment variable), ``recorder``, ``max_tool_rounds``, ``config``…
+            tools: those that the agent had, except built-ins as they come; any others are added.
+            options: arguments of `CreateAgent`, in place of the file's: ``api_key`` (else the provider's
+                environment variable), ``recorder``, ``config``… ``provider`` or ``client`` must be given again if
+                it was an object, unless an installed provider has its name.
 
         Raises:
             TalkFileError: there is no such file, or it is broken or from a newer version; the message says where.
-            ConfigurationError: a tool is missing (it is named); a key stood in ``config``; ``base_url`` is neither
-                on this machine nor what the environment names, and must be given, for your key is sent there;
-                and as the constructor.
+                Or its provider is not installed here.
+            ConfigurationError: a tool is missing (it is named); a key was left out of ``config``; ``base_url`` is
+                neither on this machine nor what the environment names, and must be given, for your key is sent
+                there; and as the constructor.
 
         Example:
             >>> agent = CreateAgent.load("talk.json", tools=[rows])
@@ -416,14 +358,17 @@ class CreateAgent:
         from .agent.conversation_file import read_conversation
 
         talk = read_conversation(path)
-        settings = talk.settings(options, address=os.environ.get(_ADDRESSES.get(talk.provider, "")) or None)
+        is_known = is_provider(talk.provider)
+        address = find_provider(talk.provider).address if is_known else None
+        arguments = talk.arguments(options, address=address)
         given = talk.tools_with(resolve_tools(tools, BUILTIN_TOOLS), BUILTIN_TOOLS)
         try:
-            agent = cls(**settings, tools=given)
+            agent = cls(**arguments, tools=given)
         except (UnknownProviderError, UnknownConfigKeyError, UnsupportedConfigError) as error:
-            if options.keys() & {"provider", "model", "config"}:
+            if options.keys() & {"provider", "model", "config", "client"}:
                 raise
-            raise TalkFileError(f"{str(path)!r} cannot be loaded as a talk: {error}") from error
+            hint = "" if is_known else ". If it was an object, give it again: CreateAgent.load(…, provider=…)"
+            raise TalkFileError(f"{str(path)!r} cannot be loaded as a talk: {error}{hint}") from error
         started = agent._agent.history.restore(talk.turns)
         agent._agent.turn_numbers = itertools.count(started)
         return agent
@@ -437,22 +382,11 @@ class CreateAgent:
         return await self._repository.models()
 
     def get_configs(self) -> dict[str, Any]:
-        """How the agent is set up, without its key.
+        """How the agent is set up, without its key: the arguments of `CreateAgent` that are data, by their names.
 
-        Keys: ``name``, ``provider``, ``model``, ``instructions``, ``config``, ``tools``, ``history_max_size``,
-        ``max_tool_rounds``.
+        ``tools`` are names. ``base_url`` is None for the provider's default.
         """
-        agent = self._agent
-        return {
-            "name": agent.name,
-            "provider": self.provider,
-            "model": agent.model,
-            "instructions": agent.instructions,
-            "config": copy.deepcopy(dict(agent.config)),
-            "tools": [tool.name for tool in agent.tools],
-            "history_max_size": agent.history.max_size,
-            "max_tool_rounds": agent.max_tool_rounds,
-        }
+        return self._settings.listed()
 
     def get_all_available_tools(self) -> dict[str, str]:
         """Names and descriptions of all tools: those of this agent, and the built-ins that it could be given."""
@@ -464,7 +398,7 @@ class CreateAgent:
 
     def variant(
         self,
-        provider: str | None = None,
+        provider: str | ChatRepository | None = None,
         model: str | None = None,
         *,
         tools: Iterable[ToolLike] | None = None,
@@ -480,36 +414,34 @@ class CreateAgent:
         Raises:
             ConfigurationError: as the constructor.
         """
-        provider, model = split_model(provider, model)
+        settings, repository = self._settings, self._repository
+        if not isinstance(provider, ChatRepository):
+            provider, model = split_model(provider, model)
         if provider in (None, self.provider):
-            connection, chosen = self._connection, model or self._agent.model
+            changes: dict[str, Any] = {"model": model or settings.model}
         else:
-            choice = resolve_model(provider, model)
-            connection, chosen = _Connection.to(choice.provider, self._limits), choice.model
-        repository = connection.repository
+            connection = connect(provider, model, timeout_s=settings.timeout_s, max_retries=settings.max_retries)
+            repository = connection.repository
+            changes = {name: getattr(connection, name) for name in ("provider", "model", "base_url")}
+            changes |= {"api_key": None, "client": None}
         extra = resolve_tools(tools, BUILTIN_TOOLS)
-        taken = {tool.name for tool in extra}
-        agent = Agent(
-            name=self._agent.name,
-            model=chosen,
-            instructions=self._agent.instructions,
-            tools=(*(tool for tool in self._agent.tools if tool.name not in taken), *extra),
+        replaced = {tool.name for tool in extra}
+        history = self._agent.history if keep_history else History(0)
+        settings = replace(
+            settings,
+            **changes,
+            tools=(*(tool for tool in settings.tools if tool.name not in replaced), *extra),
             config=validate_config(
-                {**self._agent.config, **(config or {})},
+                {**settings.config, **(config or {})},
                 provider=repository.provider,
-                unsupported=getattr(repository, "unsupported_config", {}),
+                unsupported=repository.unsupported_config,
             ),
-            history=self._agent.history if keep_history else History(0),
-            max_tool_rounds=self._agent.max_tool_rounds,
-            remote_images=self._agent.remote_images,
-            approve=self._agent.approve,
-            approval_timeout_s=self._agent.approval_timeout_s,
-            turn_numbers=self._agent.turn_numbers,
+            history_max_size=history.max_size,
         )
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__ | {
-            "_agent": agent,
-            "_connection": connection,
+            "_settings": settings,
+            "_agent": Agent(**settings.shared(), history=history, turn_numbers=self._agent.turn_numbers),
             "_repository": repository,
             "_last_map": None,
         }
@@ -566,10 +498,3 @@ class CreateAgent:
             return f"<{type(self).__name__}, not made>"
         tools = f", tools=[{', '.join(tool.name for tool in agent.tools)}]" if agent.tools else ""
         return f"<CreateAgent {agent.name}: {self.provider}:{agent.model}{tools}, {len(agent.history)} messages>"
-
-
-def _check_number(argument: str, value: object, *, above: float = -1, whole: bool = False) -> None:
-    kinds = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not value > above:
-        words = "a whole number, 0 or more" if whole else f"a number of seconds above {above:g}"
-        raise ConfigurationError(f"{argument} must be {words}, not {value!r}")

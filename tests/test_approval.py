@@ -344,7 +344,16 @@ async def test_on_a_dask_worker_nobody_can_be_asked(
     server: ScriptedServer, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    plan = AgentPlan("openai", "m", "clerk", "", {}, (shelf.tool,), 20, server.openai_url, 10.0, 0)
+    plan = AgentPlan(
+        {
+            "provider": "openai",
+            "model": "m",
+            "name": "clerk",
+            "tools": (shelf.tool,),
+            "base_url": server.openai_url,
+            "max_retries": 0,
+        }
+    )
     row_agent = plan.make()
     script(server, [call()])
     use_case = ChatWithAgentUseCase(row_agent.repository, executor=row_agent.executor)

@@ -350,7 +350,13 @@ def test_configs_say_everything_but_the_key() -> None:
         "tools": ["rows", "currentdate"],
         "history_max_size": 6,
         "max_tool_rounds": 3,
+        "remote_images": False,
+        "approval_timeout_s": 300.0,
+        "base_url": None,
+        "timeout_s": 120.0,
+        "max_retries": 2,
     }
+    assert list(agent.get_configs())[:3] == ["name", "provider", "model"]
     assert repr(agent) == "<CreateAgent helper: openai:gpt-4, tools=[rows, currentdate], 0 messages>"
     assert KEY not in repr(agent) + str(agent) + str(agent.get_configs())
 

@@ -112,7 +112,7 @@ def test_an_error_repeats_of_an_address_what_no_password_is_in(address: str, sho
 
 def test_an_address_that_is_fine_is_no_secret_any_more(server: ScriptedServer) -> None:
     agent = CreateAgent("openai", "m", api_key="k", base_url=server.openai_url)
-    assert type(agent._connection.base_url) is str
+    assert type(agent._settings.base_url) is str
     assert type(CreateAgent("ollama", "m", base_url=server.url)._repository.base_url) is str
 
 

@@ -249,7 +249,7 @@ def test_a_talk_that_cannot_be_written_leaves_what_was_there(file: Path) -> None
     demo(name="first").save(file)
     known = file.read_bytes()
     for extra in ({"a": object()}, {"a": float("nan")}, {"a": {1, 2}}):  # no agent takes these
-        talk = Conversation(provider="openai", model="m", name="second", config={"extra": extra})
+        talk = Conversation({"provider": "openai", "model": "m", "name": "second", "config": {"extra": extra}})
         with pytest.raises(TalkFileError, match="cannot be saved"):
             write_conversation(file, talk.without_keys(KEY))
     assert file.read_bytes() == known

@@ -1,30 +1,36 @@
-"""A `Conversation` as a JSON file: written whole or not at all, read without believing a word of it."""
+"""A `Conversation` as a JSON file: written completely or not at all, and checked in every part when it is read."""
 
 from __future__ import annotations
 
-import dataclasses
+import base64
+import binascii
 import json
 import math
 import os
 import re
 import stat
 import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from ..core.events import ToolCallRequested
-from ..core.messages import Message, check_messages
+from ..core.events import ProviderDetails, ReplySource, ToolCallRequested
+from ..core.messages import FilePart, ImagePart, Message, Part, TextPart, check_messages, read_parts
 from ..errors import TalkFileError
 from .conversation import Conversation
+from .settings import SETTINGS, AgentSettings, Kind
 
 __all__ = ["MAX_BYTES", "read_conversation", "write_conversation"]
 
 FORMAT, VERSION = "createagents-nb talk", 1
 MAX_BYTES = 64 * 1024 * 1024
-"""Of a file that is read; and so of one that is written."""
+"""Limit for a file that is read, and so for one that is written."""
 
 _MAX_DEPTH = 50
-_HALVES = re.compile("[\ud800-\udfff]")
+"""Limit for the nesting of ``config`` and of provider details."""
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,100}/[\w!#$&^.+-]{1,100}(;[ -~]{1,200})?", re.ASCII)
 _ROLES = ("user", "assistant", "tool")
 _STATUSES = ("ok", "cancelled", "error", "limit")
 
@@ -32,7 +38,7 @@ T = TypeVar("T")
 
 
 def write_conversation(path: str | os.PathLike[str], talk: Conversation) -> Path:
-    """Write ``talk``; a file that is there stays whole until the new one is. Only its owner may read a new one.
+    """Write ``talk``, in place of an existing file once it is complete. Only its owner may read a new file.
 
     Raises:
         TalkFileError: it cannot be written there, or is too large to be read again.
@@ -51,10 +57,10 @@ def write_conversation(path: str | os.PathLike[str], talk: Conversation) -> Path
 
 
 def read_conversation(path: str | os.PathLike[str]) -> Conversation:
-    """The talk in a file, every part of it checked.
+    """Read a file and check every part of it.
 
     Raises:
-        TalkFileError: there is none, or it is broken; the message says where.
+        TalkFileError: there is no such file, or it is broken; the message says where.
     """
     try:
         return _decoded(_bytes(Path(path).expanduser()))
@@ -67,30 +73,81 @@ def read_conversation(path: str | os.PathLike[str]) -> Conversation:
 
 
 def _encoded(talk: Conversation) -> bytes:
-    settings = {
-        field.name: getattr(talk, field.name) for field in dataclasses.fields(talk) if field.name != "turns"
+    media = [part for turn in talk.turns for message in turn for part in message.parts]
+    size = sum(len(part.data or b"") for part in media if not isinstance(part, TextPart)) * 4 // 3
+    if size > MAX_BYTES:  # known before it is encoded
+        raise _too_large(size)
+    lists = {"own_tools": talk.own_tools, "masked": talk.masked}
+    kept = {**talk.settings, **lists}
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        **{name: value for name, value in kept.items() if value not in ((), [])},
+        "turns": [{"messages": [_message(message) for message in messages]} for messages in talk.turns],
     }
-    kept = {name: value for name, value in settings.items() if value is not None and value != ()}
-    turns = [{"messages": [_message(message) for message in messages]} for messages in talk.turns]
-    whole = {"format": FORMAT, "version": VERSION, **kept, "turns": turns}
-    text = json.dumps(whole, ensure_ascii=False, allow_nan=False, indent=1)
-    # UTF-8 has no half of a surrogate pair, which a model or a file's name may hold; JSON has.
-    data = _HALVES.sub(lambda half: f"\\u{ord(half[0]):04x}", text).encode()
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1)
+    # Half a surrogate pair, as in what models say and in names of files, is JSON but not UTF-8.
+    data = _SURROGATES.sub(lambda half: f"\\u{ord(half[0]):04x}", text).encode()
     if len(data) > MAX_BYTES:
-        raise ValueError(f"it has {len(data):,} bytes, and no more than {MAX_BYTES:,} are read again")
+        raise _too_large(len(data))
     return data
 
 
+def _too_large(size: int) -> ValueError:
+    return ValueError(f"it has {size:,} bytes, and no more than {MAX_BYTES:,} are read again")
+
+
 def _message(message: Message) -> dict[str, Any]:
-    entry: dict[str, Any] = {"role": message.role, "content": message.content}
+    entry: dict[str, Any] = {"role": message.role}
+    if read_parts(message.content) == message.parts:
+        entry["content"] = message.content
+    else:
+        # Without `content`, so that a reader that knows text alone refuses it.
+        entry["parts"] = [_part(part) for part in message.parts]
     if message.tool_calls:
         entry["tool_calls"] = [
             {"id": call.tool_call_id, "name": call.name, "arguments": call.arguments}
+            | _details(call.provider_details)
             for call in message.tool_calls
         ]
     optional = {"tool_call_id": message.tool_call_id, "name": message.name}
     entry |= {key: value for key, value in optional.items() if value is not None}
+    entry |= _details(message.provider_details)
     return entry if message.status == "ok" else entry | {"status": message.status}
+
+
+def _part(part: Part) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    form = {
+        "type": next(name for name, kind in _MEDIA.items() if type(part) is kind),
+        "media_type": part.media_type or None,
+        "name": part.name,
+        "url": part.url,
+        "data": None if part.data is None else base64.b64encode(part.data).decode("ascii"),
+    }
+    return {key: value for key, value in form.items() if value is not None}
+
+
+def _details(details: ProviderDetails | None) -> dict[str, Any]:
+    if details is None:
+        return {}
+    source = details.source
+    try:
+        _check_depth(details.fields, "details")
+        json.dumps(details.fields, allow_nan=False)
+    except (TypeError, ValueError):
+        return {}  # the conversation goes on without them, and no file can hold them
+    return {
+        "provider_details": {
+            "source": {
+                "server": source.server,
+                "model": source.model,
+                "key_fingerprint": source.key_fingerprint,
+            },
+            "fields": details.fields,
+        }
+    }
 
 
 def _replace(file: Path, data: bytes) -> None:
@@ -115,14 +172,14 @@ def _replace(file: Path, data: bytes) -> None:
 
 
 def _bytes(file: Path) -> bytes:
-    # Without waiting: it may be a pipe to which nobody writes.
+    # Without waiting: it may be a pipe without a writer.
     with open(
         file, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
     ) as opened:
         info = os.fstat(opened.fileno())
         if not stat.S_ISREG(info.st_mode):
             raise ValueError("it is not a file but a folder, pipe or device")
-        # Of a file that grows meanwhile, too.
+        # The file may grow meanwhile.
         data = opened.read(MAX_BYTES + 1) if info.st_size <= MAX_BYTES else b""
     if max(len(data), info.st_size) > MAX_BYTES:
         raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
@@ -131,43 +188,39 @@ def _bytes(file: Path) -> bytes:
 
 def _decoded(data: bytes) -> Conversation:
     try:
-        whole = json.loads(
+        content = json.loads(
             data.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite
         )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"it is not valid JSON ({error})") from None
-    if not isinstance(whole, dict) or whole.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f'it has no "format": "{FORMAT}"')
-    version = whole.get("version")
+    version = content.get("version")
     if type(version) is int and version > VERSION:
         raise ValueError(
             f"it has version {version}, and this package reads {VERSION}: pip install -U createagents-nb"
         )
     if type(version) is not int or version != VERSION:
         raise ValueError(f"version must be {VERSION}, not {_short(version)}")
-    return _talk(whole)
+    return _talk(content)
 
 
-def _talk(whole: dict[str, Any]) -> Conversation:
-    size = _of(whole.get("history_max_size", 20), int, "history_max_size")
-    if size < 0:
-        raise ValueError(f"history_max_size must be 0 or more, not {_short(size)}")
-    config = _of(whole.get("config", {}), dict, "config")
-    _check_depth(config)
-    turns = _of(whole.get("turns"), list, "turns")
+def _talk(content: dict[str, Any]) -> Conversation:
+    turns = _of(content.get("turns"), list, "turns")
+    settings: dict[str, Any] = {}
+    for setting in fields(AgentSettings):
+        name, use = setting.name, SETTINGS[setting.name]
+        is_required = setting.default is MISSING and setting.default_factory is MISSING
+        if use.saved and (name in content or is_required):
+            value = _READERS[use.kind](content.get(name), name)
+            if value is not None:
+                settings[name] = value
     return Conversation(
-        provider=_word(whole.get("provider"), "provider"),
-        model=_word(whole.get("model"), "model"),
-        name=_word(whole.get("name"), "name"),
-        instructions=_optional(whole.get("instructions"), "instructions"),
-        config=config,
-        history_max_size=size,
-        base_url=_optional(whole.get("base_url"), "base_url"),
-        tools=_words(whole, "tools"),
-        own_tools=_words(whole, "own_tools"),
-        masked=_words(whole, "masked"),
+        settings,
+        own_tools=_words(content.get("own_tools", []), "own_tools"),
+        masked=_words(content.get("masked", []), "masked"),
         turns=tuple(_turn(entry, f"turns[{number}]") for number, entry in enumerate(turns)),
     )
 
@@ -187,12 +240,47 @@ def _read_message(entry: Any, where: str) -> Message:
     calls = _of(entry.get("tool_calls", []), list, f"{where}.tool_calls")
     return Message(
         role=_one_of(entry.get("role"), _ROLES, f"{where}.role"),
-        content=_of(entry.get("content"), str, f"{where}.content"),
+        parts=_read_content(entry, where),
         tool_calls=tuple(_call(call, f"{where}.tool_calls[{at}]") for at, call in enumerate(calls)),
         tool_call_id=_optional(entry.get("tool_call_id"), f"{where}.tool_call_id"),
         name=_optional(entry.get("name"), f"{where}.name"),
         status=_one_of(entry.get("status", "ok"), _STATUSES, f"{where}.status"),
+        provider_details=_read_details(entry.get("provider_details"), f"{where}.provider_details"),
     )
+
+
+def _read_content(entry: dict[str, Any], where: str) -> tuple[Part, ...]:
+    if "parts" not in entry:
+        return read_parts(_of(entry.get("content"), str, f"{where}.content"))
+    if "content" in entry:
+        raise ValueError(f"{where} has both content and parts")
+    parts = _of(entry["parts"], list, f"{where}.parts")
+    return tuple(_read_part(part, f"{where}.parts[{at}]") for at, part in enumerate(parts))
+
+
+def _read_part(entry: Any, where: str) -> Part:
+    entry = _of(entry, dict, where)
+    kind = _one_of(entry.get("type"), ("text", *_MEDIA), f"{where}.type")
+    if kind == "text":
+        return TextPart(_of(entry.get("text"), str, f"{where}.text"))
+    media_type = _of(entry.get("media_type", ""), str, f"{where}.media_type")
+    if media_type and not _MEDIA_TYPE.fullmatch(media_type):
+        raise ValueError(f"{where}.media_type must be like image/png, not {_short(media_type)}")
+    data = _optional(entry.get("data"), f"{where}.data")
+    try:
+        return _MEDIA[kind](
+            None if data is None else base64.b64decode(data, validate=True),
+            media_type,
+            url=_optional(entry.get("url"), f"{where}.url"),
+            name=_optional(entry.get("name"), f"{where}.name"),
+        )
+    except binascii.Error:
+        raise ValueError(f"{where}.data is not valid base64") from None
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+_MEDIA: Mapping[str, type[ImagePart | FilePart]] = {"image": ImagePart, "file": FilePart}
 
 
 def _call(entry: Any, where: str) -> ToolCallRequested:
@@ -201,6 +289,24 @@ def _call(entry: Any, where: str) -> ToolCallRequested:
         _word(entry.get("id"), f"{where}.id"),
         _of(entry.get("name"), str, f"{where}.name"),
         _of(entry.get("arguments"), str, f"{where}.arguments"),
+        _read_details(entry.get("provider_details"), f"{where}.provider_details"),
+    )
+
+
+def _read_details(entry: Any, where: str) -> ProviderDetails | None:
+    if entry is None:
+        return None
+    entry = _of(entry, dict, where)
+    source = _of(entry.get("source"), dict, f"{where}.source")
+    details = _of(entry.get("fields"), dict, f"{where}.fields")
+    _check_depth(details, f"{where}.fields")
+    return ProviderDetails(
+        ReplySource(
+            _of(source.get("server"), str, f"{where}.source.server"),
+            _of(source.get("model"), str, f"{where}.source.model"),
+            _of(source.get("key_fingerprint", ""), str, f"{where}.source.key_fingerprint"),
+        ),
+        details,
     )
 
 
@@ -210,7 +316,13 @@ def _of(value: Any, kind: type[T], where: str) -> T:
     return value
 
 
-_KINDS: dict[type, str] = {dict: "an object", int: "a whole number", list: "a list", str: "a string"}
+_KINDS: dict[type, str] = {
+    bool: "true or false",
+    dict: "an object",
+    int: "a whole number",
+    list: "a list",
+    str: "a string",
+}
 
 
 def _word(value: Any, where: str) -> str:
@@ -219,11 +331,33 @@ def _word(value: Any, where: str) -> str:
     return value
 
 
-def _words(whole: dict[str, Any], where: str) -> tuple[str, ...]:
-    words = tuple(_word(value, where) for value in _of(whole.get(where, []), list, where))
+def _words(value: Any, where: str) -> tuple[str, ...]:
+    words = tuple(_word(part, where) for part in _of(value, list, where))
     if len(set(words)) < len(words):
         raise ValueError(f"{where} has a name twice")
     return words
+
+
+def _count(value: Any, where: str) -> int:
+    if _of(value, int, where) < 0:
+        raise ValueError(f"{where} must be 0 or more, not {_short(value)}")
+    return int(value)
+
+
+def _seconds(value: Any, where: str) -> float:
+    if type(value) not in (int, float) or not 0 < value <= _MAX_SECONDS:
+        raise ValueError(f"{where} must be a number of seconds above 0, not {_short(value)}")
+    return value  # type: ignore[no-any-return]
+
+
+_MAX_SECONDS = 10**9
+"""Limit for a timeout, some thirty years: a larger one may not be a float."""
+
+
+def _config(value: Any, where: str) -> dict[str, Any]:
+    config = _of(value, dict, where)
+    _check_depth(config, where)
+    return config
 
 
 def _optional(value: Any, where: str) -> str | None:
@@ -265,12 +399,26 @@ def _finite(text: str) -> float:
     return number
 
 
-def _check_depth(config: dict[str, Any]) -> None:
-    """Settings are copied part by part, and what is nested a thousand times cannot be."""
-    level: list[Any] = [config]
+def _check_depth(value: Any, where: str) -> None:
+    """Refuse what is nested so deeply that it cannot be copied part by part."""
+    level: list[Any] = [value]
     for _ in range(_MAX_DEPTH):
-        parts = [part for part in level if isinstance(part, dict | list)]
-        level = [inner for part in parts for inner in (part.values() if isinstance(part, dict) else part)]
+        parts = [part for part in level if isinstance(part, Mapping | list | tuple)]
+        level = [inner for part in parts for inner in (part.values() if isinstance(part, Mapping) else part)]
         if not level:
             return
-    raise ValueError("config is nested too deeply")
+    raise ValueError(f"{where} is nested too deeply")
+
+
+_READERS: Mapping[Kind, Callable[[Any, str], Any]] = {
+    "address": _optional,
+    "choice": _word,
+    "config": _config,
+    "count": _count,
+    "flag": lambda value, where: _of(value, bool, where),
+    "name": _word,
+    "seconds": _seconds,
+    "text": _optional,
+    "tools": _words,
+}
+"""How a setting is read, by its kind; objects are not saved."""

@@ -19,13 +19,13 @@ from ..errors import BudgetExceededError, ConfigurationError, WorkerError
 from ..logging_config import LoggingConfig
 from ..loop_shutdown import wait_until_done
 from ..metrics import MetricsRecorder
+from ..providers.registry import find_provider, key_variables
 from ..redaction import mask_keys
 from .dask_worker import AgentPlan, Chunk, ChunkResult, run_chunk, stop_batch
 from .pool import HEARTBEAT_S, Options, Row, RowAgent, SettledRow
 
 __all__ = ["DaskPool", "packed_plan"]
 
-_KEYS = ("OPENAI_API_KEY", "OLLAMA_API_KEY")
 _ROWS_PER_PLACE = 20
 """Rows of a chunk for each that runs at the same time: while its last ones end, places stand empty."""
 _MAX_CHUNK = 500
@@ -36,41 +36,34 @@ _log = LoggingConfig.get_logger(__name__)
 
 
 def packed_plan(row_agent: RowAgent) -> bytes:
-    """What workers make the agent from.
+    """Pickle what workers make the agent from.
 
     Raises:
-        ConfigurationError: a key would travel with it, or a tool cannot.
+        ConfigurationError: its provider is an object, a key would travel with it, or a tool cannot.
     """
     import cloudpickle
 
-    agent = row_agent.agent
-    if row_agent.has_own_key:
+    settings = row_agent.settings
+    if settings is None or settings.client is not None or not isinstance(settings.provider, str):
+        raise ConfigurationError(
+            "This agent's provider is an object, and objects do not travel to Dask workers: make the agent with "
+            "the name of a provider, or call map without client="
+        )
+    if settings.api_key and not find_provider(settings.provider).embedded:
         raise ConfigurationError(
             "This agent was given its key in code, and keys do not travel to Dask workers: leave api_key out, and "
             "set the provider's environment variable here and where workers are started"
         )
-    plan = AgentPlan(
-        provider=row_agent.repository.provider,
-        model=agent.model,
-        name=agent.name,
-        instructions=agent.instructions,
-        config=agent.config,
-        tools=agent.tools,
-        max_tool_rounds=agent.max_tool_rounds,
-        base_url=row_agent.base_url,
-        timeout_s=row_agent.timeout_s,
-        max_retries=row_agent.max_retries,
-    )
     try:
-        packed: bytes = cloudpickle.dumps(plan)
+        packed: bytes = cloudpickle.dumps(AgentPlan(settings.travelling()))
     except Exception as error:
         raise ConfigurationError(
             f"The agent's tools cannot travel to Dask workers: {type(error).__name__}: {error}. A tool may not "
             "hold an open file, a connection or a lock: open it inside the function"
         ) from error
-    settings = f"{agent.config!r} {row_agent.base_url}"
-    keys = [key.encode() for key in map(os.environ.get, _KEYS) if key and len(key) >= 8]
-    if any(key in packed for key in keys) or mask_keys(settings) != settings:
+    text = f"{settings.config!r} {settings.base_url}"
+    keys = [key.encode() for key in map(os.environ.get, key_variables().values()) if key and len(key) >= 8]
+    if any(key in packed for key in keys) or mask_keys(text) != text:
         raise ConfigurationError(
             "A key would travel to Dask workers with this agent (in config, base_url, instructions or a tool): "
             "let the worker read it from its environment"

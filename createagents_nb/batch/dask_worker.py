@@ -13,13 +13,13 @@ from typing import Any
 
 from ..agent.agent import Agent
 from ..agent.history import History
+from ..agent.settings import CONNECTION, AgentSettings
 from ..core.records import CallRecord, ContentPolicy, RequestRecord, ToolRecord
 from ..errors import ApprovalError, ConfigurationError, WorkerError
-from ..providers import adapter_class
+from ..providers.registry import make_repository
 from ..text import error_in_words
 from ..tools.approval import Approval, ApprovalRequest
 from ..tools.executor import ToolExecutor
-from ..tools.tool import BaseTool
 from .pool import Pool, Row, RowAgent, SettledRow
 from .rate_limiter import Limiter
 
@@ -31,18 +31,13 @@ _REMEMBERED = 256
 
 @dataclass(frozen=True, slots=True)
 class AgentPlan:
-    """What an agent is made of, without its key and its past."""
+    """What a worker makes the agent from.
 
-    provider: str
-    model: str
-    name: str
-    instructions: str | None
-    config: Mapping[str, Any]
-    tools: tuple[BaseTool, ...]
-    max_tool_rounds: int
-    base_url: str | None
-    timeout_s: float
-    max_retries: int
+    Attributes:
+        settings: arguments of `AgentSettings`, without keys and objects that do not travel.
+    """
+
+    settings: Mapping[str, Any]
 
     def make(self) -> RowAgent:
         """The agent, with the key of this process's environment.
@@ -50,19 +45,11 @@ class AgentPlan:
         Raises:
             ConfigurationError: there is no key, or no such provider here.
         """
-        adapter = adapter_class(self.provider)
-        repository = adapter(base_url=self.base_url, timeout_s=self.timeout_s, max_retries=0)
-        agent = Agent(
-            name=self.name,
-            model=self.model,
-            instructions=self.instructions,
-            tools=self.tools,
-            config=self.config,
-            history=History(0),
-            max_tool_rounds=self.max_tool_rounds,
-            approve=_cannot_ask,
-        )
-        return RowAgent(agent, repository, ToolExecutor(), max_retries=self.max_retries)
+        settings = AgentSettings(**self.settings)
+        connection = {name: getattr(settings, name) for name in CONNECTION}
+        repository = make_repository(settings.provider_name, **connection).without_retries()
+        agent = Agent(**settings.shared() | {"approve": _cannot_ask}, history=History(0))
+        return RowAgent(agent, repository, ToolExecutor(), max_retries=settings.max_retries)
 
 
 async def _cannot_ask(request: ApprovalRequest) -> Approval:

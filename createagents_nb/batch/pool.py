@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from ..agent.agent import Agent
 from ..agent.chat import ChatWithAgentUseCase
+from ..agent.settings import AgentSettings
 from ..core.messages import Message, MessageContent
 from ..core.provider import ChatRepository
 from ..core.records import CallRecord, RecordSink, RequestRecord, ToolRecord
@@ -73,19 +74,16 @@ class RowAgent:
         repository: the provider, without retries: the batch retries.
         executor: runs the tools.
         is_named: whether the user named the agent.
-        timeout_s, max_retries: as in `CreateAgent`.
-        base_url: the server's address; None for the provider's default.
-        has_own_key: whether the key was given in code.
+        max_retries: how often the batch sends a failed request again.
+        settings: what the agent was made from; None on a Dask worker.
     """
 
     agent: Agent
     repository: ChatRepository
     executor: ToolExecutor
     is_named: bool = True
-    timeout_s: float = 120.0
     max_retries: int = 2
-    base_url: str | None = None
-    has_own_key: bool = False
+    settings: AgentSettings | None = None
 
 
 HEARTBEAT_S = 0.1

@@ -20,8 +20,8 @@ from ..core.records import ContentPolicy, unescape_json
 from ..create_agent import CreateAgent
 from ..errors import ConfigurationError, MagicUsageError
 from ..metrics import recorder
-from ..providers import KEY_VARIABLES
 from ..providers.addresses import checked_key
+from ..providers.registry import DEFAULT_PROVIDER, key_variables
 from ..providers.selection import notebook_default, resolve_model, set_notebook_default
 from ..text import dollars, one_line
 from . import display
@@ -118,10 +118,11 @@ class Commands:
 
     def key(self, rest: str) -> None:
         """key [openai|ollama] — ask for the API key: it stays in this kernel, and out of the notebook"""
-        variable = KEY_VARIABLES.get(rest or "openai")
+        variables = key_variables()
+        variable = variables.get(rest or DEFAULT_PROVIDER)
         if variable is None:  # ``rest`` may be the key itself, so the message does not repeat it
             raise MagicUsageError(
-                f"%agent key: name a provider ({', '.join(KEY_VARIABLES)}), and nothing else; the key is asked for"
+                f"%agent key: name a provider ({', '.join(variables)}), and nothing else; the key is asked for"
             )
         try:
             key = checked_key(getpass.getpass(f"{variable}: "))

@@ -1,40 +1,78 @@
-"""Which provider and model an agent gets when its maker does not say."""
+"""Which provider and model an agent gets, from its arguments or from what this machine has."""
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from typing import Any
 
+from ..core.provider import ChatRepository
 from ..errors import ConfigurationError, UnknownProviderError
-from . import PROVIDERS, adapter_class
+from ..redaction import Secret
+from .registry import (
+    DEFAULT_PROVIDER,
+    adapter_class,
+    find_provider,
+    is_provider,
+    load_object,
+    make_repository,
+    provider_names,
+    provider_of_client,
+)
 
 __all__ = [
+    "Connection",
     "ModelChoice",
     "check_model",
+    "connect",
     "is_new_message",
     "notebook_default",
+    "reset",
     "resolve_model",
     "set_notebook_default",
     "split_model",
 ]
 
 ENVIRONMENT = "CREATEAGENTS_NB_MODEL"
-_PROBE_TIMEOUT_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """A provider and a model; ``why`` is a line for the user where neither was asked for."""
+    """A provider and a model; ``why`` is a line for the user if neither was asked for."""
 
     provider: str
     model: str
     why: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A provider that can be asked.
+
+    Attributes:
+        repository: the provider.
+        provider: its name, or ``repository`` if the user made that.
+        model: the model to ask.
+        base_url: the server's address, if the user or the environment names it.
+        why: a line for the user if neither provider nor model was asked for.
+    """
+
+    repository: ChatRepository
+    provider: str | ChatRepository
+    model: str
+    base_url: str | None = None
+    why: str | None = None
+
+
 _notebook: ModelChoice | None = None
-_said: str | None = None
+"""What ``%agent use`` chose."""
+_last_message: str | None = None
+"""The last line about a choice that was shown."""
+
+
+def reset() -> None:
+    """Forget what was chosen for the notebook, and what was said about it."""
+    set_notebook_default(None)
 
 
 def notebook_default() -> ModelChoice | None:
@@ -42,20 +80,77 @@ def notebook_default() -> ModelChoice | None:
 
 
 def set_notebook_default(choice: ModelChoice | None) -> None:
-    """What `resolve_model` falls back to first; ``%agent use`` sets it."""
-    global _notebook, _said
-    _notebook, _said = choice, None
+    """Set what `resolve_model` falls back to first; ``%agent use`` does."""
+    global _notebook, _last_message
+    _notebook, _last_message = choice, None
 
 
 def is_new_message(why: str) -> bool:
-    """Whether this line was not the last one said: it is said once, until the choice changes."""
-    global _said
-    is_new, _said = why != _said, why
+    """Whether this line differs from the last one: it is shown once, until the choice changes."""
+    global _last_message
+    is_new, _last_message = why != _last_message, why
     return is_new
 
 
+def connect(
+    provider: str | ChatRepository | None,
+    model: str | None,
+    *,
+    timeout_s: float,
+    max_retries: int,
+    api_key: str | None = None,
+    base_url: str | None = None,
+    client: Any = None,
+) -> Connection:
+    """Make the provider that the arguments of `CreateAgent` ask for.
+
+    Raises:
+        ConfigurationError: arguments that exclude each other, or an object without a model; and as `resolve_model`
+            and the provider's constructor.
+    """
+    limits = {"timeout_s": timeout_s, "max_retries": max_retries}
+    if isinstance(provider, ChatRepository):
+        _check_excluded("provider=… is an object, which", api_key=api_key, base_url=base_url, client=client)
+        if not isinstance(getattr(provider, "provider", None), str):
+            raise ConfigurationError(f"{type(provider).__name__} needs a class attribute `provider`: its name")
+        return Connection(provider, provider, _model_of(provider, model), provider.base_url)
+    if client is not None:
+        _check_excluded("client=… is made with its own key and address, so it", api_key=api_key, base_url=base_url)
+        name = provider_of_client(client)
+        provider, model = split_model(provider, model)
+        if provider not in (None, name):
+            raise ConfigurationError(
+                f"client={type(client).__name__}(…) is for the provider {name!r}, not {provider!r}"
+            )
+        key = getattr(client, "api_key", None)
+        if isinstance(key, str):
+            Secret(key).mask()
+        repository = make_repository(name, client=client, **limits)
+        return Connection(repository, name, _model_of(repository, model), repository.base_url)
+    choice = resolve_model(provider, model, base_url=base_url)
+    repository = make_repository(choice.provider, api_key=api_key, base_url=base_url, **limits)
+    address = base_url or find_provider(choice.provider).address
+    # The provider has checked it, so it is no secret any more.
+    return Connection(repository, choice.provider, choice.model, address and str.__str__(address), choice.why)
+
+
+def _check_excluded(reason: str, **arguments: Any) -> None:
+    given = [name for name, value in arguments.items() if value is not None]
+    if given:
+        raise ConfigurationError(f"{reason} takes no {' and no '.join(given)}: leave {' and '.join(given)} out")
+
+
+def _model_of(repository: ChatRepository, model: str | None) -> str:
+    model = repository.default_model if model is None else model
+    if not (isinstance(model, str) and model.strip()):
+        raise ConfigurationError(
+            f"Name a model: the provider {repository.provider!r} has no default, as in CreateAgent(…, model='…')"
+        )
+    return model
+
+
 def resolve_model(provider: str | None, model: str | None, *, base_url: str | None = None) -> ModelChoice:
-    """Provider and model, from the arguments or from what is there.
+    """Provider and model, from the arguments or from what this machine has.
 
     In this order: the arguments (``model="openai:gpt-4.1-mini"`` names both), what ``%agent use`` set, the
     environment variable ``CREATEAGENTS_NB_MODEL``, OpenAI when its key is set, a local Ollama that answers, the
@@ -63,39 +158,41 @@ def resolve_model(provider: str | None, model: str | None, *, base_url: str | No
 
     Raises:
         UnknownProviderError: no provider has this name.
-        ConfigurationError: a model must be named, is not a string, or is none of the demo provider's, where that
-            is what is there.
+        ConfigurationError: a model must be named, is not a string, or the demo provider would be asked for a model
+            that it does not have.
     """
     for name, value in (("provider", provider), ("model", model)):
         if value is not None and not (isinstance(value, str) and value.strip()):
             kind = UnknownProviderError if name == "provider" else ConfigurationError
-            raise kind(f"{name} must be a name, not {value!r}. Providers: {', '.join(PROVIDERS)}")
+            raise kind(f"{name} must be a name, not {value!r}. Providers: {', '.join(provider_names())}")
     provider, model = split_model(provider, model)
     if provider is None and base_url is not None:
-        provider = "openai"
-    if provider == "demo" and base_url is not None:
-        raise ConfigurationError(
-            "The demo provider has its own address: leave base_url out, or use provider='openai' with it"
-        )
+        provider = DEFAULT_PROVIDER
     if provider is not None:
+        if base_url is not None and find_provider(provider).embedded:
+            raise ConfigurationError(
+                "The demo provider has its own address: leave base_url out, or use provider='openai' with it"
+            )
         return ModelChoice(provider, model or _default_model(provider))
     if _notebook is not None:
         check_model(_notebook.provider, model)
         return ModelChoice(_notebook.provider, model or _notebook.model)
     if os.environ.get(ENVIRONMENT):
         return _from_environment(model)
-    return _from_what_is_there(model)
+    return _from_machine(model)
 
 
 def check_model(provider: str, model: str | None) -> None:
-    """That a provider which was not named can have this model: a demo that others took for OpenAI cannot.
+    """Check a model for a provider that was not named: a model of OpenAI's may not go to the demo provider.
 
     Raises:
-        ConfigurationError: it cannot; the message names the way out.
+        ConfigurationError: the provider does not have it; the message names the way out.
     """
-    from ..demo.conversation import MODELS, canonical_model  # needed only where a model alone is named
+    if model is None or not is_provider(provider) or not find_provider(provider).embedded:
+        return
+    from ..demo.conversation import MODELS, canonical_model  # needed only if a model alone is named
 
-    if provider == "demo" and model is not None and canonical_model(model) is None:
+    if canonical_model(model) is None:
         raise ConfigurationError(
             f"The demo provider is in use here, and has no model {model!r} (it has {', '.join(MODELS)}). Name the "
             f"provider, too: 'openai:{model}', in a cell `%%agent -m openai:{model}` or `-p openai`"
@@ -103,15 +200,15 @@ def check_model(provider: str, model: str | None) -> None:
 
 
 def split_model(provider: str | None, model: str | None) -> tuple[str | None, str | None]:
-    """Provider and model, where one of them names both: ``"openai:gpt-4.1-mini"``.
+    """Provider and model, if one of them names both: ``"openai:gpt-4.1-mini"``.
 
     A model's own colon is left alone: Ollama may have a model ``demo:latest``.
     """
-    if model is None and provider is not None and provider.partition(":")[0] in PROVIDERS:
+    if model is None and provider is not None and is_provider(provider.partition(":")[0]):
         prefix, _, rest = provider.partition(":")
         return prefix, rest or None
     prefix, colon, rest = (model or "").partition(":")
-    if colon and prefix in PROVIDERS and provider in (None, prefix):
+    if colon and provider in (None, prefix) and is_provider(prefix):
         return prefix, rest or None
     return provider, model
 
@@ -119,35 +216,42 @@ def split_model(provider: str | None, model: str | None) -> tuple[str | None, st
 def _default_model(provider: str) -> str:
     if _notebook is not None and _notebook.provider == provider:
         return _notebook.model
-    model: str | None = adapter_class(provider).default_model
-    if model is None and provider == "ollama":
-        names = _ollama_models()
-        model = names[0] if names else None
-    if model is None:
-        raise ConfigurationError(
-            f"Name a model: CreateAgent({provider!r}, 'llama3.2'). `ollama list` shows what is there; "
-            "if Ollama does not run, start it with `ollama serve`"
-        )
-    return model
+    model = adapter_class(provider).default_model
+    if model is not None:
+        return model
+    names = _local_models(provider)
+    if names:
+        return names[0]
+    if find_provider(provider).local_models is None:
+        raise ConfigurationError(f"Name a model: CreateAgent({provider!r}, '…')")
+    raise ConfigurationError(
+        f"Name a model: CreateAgent({provider!r}, 'llama3.2'). `ollama list` shows what is there; "
+        "if Ollama does not run, start it with `ollama serve`"
+    )
+
+
+def _local_models(provider: str) -> list[str]:
+    function = find_provider(provider).local_models
+    return [] if function is None else load_object(function)()
 
 
 def _from_environment(model: str | None) -> ModelChoice:
     named = os.environ[ENVIRONMENT]
     prefix, colon, rest = named.partition(":")
-    if not colon or prefix not in PROVIDERS:
+    if not colon or not is_provider(prefix):
         raise UnknownProviderError(
-            f"{ENVIRONMENT}={named!r} must be PROVIDER:MODEL, with a provider of {', '.join(PROVIDERS)}"
+            f"{ENVIRONMENT}={named!r} must be PROVIDER:MODEL, with a provider of {', '.join(provider_names())}"
         )
     check_model(prefix, model)
     return ModelChoice(prefix, model or rest or _default_model(prefix))
 
 
-def _from_what_is_there(model: str | None) -> ModelChoice:
+def _from_machine(model: str | None) -> ModelChoice:
     how = "Another: %agent use openai:gpt-4.1-mini, or CreateAgent(provider=…, model=…)"
     if os.environ.get("OPENAI_API_KEY"):
         model = model or _default_model("openai")
         return ModelChoice("openai", model, f"Using openai:{model} (OPENAI_API_KEY is set)\n{how}")
-    names = _ollama_models()
+    names = _local_models("ollama")
     if names:
         model = model or names[0]
         return ModelChoice("ollama", model, f"Using ollama:{model} (a local Ollama answers)\n{how}")
@@ -160,22 +264,3 @@ def _from_what_is_there(model: str | None) -> ModelChoice:
     return ModelChoice(
         "demo", model, f"Using the built-in demo provider, canned text and no model (no key, no Ollama)\n{how}"
     )
-
-
-def _ollama_models() -> list[str]:
-    """What a local Ollama offers; empty when none answers within a third of a second."""
-    host = os.environ.get("OLLAMA_HOST") or "127.0.0.1:11434"
-    url = host if "://" in host else f"http://{host}"
-    import http.client  # needed only where nothing else was chosen
-    import urllib.request
-
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        parts = urlsplit(url)
-        address = (parts.hostname or "127.0.0.1").replace("0.0.0.0", "127.0.0.1")
-        address = f"[{address}]" if ":" in address else address
-        port = parts.port or (11434 if "://" not in host else {"https": 443}.get(parts.scheme, 80))
-        with opener.open(f"{parts.scheme}://{address}:{port}/api/tags", timeout=_PROBE_TIMEOUT_S) as reply:
-            return [str(entry["name"]) for entry in json.load(reply)["models"]]
-    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
-        return []  # nobody answers, or somebody else

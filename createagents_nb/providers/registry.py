@@ -1,0 +1,270 @@
+"""The table of providers: one row for each built-in one; other packages add theirs by an entry point.
+
+To add a provider here, write one module with a `ChatRepository` and add one row to ``_BUILT_IN``. In another
+package, declare an entry point with the provider's name, whose object is a `ProviderSpec` or the class itself::
+
+    [project.entry-points."createagents_nb.providers"]
+    mine = "my_package.adapter:MyChatAdapter"
+
+An adapter is imported when its provider is first used, so one that is broken affects no other.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import metadata
+from typing import Any
+
+from ..core.provider import ChatRepository
+from ..errors import ConfigurationError, CreateAgentsError, UnknownProviderError
+from ..text import error_in_words
+
+__all__ = [
+    "DEFAULT_PROVIDER",
+    "ENTRY_POINT_GROUP",
+    "ProviderSpec",
+    "adapter_class",
+    "find_provider",
+    "is_provider",
+    "key_variables",
+    "make_repository",
+    "provider_names",
+    "provider_of_client",
+    "reset",
+]
+
+ENTRY_POINT_GROUP = "createagents_nb.providers"
+
+DEFAULT_PROVIDER = "openai"
+"""The provider of an address or a key that comes without a provider's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSpec:
+    """One provider.
+
+    Attributes:
+        name: how users name it; the adapter's ``provider`` must be the same.
+        adapter: its `ChatRepository`, as a class or as ``"module:Class"``, imported when it is first used. It is
+            made with those of ``api_key``, ``base_url``, ``timeout_s`` (seconds), ``max_retries`` and
+            ``client`` that its constructor takes.
+        key_variable: the environment variable with the API key.
+        address_variable: the environment variable with the server's address.
+        client: ``"package:Class"`` of the SDK's asynchronous client, if the adapter takes one as ``client=``.
+        local_models: ``"module:function"`` that returns the models of a server on this machine, without an
+            argument; empty if none answers.
+        embedded: runs in this process: it has an address of its own and needs no key.
+
+    Example:
+        >>> ProviderSpec("mine", "my_package.adapter:MyChatAdapter", key_variable="MINE_API_KEY")
+    """
+
+    name: str
+    adapter: str | type[ChatRepository]
+    key_variable: str | None = None
+    address_variable: str | None = None
+    client: str | None = None
+    local_models: str | None = None
+    embedded: bool = False
+
+    @property
+    def address(self) -> str | None:
+        """The server's address as the environment names it, or None."""
+        return os.environ.get(self.address_variable or "") or None
+
+
+_BUILT_IN: Mapping[str, ProviderSpec] = {
+    spec.name: spec
+    for spec in (
+        ProviderSpec(
+            "openai",
+            f"{__package__}.openai_adapter:OpenAIChatAdapter",
+            key_variable="OPENAI_API_KEY",
+            address_variable="OPENAI_BASE_URL",
+            client="openai:AsyncOpenAI",
+        ),
+        ProviderSpec(
+            "ollama",
+            f"{__package__}.ollama_adapter:OllamaChatAdapter",
+            key_variable="OLLAMA_API_KEY",
+            address_variable="OLLAMA_HOST",
+            client="ollama:AsyncClient",
+            local_models=f"{__package__}.ollama_models:local_models",
+        ),
+        ProviderSpec("demo", f"{__package__}.demo:DemoChatAdapter", embedded=True),
+    )
+}
+
+_entry_points: dict[str, metadata.EntryPoint] | None = None
+"""Entry points of other packages by name; None until they are first looked for."""
+_loaded: dict[str, ProviderSpec] = {}
+"""The entry points that have been loaded."""
+
+
+def reset() -> None:
+    """Forget the entry points: packages that were installed meanwhile are found."""
+    global _entry_points
+    _entry_points = None
+    _loaded.clear()
+
+
+def provider_names() -> list[str]:
+    """All names, sorted; no entry point is loaded for it."""
+    return sorted({*_BUILT_IN, *_discovered()})
+
+
+def is_provider(name: object) -> bool:
+    """Whether a provider has this name."""
+    return isinstance(name, str) and (name in _BUILT_IN or name in _discovered())
+
+
+def find_provider(name: str) -> ProviderSpec:
+    """The provider of this name.
+
+    Raises:
+        UnknownProviderError: no provider has this name; the message lists those that exist.
+        ConfigurationError: the entry point of another package is broken; the message names the package.
+    """
+    if name in _BUILT_IN:
+        return _BUILT_IN[name]
+    if name not in _discovered():
+        names = provider_names()
+        close = difflib.get_close_matches(str(name).strip().lower(), names, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise UnknownProviderError(
+            f"Unknown provider {name!r}{hint}. Known: {', '.join(names)}; "
+            "for a compatible server use provider='openai' with base_url=…; a model is named as "
+            "CreateAgent('openai', 'gpt-4.1-mini') or model='openai:gpt-4.1-mini'"
+        )
+    if name not in _loaded:
+        _loaded[name] = _load_entry_point(name)
+    return _loaded[name]
+
+
+def adapter_class(name: str) -> type[ChatRepository]:
+    """The adapter of a provider, imported.
+
+    Raises:
+        UnknownProviderError, ConfigurationError: as for `find_provider`.
+    """
+    spec = find_provider(name)
+    adapter: Any = spec.adapter
+    if isinstance(adapter, str):
+        try:
+            adapter = load_object(adapter)
+        except Exception as error:
+            if name in _BUILT_IN:
+                raise
+            raise _broken(name, f"cannot be loaded: {error_in_words(error)}") from error
+    if not (isinstance(adapter, type) and issubclass(adapter, ChatRepository)):
+        raise _broken(name, f"has no ChatRepository as its adapter, but {adapter!r}")
+    return adapter
+
+
+def make_repository(name: str, **arguments: Any) -> ChatRepository:
+    """The provider, ready to be asked.
+
+    Args:
+        arguments: of the adapter; those that its constructor does not take are left out, if they are no more than
+            its own defaults.
+
+    Raises:
+        ConfigurationError: it takes no ``api_key``, ``base_url`` or ``client`` and was given one; or as its
+            constructor and `find_provider`.
+    """
+    adapter = adapter_class(name)
+    parameters = inspect.signature(adapter).parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        accepted = {parameter.name for parameter in parameters}
+        for argument in ("api_key", "base_url", "client"):
+            if arguments.get(argument) is not None and argument not in accepted:
+                raise ConfigurationError(f"The provider {name!r} takes no {argument}")
+        arguments = {key: value for key, value in arguments.items() if key in accepted}
+    try:
+        repository = adapter(**arguments)
+    except CreateAgentsError:
+        raise
+    except Exception as error:
+        if name in _BUILT_IN:
+            raise
+        raise _broken(name, f"cannot be made: {error_in_words(error)}") from error
+    if repository.provider != name:
+        raise _broken(name, f"calls itself {repository.provider!r}: its adapter's `provider` must be {name!r}")
+    return repository
+
+
+def provider_of_client(client: object) -> str:
+    """The provider whose SDK ``client`` comes from; no SDK is imported for it.
+
+    Raises:
+        ConfigurationError: no provider takes such a client.
+    """
+    classes = [(kind.__module__.partition(".")[0], kind.__qualname__) for kind in type(client).__mro__]
+    takes_clients = [spec for spec in (*_BUILT_IN.values(), *_loaded.values()) if spec.client is not None]
+    for spec in takes_clients:
+        if tuple(str(spec.client).split(":")) in classes:
+            return spec.name
+    known = ", ".join(str(spec.client).replace(":", ".") for spec in takes_clients)
+    raise ConfigurationError(
+        f"client must be an asynchronous client of an SDK ({known}), not {type(client).__module__}."
+        f"{type(client).__qualname__}"
+    )
+
+
+def key_variables() -> dict[str, str]:
+    """The environment variables with API keys, by provider; of other packages, those in use."""
+    return {
+        spec.name: spec.key_variable
+        for spec in (*_BUILT_IN.values(), *_loaded.values())
+        if spec.key_variable is not None
+    }
+
+
+def load_object(path: str) -> Any:
+    """The object at ``"module:name"``."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _discovered() -> Mapping[str, metadata.EntryPoint]:
+    global _entry_points
+    if _entry_points is None:
+        found: dict[str, metadata.EntryPoint] = {}
+        for distribution in metadata.distributions():
+            try:
+                declared = list(distribution.entry_points.select(group=ENTRY_POINT_GROUP))
+            except Exception:  # a package with broken metadata
+                continue
+            for entry_point in declared:
+                found.setdefault(entry_point.name, entry_point)
+        _entry_points = {name: entry_point for name, entry_point in found.items() if name not in _BUILT_IN}
+    return _entry_points
+
+
+def _load_entry_point(name: str) -> ProviderSpec:
+    try:
+        loaded = _discovered()[name].load()
+    except (Exception, SystemExit) as error:
+        raise _broken(name, f"cannot be loaded: {error_in_words(error)}") from error
+    if isinstance(loaded, ProviderSpec):
+        return replace(loaded, name=name)
+    if isinstance(loaded, type) and issubclass(loaded, ChatRepository):
+        return ProviderSpec(name, loaded)
+    raise _broken(name, f"must be a ProviderSpec or a subclass of ChatRepository, not {loaded!r}")
+
+
+def _broken(name: str, why: str) -> ConfigurationError:
+    entry_point = _discovered().get(name)
+    if entry_point is None:
+        return ConfigurationError(f"The provider {name!r} {why}")
+    distribution = entry_point.dist
+    package = entry_point.value if distribution is None else distribution.metadata["Name"]
+    return ConfigurationError(
+        f"The provider {name!r} of the package {package!r} {why}. Upgrade or uninstall {package}; the other "
+        "providers work without it"
+    )

@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from createagents_nb import metrics, redaction
 from createagents_nb.metrics import MetricsRecorder
-from createagents_nb.providers import selection
+from createagents_nb.providers import registry, selection
 
 if TYPE_CHECKING:
     from lab import JupyterServer
@@ -42,7 +42,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "*")
     yield
-    selection.set_notebook_default(None)
+    selection.reset()
+    registry.reset()
     redaction.reset()
     metrics.reset()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import json
 import os
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from family import ScriptedServer, delta, sse
+from family import ScriptedServer, delta, png, sse
 
 from createagents_nb import CreateAgent, MetricsRecorder, tool
 from createagents_nb.agent.conversation import Conversation
 from createagents_nb.agent.conversation_file import MAX_BYTES, write_conversation
 from createagents_nb.builtin_tools import ReadLocalFileTool
+from createagents_nb.core.events import ProviderDetails, ReplySource, ToolCallRequested
+from createagents_nb.core.messages import FilePart, ImagePart, Message, TextPart, Turn
 from createagents_nb.errors import (
     ConfigurationError,
     InvalidToolError,
@@ -344,6 +347,122 @@ def test_without_a_key_a_talk_that_needs_one_says_so(file: Path) -> None:
         CreateAgent.load(written(file, provider="openai", turns=[]))
 
 
+# ── images, files and what servers want back ─────────────────────────────────────────────────────────
+
+SOURCE = ReplySource("https://api.example", "m", "ab12")
+OPAQUE = {"signature": "EqQB/+=", "n": [1, 0.1, True, None, {"deep": ["token: abcdefgh12345678"]}]}
+DETAILS = ProviderDetails(SOURCE, OPAQUE)
+
+
+def with_turn(*messages: Message, **more: Any) -> CreateAgent:
+    agent = demo(**more)
+    agent._agent.history.add(Turn(0, messages))
+    return agent
+
+
+def looked_at(*parts: Any) -> tuple[Message, Message]:
+    return Message("user", parts=parts), Message("assistant", "I see.")
+
+
+IMAGE = ImagePart(png(), "image/png", name="a b.png")
+
+
+def test_images_and_files_are_saved_and_loaded_as_they_were(file: Path) -> None:
+    pdf = FilePart(bytes(range(256)), "application/pdf", name="x.pdf")
+    parts = (TextPart("Look:"), IMAGE, TextPart("and"), pdf, ImagePart(url="https://x.example/a?b=1"))
+    shown = Message("tool", [IMAGE], tool_call_id="c1", name="plot")
+    agent = with_turn(
+        Message("user", parts=parts),
+        Message("assistant", "", tool_calls=(ToolCallRequested("c1", "plot", "{}"),)),
+        shown,
+        Message("assistant", [TextPart("one"), TextPart("two")]),
+    )
+    content = json.loads(saved(agent, file))
+    assert content["version"] == 1
+    first, second, _, last = content["turns"][0]["messages"]
+    assert "content" not in first
+    assert first["parts"][1] == {
+        "type": "image",
+        "media_type": "image/png",
+        "name": "a b.png",
+        "data": base64.b64encode(png()).decode(),
+    }
+    assert first["parts"][4] == {"type": "image", "url": "https://x.example/a?b=1"}
+    assert second["content"] == ""
+    assert [part["text"] for part in last["parts"]] == ["one", "two"]
+    again = CreateAgent.load(file)
+    assert again.history == agent.history
+    assert [type(part) for part in again.history[0].parts] == [type(part) for part in parts]
+
+
+def test_text_is_saved_as_before(file: Path) -> None:
+    content = json.loads(saved(with_turn(Message("user", "q"), Message("assistant", "a")), file))
+    assert content["turns"] == [
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    ]
+
+
+def test_provider_details_come_back_unchanged(file: Path) -> None:
+    call = ToolCallRequested("c1", "rows", "{}", ProviderDetails(SOURCE, {"thought": "sk-abcdefgh12345678"}))
+    agent = with_turn(
+        Message("user", "q"),
+        Message("assistant", "", tool_calls=(call,), provider_details=DETAILS),
+        Message("tool", "5 rows", tool_call_id="c1", name="rows"),
+        Message("assistant", "a", provider_details=ProviderDetails(ReplySource("s", "m"), {})),
+    )
+    content = json.loads(saved(agent, file))
+    assert content["turns"][0]["messages"][1]["provider_details"] == {
+        "source": {"server": "https://api.example", "model": "m", "key_fingerprint": "ab12"},
+        "fields": OPAQUE,
+    }
+    again = CreateAgent.load(file)
+    assert again.history == agent.history
+    assert again.history[1].tool_calls[0].provider_details == call.provider_details
+
+
+@pytest.mark.parametrize("fields", [{"x": [{"y": f"a {PLAIN_KEY}"}]}, {PLAIN_KEY: 1}])
+def test_provider_details_with_a_key_in_use_are_left_out(
+    server: ScriptedServer, file: Path, fields: dict[str, Any]
+) -> None:
+    agent = agent_at(server, api_key=PLAIN_KEY)
+    leaky = ProviderDetails(SOURCE, fields)
+    call = ToolCallRequested("c1", "rows", "{}", leaky)
+    messages = (
+        Message("user", "q"),
+        Message("assistant", "", tool_calls=(call,), provider_details=DETAILS),
+        Message("tool", "5 rows", tool_call_id="c1", name="rows"),
+        Message("assistant", "a", provider_details=leaky),
+    )
+    agent._agent.history.add(Turn(0, messages))
+    assert PLAIN_KEY not in saved(agent, file)
+    again = CreateAgent.load(file, api_key=PLAIN_KEY).history
+    assert [message.content for message in again] == ["q", "", "5 rows", "a"]
+    assert again[1].provider_details == DETAILS
+    assert (again[1].tool_calls[0].provider_details, again[3].provider_details) == (None, None)
+    assert agent.history == messages  # what runs is as it was
+
+
+def nested(depth: int) -> Any:
+    value: Any = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("value", [nested(400), float("nan"), object()], ids=["deep", "nan", "object"])
+def test_provider_details_that_no_file_can_hold_are_left_out(file: Path, value: Any) -> None:
+    details = ProviderDetails(SOURCE, {"x": value})
+    with_turn(Message("user", "q"), Message("assistant", "a", provider_details=details)).save(file)
+    assert CreateAgent.load(file).history[1] == Message("assistant", "a")
+
+
+@pytest.mark.once
+def test_images_that_would_be_too_large_to_read_are_not_written(file: Path) -> None:
+    with pytest.raises(TalkFileError, match=r"bytes, and no more than 67,108,864 are read"):
+        with_turn(*looked_at(FilePart(bytes(MAX_BYTES * 3 // 4 + 3), "a/b"))).save(file)
+    assert not file.exists()
+
+
 # ── tools ────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -389,6 +508,17 @@ def changed(*path: Any, to: Any) -> dict[str, Any]:
 ANSWER = {"role": "assistant", "content": "a"}
 ASKED = ("turns", 0, "messages", 1)
 
+PICTURE = {"type": "image", "media_type": "image/png", "data": "AAAA"}
+
+
+def with_parts(parts: Any) -> dict[str, Any]:
+    return changed("turns", 1, "messages", 0, to={"role": "user", "parts": parts})
+
+
+def with_details(details: Any) -> dict[str, Any]:
+    return changed("turns", 1, "messages", 1, "provider_details", to=details)
+
+
 WRONG = [
     (changed("format", to="other"), r'no "format"'),
     (changed("version", to=2), r"has version 2, and this package reads 1: pip install -U"),
@@ -428,6 +558,40 @@ WRONG = [
     (changed("turns", 0, "messages", 2, to=...), r"turns\[0\]: messages\[2\] comes before the answer to 'c1'"),
     (changed("turns", 0, "messages", 2, "content", to=""), r"turns\[0\]: messages\[2\] is empty"),
     (changed("turns", 0, "messages", 2, "tool_calls", to=[{"id": "x", "name": "f", "arguments": ""}]), "asks for"),
+    (changed("turns", 1, "messages", 0, "parts", to=[]), r"messages\[0\] has both content and parts"),
+    (with_parts(3), r"turns\[1\].messages\[0\].parts must be a list, not 3"),
+    (with_parts([]), r"turns\[1\]: messages\[0\] is empty"),
+    (with_parts(["q"]), r"parts\[0\] must be an object"),
+    (with_parts([{"type": "sound"}]), r"parts\[0\].type must be one of text, image, file, not 'sound'"),
+    (with_parts([{"type": []}]), r"parts\[0\].type must be one of"),
+    (with_parts([{"type": "text"}]), r"parts\[0\].text must be a string"),
+    (with_parts([{"type": "image"}]), r"parts\[0\]: ImagePart takes either data or url"),
+    (with_parts([{**PICTURE, "url": "https://x"}]), r"parts\[0\]: ImagePart takes either data or url"),
+    (with_parts([{"type": "image", "data": "AAAA"}]), r"parts\[0\]: ImagePart needs a media type"),
+    (with_parts([{**PICTURE, "data": "not base64!"}]), r"parts\[0\].data is not valid base64"),
+    (with_parts([{**PICTURE, "data": "AAA"}]), r"parts\[0\].data is not valid base64"),
+    (with_parts([{**PICTURE, "data": "é"}]), r"parts\[0\]"),
+    (with_parts([{**PICTURE, "data": [1]}]), r"parts\[0\].data must be a string"),
+    (with_parts([{**PICTURE, "media_type": "image/png\r\nx: y"}]), r"media_type must be like image/png"),
+    (with_parts([{**PICTURE, "media_type": 3}]), r"media_type must be a string"),
+    (with_parts([{**PICTURE, "name": 3}]), r"parts\[0\].name must be a string"),
+    (with_details([]), r"messages\[1\].provider_details must be an object"),
+    (with_details({}), r"provider_details.source must be an object"),
+    (with_details({"source": {"server": "s"}, "fields": {}}), r"source.model must be a string"),
+    (with_details({"source": {"server": 1, "model": "m"}, "fields": {}}), r"source.server must be a string"),
+    (with_details({"source": {"server": "s", "model": "m"}}), r"fields must be an object"),
+    (
+        with_details({"source": {"server": "s", "model": "m", "key_fingerprint": 1}, "fields": {}}),
+        r"key_fingerprint must be a string",
+    ),
+    (
+        with_details({"source": {"server": "s", "model": "m"}, "fields": {"a": 100 * [[]] + [nested(60)]}}),
+        r"provider_details.fields is nested too deeply",
+    ),
+    (
+        changed(*ASKED, "tool_calls", 0, "provider_details", to=1),
+        r"tool_calls\[0\].provider_details must be an obj",
+    ),
     ([TALK], r'no "format"'),
     ("text", r'no "format"'),
     (None, r'no "format"'),

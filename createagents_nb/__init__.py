@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .metrics import MetricsRecorder, recorder
     from .providers.ollama_adapter import OllamaChatAdapter, OllamaHandler, OllamaStreamHandler
     from .providers.openai_adapter import OpenAIChatAdapter, OpenAIHandler, OpenAIStreamHandler
+    from .providers.registry import ProviderSpec
     from .tools.approval import Approval, ApprovalRequest
     from .tools.executor import ToolExecutionResult, ToolExecutor
     from .tools.tool import BaseTool, tool
@@ -52,6 +53,7 @@ __all__ = [
     "OpenAIChatAdapter",
     "OpenAIHandler",
     "OpenAIStreamHandler",
+    "ProviderSpec",
     "StreamingResponseDTO",
     "ToolExecutionResult",
     "ToolExecutor",
@@ -79,6 +81,7 @@ _HOMES = {
     "OpenAIChatAdapter": "providers.openai_adapter",
     "OpenAIHandler": "providers.openai_adapter",
     "OpenAIStreamHandler": "providers.openai_adapter",
+    "ProviderSpec": "providers.registry",
     "StreamingResponseDTO": "agent.response",
     "ToolExecutionResult": "tools.executor",
     "ToolExecutor": "tools.executor",

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["CreateAgent", "ToolLike"]
 
 ToolLike: TypeAlias = BaseTool | type[BaseTool] | Callable[..., Any] | str
-"""A tool, its class, a function to make one of, or the name of a built-in."""
+"""A tool, its class, a function that becomes one, or the name of a built-in."""
 
 _names = itertools.count(1)
 """Numbers for agents without a name."""
@@ -79,14 +79,14 @@ class CreateAgent:
         max_tool_rounds: how often tools run in one turn before it ends with status ``limit``.
         recorder: where calls are recorded; default `createagents_nb.recorder`.
         remote_images: True shows the http and https images of an answer; default False: each is a link. A page
-            loads images without a click, so a model that was tricked can send what it knows in an address: only
-            for models, tools and data that you trust.
+            loads images without a click, so a model that was tricked can send what it knows in an address: use it
+            only with models, tools and data that you trust.
         approve: decides on calls of tools with ``requires_approval=True``. Sync (it runs in a thread) or async; it
             is given an `ApprovalRequest` with ``tool``, ``arguments``… True approves, a dict approves with these
             arguments, False rejects, a str rejects and tells the model why; so do `Approval.approve` and
-            `Approval.reject`. What it raises is a rejection. Default: the buttons in the cell; where there are
-            none (headless, a terminal, inside ``%%time``) the call is rejected.
-        approval_timeout_s: a call that was not decided by then is rejected, in seconds.
+            `Approval.reject`. An exception is a rejection. Default: the buttons in the cell; without them
+            (headless, a terminal, inside ``%%time``) the call is rejected.
+        approval_timeout_s: seconds until a call that was not decided is rejected.
 
     Raises:
         UnknownProviderError, UnknownConfigKeyError, UnsupportedConfigError, MissingKeyError, InvalidToolError,
@@ -150,10 +150,10 @@ class CreateAgent:
             # stderr would be a red box in a notebook.
             print(connection.why, file=sys.stdout if "ipykernel" in sys.modules else sys.stderr)
 
-    # ── talking ──────────────────────────────────────────────────────────────────────────────────────
+    # ── turns ────────────────────────────────────────────────────────────────────────────────────────
 
     async def chat(self, message: str) -> StreamingResponseDTO:
-        """Start a turn; the response comes back at once and streams.
+        """Start a turn and return its response at once, while it streams.
 
         Several turns may run at the same time: each sees the history as it was when it started.
 
@@ -164,7 +164,7 @@ class CreateAgent:
         response = use_case.start(self._agent, message)
         self._call_ids.append(response.record.call_id)
         # In place: variants share the list.
-        self._responses[:] = [*(known for known in self._responses if not known.done), response]
+        self._responses[:] = [*(earlier for earlier in self._responses if not earlier.done), response]
         await response.begin()
         return response
 
@@ -181,42 +181,43 @@ class CreateAgent:
         progress: bool = True,
         client: Any = None,
     ) -> pd.DataFrame:
-        """Ask one prompt for each row, many at a time; the answers come back as a frame with the data's index.
+        """Ask one prompt for each row, many at a time, and return the answers as a frame with the data's index.
 
-        Rows know nothing of each other, and nothing enters the history: each has the agent's instructions and
-        tools, and its own prompt. Every row is a call in the recorder, whose budget holds.
+        Rows are independent, and nothing enters the history: each has the agent's instructions and tools, and a
+        prompt. Every row is a call in the recorder and counts for its budget.
 
         Args:
             data: a Series, list, tuple, Index or array of prompts; or, with ``template``, of values, or a
-                DataFrame. A row whose prompt is NA, empty or no string is an ``error``; nothing is sent for it.
-            template: the prompt, with ``{{column}}`` where a row's value belongs; ``{{value}}`` for data without
-                columns. Single braces stay; ``\\{{`` stands for two. Values come as ``str``, unshortened.
-            concurrency: how many rows at the same time.
-            rpm: requests a minute at most, spread evenly; a row with tools takes several. None: no limit.
-            tpm: tokens a minute, input and output, as the server counts them; before it has, by an estimate.
-            on_error: ``"keep"``: a row that fails is kept as such, and the others go on. ``"stop"``: the first
-                failure stops the rest, and its error is raised.
-            resume: rows whose very prompt the recorder knows as answered ``ok`` by the same provider and model
-                (and name, when the agent was given one) are not sent; their answers come from there. Prompts that
-                were masked or changed by ``redact=`` when they were kept are not found, and sent again.
+                DataFrame. A row whose prompt is NA, empty or not a string is an ``error``; nothing is sent for it.
+            template: the prompt, with ``{{column}}`` in place of a row's value; ``{{value}}`` for data without
+                columns. Single braces are left alone; ``\\{{`` is a literal ``{{``. Values become ``str``, and are
+                not shortened.
+            concurrency: limit for the rows that run at the same time.
+            rpm: limit for requests per minute, spread evenly; a row with tools takes several. None for no limit.
+            tpm: limit for tokens per minute, input and output, as the server counts them; at first an estimate.
+            on_error: ``"keep"``: a row that fails has its error in the frame, and the others go on. ``"stop"``:
+                the first failure stops the rest, and its error is raised.
+            resume: take answers from the recorder: of calls with exactly the same prompt that ended ``ok``, with
+                the same provider and model (and name, if the agent was given one). Prompts that were masked or
+                changed by ``redact=`` when they were recorded are not found, and are sent again.
             progress: show a progress bar.
-            client: a ``dask.distributed.Client``: its workers ask, with keys from their own environment. Tools
+            client: a ``dask.distributed.Client``, whose workers ask, with keys from their own environment. Tools
                 travel by cloudpickle; ``concurrency``, ``rpm`` and ``tpm`` are divided among the workers. Records
                 arrive with each chunk of rows that is done.
 
         Returns:
             Columns ``answer`` (string; NA unless ``ok``), ``status`` (category: ``ok``, ``cancelled``, ``error``,
-            ``limit``, or ``not run`` for a row that was never begun), ``error`` (string), ``input_tokens``,
+            ``limit``, or ``not run`` for a row that did not begin), ``error`` (string), ``input_tokens``,
             ``output_tokens`` (Int64), ``cost_usd`` (Float64, US dollars), ``latency_s`` (Float64, seconds; waiting
             for ``rpm`` and ``tpm`` before the row's first request does not count), ``call_id`` (string; the row in
             ``recorder.calls``). NA where unknown; dtypes are the same when there are no rows.
 
-        When the server refuses for now (429), all rows wait for as long as it asks (``Retry-After``; else 1, 2, 4…
-        up to 60 s), and the row is sent again. Eight such pauses without any answer between them are a quota that
-        is used up, and a budget may be spent: rows that were refused have failed then, the rest are ``not run``.
+        After a refusal (429), all rows wait for as long as the server asks (``Retry-After``; else 1, 2, 4… up to
+        60 s), and the row is sent again. After eight such pauses without an answer between them, or when the
+        recorder's budget is spent, the rows that were refused have failed and the rest are ``not run``.
 
-        Stopped (the notebook's ■, or the task cancelled), it settles what runs and raises ``CancelledError``. What
-        is done is in `last_map` then, as after ``on_error="stop"``.
+        If it is stopped (the notebook's ■, or the task cancelled), rows that run are settled and
+        ``CancelledError`` is raised; `last_map` has what is done, as after ``on_error="stop"``.
 
         Raises:
             ConfigurationError: an argument, a column of the template, or, with ``client``, an agent that was given
@@ -239,11 +240,11 @@ class CreateAgent:
             return await batch.run()
         finally:
             self._batches.discard(batch)
-            self._last_map = batch.frame().copy(deep=False)  # the other is the user's
+            self._last_map = batch.frame().copy(deep=False)  # the user may change the one returned
 
     @property
     def last_map(self) -> pd.DataFrame | None:
-        """The frame of the last `map`, also of one that was stopped or failed; None before the first."""
+        """The frame of the last `map`, also if it was stopped or failed; None before the first."""
         return self._last_map
 
     def _row_agent(self) -> RowAgent:
@@ -257,7 +258,7 @@ class CreateAgent:
         )
 
     async def aclose(self) -> None:
-        """Stop the turns that are still running, those of `map` too. The agent can be used again."""
+        """Stop the turns that are running, those of `map` too. The agent can be used again."""
         running = [response for response in self._responses if not response.done]
         for response in running:
             response.cancel()
@@ -277,7 +278,7 @@ class CreateAgent:
     ) -> None:
         await self.aclose()
 
-    # ── what it is ───────────────────────────────────────────────────────────────────────────────────
+    # ── settings and history ─────────────────────────────────────────────────────────────────────────
 
     @property
     def name(self) -> str:
@@ -302,7 +303,7 @@ class CreateAgent:
         return self._agent.history.messages
 
     def clear_history(self) -> None:
-        """Forget the conversation; turns that are running now will still be remembered."""
+        """Forget the conversation; turns that are running will still be added when they end."""
         self._agent.history.clear()
 
     def save(self, path: str | PathLike[str]) -> Path:
@@ -389,7 +390,7 @@ class CreateAgent:
         return self._settings.listed()
 
     def get_all_available_tools(self) -> dict[str, str]:
-        """Names and descriptions of all tools: those of this agent, and the built-ins that it could be given."""
+        """Names and descriptions of all tools: those of this agent, and the built-in ones."""
         return self.get_system_available_tools() | {tool.name: tool.description for tool in self._agent.tools}
 
     def get_system_available_tools(self) -> dict[str, str]:
@@ -447,7 +448,7 @@ class CreateAgent:
         }
         return other
 
-    # ── what it did ──────────────────────────────────────────────────────────────────────────────────
+    # ── records ──────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def metrics(self) -> pd.DataFrame:

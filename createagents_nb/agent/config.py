@@ -1,4 +1,4 @@
-"""Options of a request: which keys exist, what their values must be."""
+"""The options in ``config``: which keys exist, and what their values must be."""
 
 from __future__ import annotations
 
@@ -15,56 +15,58 @@ from ..redaction import Secret, is_secret_name
 __all__ = ["CONFIG_KEYS", "validate_config"]
 
 _SCHEMA = frozenset({"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"})
+"""Keywords that mark a JSON Schema: of an argument named ``token``, for example, which is not a secret."""
 _SCHEMES = ("basic", "bearer")
-"""What stands before a key in a header, and is no secret."""
+"""Words before a key in a header, which are not secret."""
 _MAX_DEPTH = 40
-"""Of ``extra``; a little less than what a file of `CreateAgent.save` may have."""
+"""Limit for the nesting of ``extra``; a little below the limit for files of `CreateAgent.save`."""
 
 
 def _number(low: float, high: float = float("inf")) -> Any:
     return lambda value: type(value) in (int, float) and low <= value <= high
 
 
-def _count(value: object) -> bool:
+def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _stops(value: object) -> bool:
+def _is_stop(value: object) -> bool:
     return isinstance(value, str) or (
         isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
     )
 
 
-# key -> (what a value must be, in words; the check)
 CONFIG_KEYS: Mapping[str, tuple[str, Any]] = {
     "extra": ("a dict that is passed to the provider as it is", lambda value: isinstance(value, Mapping)),
-    "max_tokens": ("a whole number above 0", _count),
-    "num_ctx": ("a whole number above 0", _count),
+    "max_tokens": ("a whole number above 0", _is_count),
+    "num_ctx": ("a whole number above 0", _is_count),
     "seed": (
         "a whole number",
         lambda value: isinstance(value, int) and not isinstance(value, bool),
     ),
-    "stop": ("a string or a list of strings", _stops),
+    "stop": ("a string or a list of strings", _is_stop),
     "stream": ("True or False", lambda value: isinstance(value, bool)),
     "temperature": ("a number of 0 or more", _number(0)),
     "think": ("True, False or a level such as 'low'", lambda value: isinstance(value, bool | str)),
-    "top_k": ("a whole number above 0", _count),
+    "top_k": ("a whole number above 0", _is_count),
     "top_p": ("a number from 0 to 1", _number(0, 1)),
 }
+"""For each key, what its values must be, as a phrase and as a check."""
 
 
 def validate_config(
     config: Mapping[str, Any] | None, *, provider: str, unsupported: Mapping[str, str]
 ) -> dict[str, Any]:
-    """A copy of ``config``, of what JSON has and nothing else, without the keys whose value is None.
+    """Check ``config`` and return a copy in JSON types, without the keys whose value is None.
 
-    A string under a name that says it is a key or a password is a `Secret` in it.
+    Strings under a name of keys or passwords become `Secret`.
 
     Args:
-        unsupported: keys that this provider cannot take -> the way out.
+        unsupported: keys that this provider cannot take, and what to do instead.
 
     Raises:
-        UnknownConfigKeyError: an unknown key (the known ones are listed), or a value that cannot be, or be sent.
+        UnknownConfigKeyError: an unknown key (the message lists the known ones), or a value that is invalid or
+            cannot be sent.
         UnsupportedConfigError: a key that ``provider`` cannot take; it is never dropped silently.
     """
     if config is None:
@@ -80,9 +82,9 @@ def validate_config(
             )
         if value is None:
             continue
-        words, is_fine = CONFIG_KEYS[key]
-        if not is_fine(value):
-            raise UnknownConfigKeyError(f"config[{key!r}] must be {words}, not {value!r}")
+        expected, is_valid = CONFIG_KEYS[key]
+        if not is_valid(value):
+            raise UnknownConfigKeyError(f"config[{key!r}] must be {expected}, not {value!r}")
         if key in unsupported:
             raise UnsupportedConfigError(f"{provider} cannot take config[{key!r}]: {unsupported[key]}")
         try:
@@ -93,23 +95,23 @@ def validate_config(
 
 
 def _sendable(value: Any, around: tuple[Any, ...] = (), *, is_secret: bool = False) -> Any:
-    """``value`` as its encoders take it: of the very types that JSON has, none made from them.
+    """Convert ``value`` to the types that JSON has; subclasses of them are not kept.
 
     Args:
-        around: the dicts and lists in which it is.
+        around: the dicts and lists that contain it.
 
     Raises:
-        ValueError: there is something else in it, or too much.
+        ValueError: it has other types, or is nested too deeply.
     """
     if len(around) > _MAX_DEPTH or any(value is outer for outer in around):
         raise ValueError(f"it is nested more than {_MAX_DEPTH} deep, or holds itself")
     if isinstance(value, str):
-        text = str.__str__(value)  # of an enum, too: the value and not the name
+        text = str.__str__(value)  # of an enum, the value and not the name
         text.encode()  # half a surrogate pair cannot be sent
         return _masked(text) if text and (is_secret or isinstance(value, Secret)) else text
     if isinstance(value, Mapping):
         return {
-            name: _sendable(part, (*around, value), is_secret=is_secret or _holds_a_secret(name, part))
+            name: _sendable(part, (*around, value), is_secret=is_secret or _is_secret(name, part))
             for name, part in zip(map(_name, value), value.values(), strict=True)
         }
     if isinstance(value, list | tuple):
@@ -132,19 +134,19 @@ def _sendable(value: Any, around: tuple[Any, ...] = (), *, is_secret: bool = Fal
 def _name(key: object) -> str:
     if isinstance(key, str):
         return str.__str__(key)
-    if isinstance(key, int) and not isinstance(key, bool):  # of a token, as in `logit_bias`
+    if isinstance(key, int) and not isinstance(key, bool):  # a token's number, as in `logit_bias`
         return str(int(key))
     raise ValueError("each key of a dict in it must be a string")
 
 
-def _holds_a_secret(key: str, part: Any) -> bool:
-    is_schema = isinstance(part, Mapping) and not _SCHEMA.isdisjoint(part)  # of an argument that is called so
+def _is_secret(key: str, part: Any) -> bool:
+    is_schema = isinstance(part, Mapping) and not _SCHEMA.isdisjoint(part)
     return is_secret_name(key) and not is_schema
 
 
 def _masked(text: str) -> Secret:
     scheme, _, key = text.rpartition(" ")
-    Secret(key).mask()  # a server that repeats it may leave out the first word
+    Secret(key).mask()  # a server may repeat it without the first word
     return Secret(text) if scheme.lower() in _SCHEMES else Secret(text).mask()
 
 

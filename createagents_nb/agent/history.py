@@ -1,4 +1,4 @@
-"""Messages, and the bounded history of an agent: whole turns, in the order in which they were started."""
+"""The bounded history of an agent: whole turns, in the order in which they started."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["History"]
 class History:
     """The last messages of a conversation, at most ``max_size`` of them.
 
-    Whole turns are dropped, oldest first, so that no tool result is left without its call. A single turn that
-    is longer than ``max_size`` keeps its question and its final answer.
+    Whole turns are dropped, oldest first, so that no tool result is left without its call. A single turn longer
+    than ``max_size`` keeps its question and its final answer.
 
     Raises:
         ValueError: ``max_size`` is negative or not a whole number.
@@ -35,13 +35,13 @@ class History:
         return tuple(self._turns)
 
     def add(self, turn: Turn) -> None:
-        """Put a finished turn at its place in the order of starting."""
-        turns = self._turns  # `clear` may be called meanwhile, by a tool in a thread: it puts another list here
-        insort(turns, turn, key=lambda known: known.number)
+        """Insert a finished turn; turns are ordered by their start."""
+        turns = self._turns  # a tool in a thread may call `clear` meanwhile, which replaces the list
+        insort(turns, turn, key=lambda each: each.number)
         self._trim(turns)
 
     def restore(self, conversation: Iterable[Sequence[Message]]) -> int:
-        """Put the turns of ``conversation``, oldest first, in place of all that is here; how many there were."""
+        """Replace all turns by those of ``conversation``, oldest first; return how many it has."""
         turns = [Turn(number, tuple(messages)) for number, messages in enumerate(conversation)]
         count = len(turns)
         self._trim(turns)

@@ -1,4 +1,4 @@
-"""The side of a batch that hands chunks of rows to Dask workers, and takes their answers and records."""
+"""Hands chunks of a batch's rows to Dask workers, and takes their answers and records."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ from .pool import HEARTBEAT_S, Options, Row, RowAgent, SettledRow
 
 __all__ = ["DaskPool", "packed_plan"]
 
-_ROWS_PER_PLACE = 20
-"""Rows of a chunk for each that runs at the same time: while its last ones end, places stand empty."""
+_ROWS_PER_SLOT = 20
+"""Rows of a chunk per row that runs at the same time: slots are idle while the last rows of a chunk end."""
 _MAX_CHUNK = 500
+"""Limit for the rows of a chunk."""
 _STOP_S = 10.0
-"""How long workers may take to stop."""
+"""Limit for how long workers take to stop."""
 
 _log = LoggingConfig.get_logger(__name__)
 
@@ -72,20 +73,22 @@ def packed_plan(row_agent: RowAgent) -> bytes:
 
 
 class DaskPool:
-    """Asks rows on the workers that a client has when it begins. Rows go in chunks; each worker runs two at a time
-    if it has the threads for it, and each of these lanes has its share of concurrency, ``rpm`` and ``tpm``.
+    """Asks rows on the workers that a client has at the start.
+
+    Rows go in chunks. Each worker runs two chunks at a time if it has the threads for it; each of these lanes has
+    its share of concurrency, ``rpm`` and ``tpm``.
 
     Args:
-        row_agent: who answers.
-        recorder: where the records go that come back; its budget is asked before each chunk leaves.
+        row_agent: answers the rows.
+        recorder: takes the records that come back; its budget is checked before each chunk leaves.
         client: a ``distributed.Client``.
         options: of the batch.
         settled: called with each row that was asked.
-        failed: called with each row that could not be.
+        failed: called with each row that could not be asked.
         exhausted: called with the reason when no further row can be answered.
 
     Raises:
-        ConfigurationError: that is no connected client, or the agent cannot travel.
+        ConfigurationError: the client is not connected, or the agent cannot travel.
     """
 
     def __init__(
@@ -110,7 +113,7 @@ class DaskPool:
         self._plan = packed_plan(row_agent)
         self._batch_id = uuid.uuid4().hex
         self._todo: deque[Row] = deque()
-        self._fair = _MAX_CHUNK
+        self._fair_share = _MAX_CHUNK
         self._lanes: list[asyncio.Task[None]] = []
         self._is_closed = False
         self._stopping: asyncio.Task[None] | None = None
@@ -121,13 +124,13 @@ class DaskPool:
         self._is_closed = True
 
     def stop(self) -> None:
-        """Hand out no more rows, and have the workers stop; `run` returns when they have."""
+        """Hand out no more rows, and stop the workers; `run` returns when they have stopped."""
         self._is_closed = True
         if self._stopping is None and self._lanes:
             self._stopping = asyncio.create_task(self._stop())
 
     async def run(self, rows: list[Row], concurrency: int) -> None:
-        """Have all of them asked; cancelled, it raises when the workers have stopped.
+        """Ask all rows. If it is cancelled, it raises when the workers have stopped.
 
         Raises:
             ConfigurationError: there are no workers, or the agent cannot be made there.
@@ -135,15 +138,17 @@ class DaskPool:
         self._todo.extend(rows)
         workers = await self._workers()
         shares = [share for share in _shares(concurrency, len(workers)) if share]
-        self._fair = math.ceil(len(rows) / len(shares))
+        self._fair_share = math.ceil(len(rows) / len(shares))
         self._lanes = [
             asyncio.create_task(self._lane(lane, worker, share, share / concurrency))
             for lane, (worker, share) in enumerate(zip(workers, shares, strict=False))
         ]
         try:
-            left: set[asyncio.Task[None]] = set(self._lanes)
-            while left:
-                done, left = await asyncio.wait(left, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_EXCEPTION)
+            running: set[asyncio.Task[None]] = set(self._lanes)
+            while running:
+                done, running = await asyncio.wait(
+                    running, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_EXCEPTION
+                )
                 for lane in done:
                     if not lane.cancelled():
                         lane.result()
@@ -154,21 +159,21 @@ class DaskPool:
                 await wait_until_done([self._stopping])
 
     async def _workers(self) -> list[str]:
-        """A worker's address for each of its lanes, in turns."""
+        """The address of a worker for each lane, such that neighbors are on different workers."""
         with suppress(TimeoutError):
-            await self._called(self._client.wait_for_workers, 1, 30)
-        threads: dict[str, int] = await self._called(self._client.nthreads)
+            await self._call(self._client.wait_for_workers, 1, 30)
+        threads: dict[str, int] = await self._call(self._client.nthreads)
         if not threads:
             raise ConfigurationError("The Dask cluster has no worker: start one, as in cluster.scale(2)")
         return [*threads, *(worker for worker, count in threads.items() if count > 1)]
 
-    async def _called(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        """A method of the client, which waits by itself or is to be awaited."""
+    async def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a method of the client, which blocks or is a coroutine function."""
         if self._client.asynchronous:
             return await method(*arguments)
         return await asyncio.to_thread(method, *arguments)
 
-    async def _lane(self, lane: int, worker: str, share: int, part: float) -> None:
+    async def _lane(self, lane: int, worker: str, share: int, fraction: float) -> None:
         rpm, tpm = self._options.rpm, self._options.tpm
         while rows := self._next_rows(share):
             chunk = Chunk(
@@ -176,8 +181,8 @@ class DaskPool:
                 lane=lane,
                 rows=rows,
                 concurrency=share,
-                rpm=None if rpm is None else rpm * part,
-                tpm=None if tpm is None else tpm * part,
+                rpm=None if rpm is None else rpm * fraction,
+                tpm=None if tpm is None else tpm * fraction,
                 stop_at_error=self._options.on_error == "stop",
             )
             future = self._client.submit(
@@ -186,7 +191,7 @@ class DaskPool:
                 pickle.dumps(chunk),
                 key=f"createagents-nb-{self._batch_id}-{rows[0][0]}",
                 workers=[worker],
-                allow_other_workers=True,  # it may have left
+                allow_other_workers=True,  # this one may be gone
                 pure=False,
             )
             try:
@@ -200,14 +205,14 @@ class DaskPool:
                 continue
             finally:
                 future.release()  # type: ignore[no-untyped-call]
-            self._enter(result)
+            self._record_all(result)
 
     def _next_rows(self, share: int) -> list[Row]:
-        """Rows for a chunk, as many as the budget allows; none when there are none, or no more are to be asked."""
-        # With a budget, few: what a chunk spends is known when it comes back.
-        most = share if self._recorder.budget() else min(share * _ROWS_PER_PLACE, self._fair, _MAX_CHUNK)
+        """The rows of the next chunk, as many as the budget allows; empty at the end or after `close`."""
+        # With a budget, few: what a chunk costs is known when it comes back.
+        limit = share if self._recorder.budget() else min(share * _ROWS_PER_SLOT, self._fair_share, _MAX_CHUNK)
         rows: list[Row] = []
-        while self._todo and len(rows) < most and not self._is_closed:
+        while self._todo and len(rows) < limit and not self._is_closed:
             position, prompt = self._todo.popleft()
             try:
                 self._recorder.admit(1)
@@ -227,17 +232,17 @@ class DaskPool:
                 ended.set_result(None)
 
         def wake(_: object) -> None:
-            with suppress(RuntimeError):  # this loop was closed meanwhile
+            with suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(end)
 
-        future.add_done_callback(wake)  # waiting in a thread for each lane would use up the loop's threads
+        future.add_done_callback(wake)  # not a thread for each lane, which would use up the loop's threads
         await ended
         if future.cancelled():
             raise WorkerError("its task was cancelled, or the scheduler was lost")
-        result: ChunkResult = await self._called(future.result)
+        result: ChunkResult = await self._call(future.result)
         return result
 
-    def _enter(self, result: ChunkResult) -> None:
+    def _record_all(self, result: ChunkResult) -> None:
         for row in result.rows:
             self._record(row)
             self._settled(row)
@@ -247,7 +252,7 @@ class DaskPool:
                 self._exhausted(errors[-1])
 
     def _record(self, row: SettledRow) -> None:
-        """Into the caller's recorder, by its rules, as if the row had been asked here."""
+        """Record a row as if it had been asked here: by the rules of this recorder, with its prices."""
         recorder, cost_usd = self._recorder, row.call.cost_usd
         requests = []
         for request in row.requests:
@@ -265,12 +270,12 @@ class DaskPool:
         recorder.call_settled(row.call)
 
     async def _stop(self) -> None:
-        """Workers stop what runs: their chunks come back with what is done, those that wait come back empty."""
+        """Stop the workers: chunks that run come back with the rows that are done, the others empty."""
         try:
             async with asyncio.timeout(_STOP_S):
-                await self._called(partial(self._client.run, on_error="ignore"), stop_batch, self._batch_id)
+                await self._call(partial(self._client.run, on_error="ignore"), stop_batch, self._batch_id)
                 await asyncio.wait(self._lanes)
-        except Exception as error:  # a worker that does not answer must not hold the caller
+        except Exception as error:  # the caller must not wait for a worker that does not answer
             _log.warning("Dask workers did not stop in time: %r", error)
         for lane in self._lanes:
             lane.cancel()
@@ -278,6 +283,6 @@ class DaskPool:
 
 
 def _shares(concurrency: int, lanes: int) -> list[int]:
-    """``concurrency`` in so many parts that differ by one at most."""
-    whole, rest = divmod(concurrency, lanes)
-    return [whole + (lane < rest) for lane in range(lanes)]
+    """Divide ``concurrency`` into ``lanes`` parts that differ by at most one."""
+    quotient, remainder = divmod(concurrency, lanes)
+    return [quotient + (lane < remainder) for lane in range(lanes)]

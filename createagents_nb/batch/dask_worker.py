@@ -1,4 +1,4 @@
-"""The side of a batch that runs on Dask workers: the agent is made there, with the keys that are there."""
+"""What runs on Dask workers: the agent is made there, with keys from their environment, and asks its rows."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from .rate_limiter import Limiter
 
 __all__ = ["AgentPlan", "Chunk", "ChunkResult", "run_chunk", "stop_batch"]
 
-_REMEMBERED = 256
-"""Batches and their limiters that a worker keeps in mind."""
+_MAX_REMEMBERED = 256
+"""Limit for the batches and their limiters that a worker remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class AgentPlan:
 
 
 async def _cannot_ask(request: ApprovalRequest) -> Approval:
-    """An ``approve=`` of the agent stays where the batch was started."""
+    """Reject a call: ``approve=`` does not travel."""
     raise ApprovalError(
         "nobody can be asked on a Dask worker: leave client= away, then approve= of the agent decides"
     )
@@ -61,12 +61,13 @@ async def _cannot_ask(request: ApprovalRequest) -> Approval:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some rows, and the share of the limits that they may use.
+    """Some rows, and their share of the limits.
 
     Attributes:
-        batch_id: of the batch; `stop_batch` names it.
-        lane: chunks of a lane follow each other, and share their limits.
-        stop_at_error: the first row that fails ends the chunk.
+        batch_id: the argument of `stop_batch`.
+        lane: chunks of one lane run one after another, and share a limiter.
+        rpm, tpm: requests and tokens per minute; None for no limit.
+        stop_at_error: whether the first row that fails ends the chunk.
     """
 
     batch_id: str
@@ -80,14 +81,14 @@ class Chunk:
 
 @dataclass(slots=True)
 class ChunkResult:
-    """The rows that were asked; ``gave_up``: the server refuses everything."""
+    """The rows that were asked; ``gave_up`` if the server refuses everything."""
 
     rows: list[SettledRow] = field(default_factory=list)
     gave_up: bool = False
 
 
 class _NoSink:
-    """Records travel with their rows, and are recorded where the batch was started."""
+    """Drops records: they travel with their rows, and are recorded where the batch was started."""
 
     def admit(self, round_number: int) -> None: ...
     def call_opened(self, record: CallRecord) -> None: ...
@@ -119,7 +120,7 @@ def _agent(plan: bytes) -> RowAgent:
         return made.make()
     except ConfigurationError as error:
         raise type(error)(f"On the Dask worker {_address()}: {error}. {_WHERE}") from error
-    except Exception as error:  # a module of the user's that is not installed there, for one
+    except Exception as error:  # such as a module of the user's that is not installed there
         raise ConfigurationError(
             f"The agent's tools cannot be loaded on the Dask worker {_address()}: {type(error).__name__}: "
             f"{error}. Install there what they import"
@@ -154,7 +155,7 @@ async def _run(row_agent: RowAgent, chunk: Chunk) -> ChunkResult:
 
 
 def _sendable(error: BaseException) -> BaseException:
-    """The error, or what can be said of one that cannot be pickled."""
+    """The error itself, or a `WorkerError` in its words if it cannot be pickled."""
     with suppress(Exception):
         if type(pickle.loads(pickle.dumps(error))) is type(error):
             return error
@@ -170,16 +171,26 @@ def _address() -> str:
         return "(unknown)"
 
 
-# ── what outlives a chunk ────────────────────────────────────────────────────────────────────────────
+# ── state of a worker, shared by its chunks ──────────────────────────────────────────────────────────
 
 _lock = threading.Lock()
 _limiters: OrderedDict[tuple[str, int], Limiter] = OrderedDict()
+"""Limiters by batch and lane."""
 _stopped: OrderedDict[str, None] = OrderedDict()
+"""Batches that were stopped: their chunks that arrive later stop at once."""
 _stoppers: dict[str, list[Callable[[], object]]] = {}
+"""By batch, what stops each of its chunks that run."""
+
+
+def reset() -> None:
+    """Forget limiters and stopped batches."""
+    with _lock:
+        _limiters.clear()
+        _stopped.clear()
 
 
 def stop_batch(batch_id: str) -> None:
-    """Stop what this worker runs of a batch, now and later. Safe from any thread."""
+    """Stop the chunks of a batch on this worker, those to come included. Safe from any thread."""
     with _lock:
         _remember(_stopped, batch_id, None)
         stoppers = list(_stoppers.get(batch_id, ()))
@@ -196,7 +207,7 @@ def _stoppable(batch_id: str, stop: Callable[[], object]) -> Iterator[None]:
     try:
         yield
     finally:
-        with _lock:  # nobody stops a loop that is closed
+        with _lock:  # the loop is closed next
             stoppers = _stoppers[batch_id]
             stoppers.remove(stop)
             if not stoppers:
@@ -211,8 +222,8 @@ def _limiter(chunk: Chunk) -> Limiter:
         return limiter
 
 
-def _remember(known: OrderedDict[Any, Any], key: Any, value: Any) -> None:
-    known[key] = value
-    known.move_to_end(key)
-    while len(known) > _REMEMBERED:
-        known.popitem(last=False)
+def _remember(entries: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    entries[key] = value
+    entries.move_to_end(key)
+    while len(entries) > _MAX_REMEMBERED:
+        entries.popitem(last=False)

@@ -17,10 +17,10 @@ from .agent.chat import ChatWithAgentUseCase
 from .agent.config import validate_config
 from .agent.history import History
 from .agent.response import StreamingResponseDTO
-from .agent.settings import CONNECTION, AgentSettings, check_arguments
+from .agent.settings import AgentSettings, check_arguments, select
 from .batch.pool import RowAgent
 from .builtin_tools import BUILTIN_TOOLS, is_stock_builtin
-from .core.messages import Message
+from .core.messages import Message, MessageContent
 from .core.provider import ChatRepository
 from .core.records import CallRecord
 from .errors import (
@@ -122,7 +122,7 @@ class CreateAgent:
         arguments = check_arguments(locals())
         if recorder is not None and not isinstance(recorder, MetricsRecorder):
             raise ConfigurationError(f"recorder must be a MetricsRecorder(), not {recorder!r}")
-        connection = connect(provider, model, **{key: arguments[key] for key in CONNECTION})
+        connection = connect(provider, model, limits=select(arguments, "limit"), **select(arguments, "bound"))
         repository = connection.repository
         self._repository = repository
         self._settings = AgentSettings(
@@ -152,7 +152,7 @@ class CreateAgent:
 
     # ── turns ────────────────────────────────────────────────────────────────────────────────────────
 
-    async def chat(self, message: str) -> StreamingResponseDTO:
+    async def chat(self, message: MessageContent) -> StreamingResponseDTO:
         """Start a turn and return its response at once, while it streams.
 
         Several turns may run at the same time: each sees the history as it was when it started.
@@ -421,10 +421,10 @@ class CreateAgent:
         if provider in (None, self.provider):
             changes: dict[str, Any] = {"model": model or settings.model}
         else:
-            connection = connect(provider, model, timeout_s=settings.timeout_s, max_retries=settings.max_retries)
+            connection = connect(provider, model, limits=settings.select("limit"))
             repository = connection.repository
-            changes = {name: getattr(connection, name) for name in ("provider", "model", "base_url")}
-            changes |= {"api_key": None, "client": None}
+            changes = dict.fromkeys(settings.select("bound"))
+            changes |= {name: getattr(connection, name) for name in ("provider", "model", "base_url")}
         extra = resolve_tools(tools, BUILTIN_TOOLS)
         replaced = {tool.name for tool in extra}
         history = self._agent.history if keep_history else History(0)

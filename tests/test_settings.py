@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 from family import ScriptedProvider, ScriptedServer
 
-from createagents_nb import Agent, BaseTool, CreateAgent, MetricsRecorder, tool
+from createagents_nb import (
+    Agent,
+    BaseTool,
+    CreateAgent,
+    MetricsRecorder,
+    OllamaChatAdapter,
+    OpenAIChatAdapter,
+    tool,
+)
 from createagents_nb.agent.conversation_file import read_conversation
 from createagents_nb.agent.settings import SETTINGS, AgentSettings, Setting, SharedSettings
 from createagents_nb.batch.dask_pool import packed_plan
@@ -98,8 +106,8 @@ def test_secrets_and_objects_are_neither_shown_nor_saved_nor_sent() -> None:
     for name in ("api_key", "client", "approve", "recorder"):
         setting = SETTINGS[name]
         assert {setting.listed, setting.saved, setting.travels, setting.believed} == {False}, name
-    for name in ("base_url", "remote_images"):
-        assert not SETTINGS[name].believed
+    for name in ("remote_images", *used("bound")):
+        assert not SETTINGS[name].believed, name  # a file must not choose where keys and data are sent
     for use in ("listed", "saved", "travels"):
         with pytest.raises(TypeError, match="neither listed, saved nor sent"):
             Setting(kind="text", secret=True, **{use: True})
@@ -133,9 +141,14 @@ def test_a_variant_has_all_settings_that_were_not_changed(monkeypatch: pytest.Mo
     for name in SETTINGS:
         assert getattr(same, name) == (OTHER[name] | {"top_p": 0.5} if name == "config" else OTHER[name]), name
     other = agent.variant("demo")._settings
-    changed = {"provider": "demo", "model": "demo", "base_url": None, "api_key": None}
+    changed = {"provider": "demo", "model": "demo", **dict.fromkeys(used("bound"))}
     for name in SETTINGS:
-        assert getattr(other, name) == (changed | {}).get(name, OTHER[name]), name
+        assert getattr(other, name) == changed.get(name, OTHER[name]), name
+
+
+@pytest.mark.parametrize("adapter", [OpenAIChatAdapter, OllamaChatAdapter])
+def test_providers_take_what_is_meant_for_them(adapter: type) -> None:
+    assert set(inspect.signature(adapter).parameters) == {*used("limit"), *used("bound")}
 
 
 def test_a_file_holds_what_is_saved_and_what_is_believed_is_loaded(tmp_path: Path) -> None:

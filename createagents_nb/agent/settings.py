@@ -15,12 +15,16 @@ from ..redaction import mask_keys
 from ..tools.approval import Approver
 from ..tools.tool import BaseTool
 
-__all__ = ["CONNECTION", "SETTINGS", "AgentSettings", "Kind", "Setting", "SharedSettings", "check_arguments"]
+__all__ = ["SETTINGS", "AgentSettings", "Kind", "Setting", "SharedSettings", "Use", "check_arguments", "select"]
 
 Kind: TypeAlias = Literal[
     "address", "approver", "choice", "config", "count", "flag", "name", "object", "seconds", "text", "tools"
 ]
 """What values a setting takes. ``choice`` and ``tools`` are checked when they are resolved."""
+
+
+Use: TypeAlias = Literal["secret", "listed", "saved", "believed", "travels", "limit", "bound"]
+"""A use of a setting; see `Setting`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,8 @@ class Setting:
         saved: written to conversation files.
         believed: taken from a conversation file. False for what could send keys or data elsewhere.
         travels: sent to Dask workers.
+        limit: passed to the provider, whichever it is.
+        bound: passed to the provider, and meant for one server: another provider does not get it.
     """
 
     kind: Kind
@@ -42,13 +48,15 @@ class Setting:
     saved: bool = False
     believed: bool = False
     travels: bool = False
+    limit: bool = False
+    bound: bool = False
 
     def __post_init__(self) -> None:
         if self.secret and (self.listed or self.saved or self.travels):
             raise TypeError("a secret setting is neither listed, saved nor sent")
 
 
-def _setting(kind: Kind, *uses: Literal["secret", "listed", "saved", "believed", "travels"]) -> dict[str, Setting]:
+def _setting(kind: Kind, *uses: Use) -> dict[str, Setting]:
     return {"setting": Setting(kind=kind, **dict.fromkeys(uses, True))}
 
 
@@ -86,11 +94,11 @@ class AgentSettings(SharedSettings):
 
     provider: str | ChatRepository = field(metadata=_setting("choice", *_EVERYWHERE))
     history_max_size: int = field(default=20, metadata=_setting("count", "listed", "saved", "believed"))
-    base_url: str | None = field(default=None, metadata=_setting("address", "listed", "saved", "travels"))
-    timeout_s: float = field(default=120.0, metadata=_setting("seconds", *_EVERYWHERE))
-    max_retries: int = field(default=2, metadata=_setting("count", *_EVERYWHERE))
-    api_key: str | None = field(default=None, metadata=_setting("text", "secret"))
-    client: Any = field(default=None, metadata=_setting("object", "secret"))
+    base_url: str | None = field(default=None, metadata=_setting("address", "listed", "saved", "travels", "bound"))
+    timeout_s: float = field(default=120.0, metadata=_setting("seconds", *_EVERYWHERE, "limit"))
+    max_retries: int = field(default=2, metadata=_setting("count", *_EVERYWHERE, "limit"))
+    api_key: str | None = field(default=None, metadata=_setting("text", "secret", "bound"))
+    client: Any = field(default=None, metadata=_setting("object", "secret", "bound"))
     recorder: RecordSink | None = field(default=None, metadata=_setting("object"))
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -109,22 +117,24 @@ class AgentSettings(SharedSettings):
 
     def listed(self) -> dict[str, Any]:
         """The settings as `CreateAgent.get_configs` returns them."""
-        listed = {name: self._as_data(name) for name, setting in SETTINGS.items() if setting.listed}
+        listed = {name: self._as_data(name) for name in self.select("listed")}
         if listed["base_url"] is not None:
             listed["base_url"] = mask_keys(listed["base_url"])
         return dict.fromkeys(_FIRST_LISTED) | listed
 
     def saved(self) -> dict[str, Any]:
         """The settings that a conversation file holds, as JSON has them; those that are None are left out."""
-        saved = {name: self._as_data(name) for name, setting in SETTINGS.items() if setting.saved}
+        saved = {name: self._as_data(name) for name in self.select("saved")}
         # JSON has no infinity, so a timeout that never ends is not saved.
         return {name: value for name, value in saved.items() if value is not None and value != math.inf}
 
     def travelling(self) -> dict[str, Any]:
         """The settings that are sent to Dask workers, to make `AgentSettings` from."""
-        return {name: getattr(self, name) for name, setting in SETTINGS.items() if setting.travels} | {
-            "provider": self.provider_name
-        }
+        return self.select("travels") | {"provider": self.provider_name}
+
+    def select(self, use: Use) -> dict[str, Any]:
+        """The settings with this use, by their names."""
+        return select({name: getattr(self, name) for name in SETTINGS}, use)
 
     def _as_data(self, name: str) -> Any:
         if name == "provider":
@@ -136,9 +146,6 @@ class AgentSettings(SharedSettings):
 
 SETTINGS: Mapping[str, Setting] = {each.name: each.metadata["setting"] for each in fields(AgentSettings)}
 """How each setting may be used, by its name."""
-
-CONNECTION = ("api_key", "base_url", "client", "timeout_s", "max_retries")
-"""The settings that a provider is made with, besides its name."""
 
 _FIRST_LISTED = (
     "name",
@@ -161,6 +168,11 @@ _AS_DATA: Mapping[Kind, Callable[[Any], Any]] = {
     "config": lambda config: copy.deepcopy(dict(config)),
     "tools": _names_of,
 }
+
+
+def select(settings: Mapping[str, Any], use: Use) -> dict[str, Any]:
+    """Those of ``settings`` that have this use."""
+    return {name: value for name, value in settings.items() if getattr(SETTINGS[name], use)}
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

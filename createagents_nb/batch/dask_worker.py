@@ -13,7 +13,7 @@ from typing import Any
 
 from ..agent.agent import Agent
 from ..agent.history import History
-from ..agent.settings import CONNECTION, AgentSettings
+from ..agent.settings import AgentSettings
 from ..core.records import CallRecord, ContentPolicy, RequestRecord, ToolRecord
 from ..errors import ApprovalError, ConfigurationError, WorkerError
 from ..providers.registry import make_repository
@@ -46,8 +46,8 @@ class AgentPlan:
             ConfigurationError: there is no key, or no such provider here.
         """
         settings = AgentSettings(**self.settings)
-        connection = {name: getattr(settings, name) for name in CONNECTION}
-        repository = make_repository(settings.provider_name, **connection).without_retries()
+        options = settings.select("limit") | settings.select("bound")
+        repository = make_repository(settings.provider_name, **options).without_retries()
         agent = Agent(**settings.shared() | {"approve": _cannot_ask}, history=History(0))
         return RowAgent(agent, repository, ToolExecutor(), max_retries=settings.max_retries)
 

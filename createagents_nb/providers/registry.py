@@ -170,19 +170,18 @@ def make_repository(name: str, **arguments: Any) -> ChatRepository:
     """The provider, ready to be asked.
 
     Args:
-        arguments: of the adapter; those that its constructor does not take are left out, if they are no more than
-            its own defaults.
+        arguments: of the adapter. ``timeout_s`` and ``max_retries`` are left out if its constructor does not take
+            them, and so is what is None.
 
     Raises:
-        ConfigurationError: it takes no ``api_key``, ``base_url`` or ``client`` and was given one; or as its
-            constructor and `find_provider`.
+        ConfigurationError: its constructor does not take an argument; or as its constructor and `find_provider`.
     """
     adapter = adapter_class(name)
     parameters = inspect.signature(adapter).parameters.values()
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         accepted = {parameter.name for parameter in parameters}
-        for argument in ("api_key", "base_url", "client"):
-            if arguments.get(argument) is not None and argument not in accepted:
+        for argument, value in arguments.items():
+            if value is not None and argument not in {*accepted, "timeout_s", "max_retries"}:
                 raise ConfigurationError(f"The provider {name!r} takes no {argument}")
         arguments = {key: value for key, value in arguments.items() if key in accepted}
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,26 +97,28 @@ def connect(
     provider: str | ChatRepository | None,
     model: str | None,
     *,
-    timeout_s: float,
-    max_retries: int,
-    api_key: str | None = None,
+    limits: Mapping[str, Any],
     base_url: str | None = None,
     client: Any = None,
+    **bound: Any,
 ) -> Connection:
     """Make the provider that the arguments of `CreateAgent` ask for.
+
+    Args:
+        limits: ``timeout_s`` (seconds) and ``max_retries``.
+        bound: what else is meant for one server: ``api_key``.
 
     Raises:
         ConfigurationError: arguments that exclude each other, or an object without a model; and as `resolve_model`
             and the provider's constructor.
     """
-    limits = {"timeout_s": timeout_s, "max_retries": max_retries}
     if isinstance(provider, ChatRepository):
-        _check_excluded("provider=… is an object, which", api_key=api_key, base_url=base_url, client=client)
+        _check_excluded("provider=… is an object, which", base_url=base_url, client=client, **bound)
         if not isinstance(getattr(provider, "provider", None), str):
             raise ConfigurationError(f"{type(provider).__name__} needs a class attribute `provider`: its name")
         return Connection(provider, provider, _model_of(provider, model), provider.base_url)
     if client is not None:
-        _check_excluded("client=… is made with its own key and address, so it", api_key=api_key, base_url=base_url)
+        _check_excluded("client=… is made with its own key and address, so it", **bound, base_url=base_url)
         name = provider_of_client(client)
         provider, model = split_model(provider, model)
         if provider not in (None, name):
@@ -128,7 +131,7 @@ def connect(
         repository = make_repository(name, client=client, **limits)
         return Connection(repository, name, _model_of(repository, model), repository.base_url)
     choice = resolve_model(provider, model, base_url=base_url)
-    repository = make_repository(choice.provider, api_key=api_key, base_url=base_url, **limits)
+    repository = make_repository(choice.provider, base_url=base_url, **limits, **bound)
     address = base_url or find_provider(choice.provider).address
     # The provider has checked it, so it is no secret any more.
     return Connection(repository, choice.provider, choice.model, address and str.__str__(address), choice.why)

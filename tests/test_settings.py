@@ -208,9 +208,10 @@ def test_a_file_without_the_settings_of_today_is_loaded_with_their_defaults(tmp_
     assert CreateAgent.load(file).get_configs() == CreateAgent("demo", name="a").get_configs()
 
 
-def test_a_timeout_without_an_end_is_not_saved(tmp_path: Path) -> None:
-    agent = CreateAgent("demo", approval_timeout_s=float("inf"))
-    assert agent.get_configs()["approval_timeout_s"] == float("inf")
+@pytest.mark.parametrize("endless", [float("inf"), 1e12, 10**400])
+def test_a_timeout_without_an_end_is_not_saved(tmp_path: Path, endless: float) -> None:
+    agent = CreateAgent("demo", approval_timeout_s=endless)
+    assert agent.get_configs()["approval_timeout_s"] == endless
     assert CreateAgent.load(agent.save(tmp_path / "talk.json")).get_configs()["approval_timeout_s"] == 300.0
 
 

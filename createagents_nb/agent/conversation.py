@@ -58,7 +58,7 @@ class Conversation:
         and would be useless with a part replaced.
         """
         given = [secret for secret in secrets if secret and len(secret) >= _MIN_SECRET]
-        masked = {name: _mask(name, value, given) for name, value in self.settings.items()}
+        masked = {name: _mask_setting(name, value, given) for name, value in self.settings.items()}
         if not masked.get("name", "").strip():
             masked["name"] = "agent"  # a file with a blank one is refused
         return replace(
@@ -125,9 +125,9 @@ class Conversation:
         return {**believed, "base_url": base_url, **options}
 
 
-def _mask(name: str, value: Any, secrets: Sequence[str]) -> Any:
+def _mask_setting(name: str, value: Any, secrets: Sequence[str]) -> Any:
     if name == "config":
-        return {key: _masked(part, secrets) for key, part in value.items()}
+        return {key: _mask_config(part, secrets) for key, part in value.items()}
     if name == "base_url":
         return redact(mask_keys(value), *secrets)
     if name == "instructions":
@@ -137,16 +137,16 @@ def _mask(name: str, value: Any, secrets: Sequence[str]) -> Any:
     return value
 
 
-def _masked(value: Any, secrets: Sequence[str], *, is_secret: bool = False) -> Any:
+def _mask_config(value: Any, secrets: Sequence[str], *, is_secret: bool = False) -> Any:
     if isinstance(value, str):
         return "***" if is_secret and value else redact(mask_keys(value), *secrets)
     if isinstance(value, Mapping):
         return {
-            _masked(key, secrets): _masked(part, secrets, is_secret=is_secret or is_secret_name(key))
+            _mask_config(key, secrets): _mask_config(part, secrets, is_secret=is_secret or is_secret_name(key))
             for key, part in value.items()
         }
     if isinstance(value, list | tuple):
-        parts = [_masked(part, secrets, is_secret=is_secret) for part in value]
+        parts = [_mask_config(part, secrets, is_secret=is_secret) for part in value]
         return parts if isinstance(value, list) else tuple(parts)  # another type would count as a key left out
     return value
 

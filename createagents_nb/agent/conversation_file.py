@@ -19,7 +19,7 @@ from ..core.events import ProviderDetails, ReplySource, ToolCallRequested
 from ..core.messages import FilePart, ImagePart, Message, Part, TextPart, check_messages, read_parts
 from ..errors import TalkFileError
 from .conversation import Conversation
-from .settings import SETTINGS, AgentSettings, Kind
+from .settings import MAX_SAVED_SECONDS, SETTINGS, AgentSettings, Kind
 
 __all__ = ["MAX_BYTES", "read_conversation", "write_conversation"]
 
@@ -44,9 +44,9 @@ def write_conversation(path: str | os.PathLike[str], talk: Conversation) -> Path
         TalkFileError: it cannot be written there, or is too large to be read again.
     """
     try:
-        data = _encoded(talk)
+        data = _encode(talk)
         given = Path(path).expanduser()
-        _replace(Path(os.path.realpath(given)), data)
+        _replace_file(Path(os.path.realpath(given)), data)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise TalkFileError(
@@ -63,7 +63,7 @@ def read_conversation(path: str | os.PathLike[str]) -> Conversation:
         TalkFileError: there is no such file, or it is broken; the message says where.
     """
     try:
-        return _decoded(_bytes(Path(path).expanduser()))
+        return _decode(_read_bytes(Path(path).expanduser()))
     except (OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:  # RuntimeError: also recursion
         reason = getattr(error, "strerror", None) or error or type(error).__name__
         raise TalkFileError(f"{str(path)!r} cannot be loaded as a talk: {reason}") from error
@@ -72,18 +72,17 @@ def read_conversation(path: str | os.PathLike[str]) -> Conversation:
 # Writing
 
 
-def _encoded(talk: Conversation) -> bytes:
+def _encode(talk: Conversation) -> bytes:
     media = [part for turn in talk.turns for message in turn for part in message.parts]
     size = sum(len(part.data or b"") for part in media if not isinstance(part, TextPart)) * 4 // 3
     if size > MAX_BYTES:  # known before it is encoded
         raise _too_large(size)
-    lists = {"own_tools": talk.own_tools, "masked": talk.masked}
-    kept = {**talk.settings, **lists}
+    entries = {**talk.settings, "own_tools": talk.own_tools, "masked": talk.masked}
     content = {
         "format": FORMAT,
         "version": VERSION,
-        **{name: value for name, value in kept.items() if value not in ((), [])},
-        "turns": [{"messages": [_message(message) for message in messages]} for messages in talk.turns],
+        **{name: value for name, value in entries.items() if value not in ((), [])},
+        "turns": [{"messages": [_encode_message(message) for message in messages]} for messages in talk.turns],
     }
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1)
     # Half a surrogate pair, as in what models say and in names of files, is JSON but not UTF-8.
@@ -97,30 +96,30 @@ def _too_large(size: int) -> ValueError:
     return ValueError(f"it has {size:,} bytes, and no more than {MAX_BYTES:,} are read again")
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _encode_message(message: Message) -> dict[str, Any]:
     entry: dict[str, Any] = {"role": message.role}
     if read_parts(message.content) == message.parts:
         entry["content"] = message.content
     else:
         # Without `content`, so that a reader that knows text alone refuses it.
-        entry["parts"] = [_part(part) for part in message.parts]
+        entry["parts"] = [_encode_part(part) for part in message.parts]
     if message.tool_calls:
         entry["tool_calls"] = [
             {"id": call.tool_call_id, "name": call.name, "arguments": call.arguments}
-            | _details(call.provider_details)
+            | _encode_details(call.provider_details)
             for call in message.tool_calls
         ]
     optional = {"tool_call_id": message.tool_call_id, "name": message.name}
     entry |= {key: value for key, value in optional.items() if value is not None}
-    entry |= _details(message.provider_details)
+    entry |= _encode_details(message.provider_details)
     return entry if message.status == "ok" else entry | {"status": message.status}
 
 
-def _part(part: Part) -> dict[str, Any]:
+def _encode_part(part: Part) -> dict[str, Any]:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
     form = {
-        "type": next(name for name, kind in _MEDIA.items() if type(part) is kind),
+        "type": "image" if isinstance(part, ImagePart) else "file",
         "media_type": part.media_type or None,
         "name": part.name,
         "url": part.url,
@@ -129,7 +128,7 @@ def _part(part: Part) -> dict[str, Any]:
     return {key: value for key, value in form.items() if value is not None}
 
 
-def _details(details: ProviderDetails | None) -> dict[str, Any]:
+def _encode_details(details: ProviderDetails | None) -> dict[str, Any]:
     if details is None:
         return {}
     source = details.source
@@ -150,7 +149,7 @@ def _details(details: ProviderDetails | None) -> dict[str, Any]:
     }
 
 
-def _replace(file: Path, data: bytes) -> None:
+def _replace_file(file: Path, data: bytes) -> None:
     mode = file.stat().st_mode if file.exists() else None
     if mode is not None and not stat.S_ISREG(mode):
         raise ValueError("it is not a file but a folder, pipe or device")
@@ -171,7 +170,7 @@ def _replace(file: Path, data: bytes) -> None:
 # Reading
 
 
-def _bytes(file: Path) -> bytes:
+def _read_bytes(file: Path) -> bytes:
     # Without waiting: it may be a pipe without a writer.
     with open(
         file, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
@@ -186,10 +185,13 @@ def _bytes(file: Path) -> bytes:
     return data
 
 
-def _decoded(data: bytes) -> Conversation:
+def _decode(data: bytes) -> Conversation:
     try:
         content = json.loads(
-            data.decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite
+            data.decode("utf-8-sig"),
+            object_pairs_hook=_refuse_duplicates,
+            parse_constant=_refuse_constant,
+            parse_float=_finite_float,
         )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
@@ -203,12 +205,12 @@ def _decoded(data: bytes) -> Conversation:
             f"it has version {version}, and this package reads {VERSION}: pip install -U createagents-nb"
         )
     if type(version) is not int or version != VERSION:
-        raise ValueError(f"version must be {VERSION}, not {_short(version)}")
-    return _talk(content)
+        raise ValueError(f"version must be {VERSION}, not {_excerpt(version)}")
+    return _read_settings_and_turns(content)
 
 
-def _talk(content: dict[str, Any]) -> Conversation:
-    turns = _of(content.get("turns"), list, "turns")
+def _read_settings_and_turns(content: dict[str, Any]) -> Conversation:
+    turns = _expect(content.get("turns"), list, "turns")
     settings: dict[str, Any] = {}
     for setting in fields(AgentSettings):
         name, use = setting.name, SETTINGS[setting.name]
@@ -219,14 +221,14 @@ def _talk(content: dict[str, Any]) -> Conversation:
                 settings[name] = value
     return Conversation(
         settings,
-        own_tools=_words(content.get("own_tools", []), "own_tools"),
-        masked=_words(content.get("masked", []), "masked"),
-        turns=tuple(_turn(entry, f"turns[{number}]") for number, entry in enumerate(turns)),
+        own_tools=_read_names(content.get("own_tools", []), "own_tools"),
+        masked=_read_names(content.get("masked", []), "masked"),
+        turns=tuple(_read_turn(entry, f"turns[{number}]") for number, entry in enumerate(turns)),
     )
 
 
-def _turn(entry: Any, where: str) -> tuple[Message, ...]:
-    listed = _of(_of(entry, dict, where).get("messages"), list, f"{where}.messages")
+def _read_turn(entry: Any, where: str) -> tuple[Message, ...]:
+    listed = _expect(_expect(entry, dict, where).get("messages"), list, f"{where}.messages")
     messages = tuple(_read_message(part, f"{where}.messages[{at}]") for at, part in enumerate(listed))
     try:
         check_messages(messages)
@@ -236,43 +238,43 @@ def _turn(entry: Any, where: str) -> tuple[Message, ...]:
 
 
 def _read_message(entry: Any, where: str) -> Message:
-    entry = _of(entry, dict, where)
-    calls = _of(entry.get("tool_calls", []), list, f"{where}.tool_calls")
+    entry = _expect(entry, dict, where)
+    calls = _expect(entry.get("tool_calls", []), list, f"{where}.tool_calls")
     return Message(
-        role=_one_of(entry.get("role"), _ROLES, f"{where}.role"),
+        role=_read_choice(entry.get("role"), _ROLES, f"{where}.role"),
         parts=_read_content(entry, where),
-        tool_calls=tuple(_call(call, f"{where}.tool_calls[{at}]") for at, call in enumerate(calls)),
-        tool_call_id=_optional(entry.get("tool_call_id"), f"{where}.tool_call_id"),
-        name=_optional(entry.get("name"), f"{where}.name"),
-        status=_one_of(entry.get("status", "ok"), _STATUSES, f"{where}.status"),
+        tool_calls=tuple(_read_call(call, f"{where}.tool_calls[{at}]") for at, call in enumerate(calls)),
+        tool_call_id=_read_optional(entry.get("tool_call_id"), f"{where}.tool_call_id"),
+        name=_read_optional(entry.get("name"), f"{where}.name"),
+        status=_read_choice(entry.get("status", "ok"), _STATUSES, f"{where}.status"),
         provider_details=_read_details(entry.get("provider_details"), f"{where}.provider_details"),
     )
 
 
 def _read_content(entry: dict[str, Any], where: str) -> tuple[Part, ...]:
     if "parts" not in entry:
-        return read_parts(_of(entry.get("content"), str, f"{where}.content"))
+        return read_parts(_expect(entry.get("content"), str, f"{where}.content"))
     if "content" in entry:
         raise ValueError(f"{where} has both content and parts")
-    parts = _of(entry["parts"], list, f"{where}.parts")
+    parts = _expect(entry["parts"], list, f"{where}.parts")
     return tuple(_read_part(part, f"{where}.parts[{at}]") for at, part in enumerate(parts))
 
 
 def _read_part(entry: Any, where: str) -> Part:
-    entry = _of(entry, dict, where)
-    kind = _one_of(entry.get("type"), ("text", *_MEDIA), f"{where}.type")
+    entry = _expect(entry, dict, where)
+    kind = _read_choice(entry.get("type"), ("text", *_MEDIA), f"{where}.type")
     if kind == "text":
-        return TextPart(_of(entry.get("text"), str, f"{where}.text"))
-    media_type = _of(entry.get("media_type", ""), str, f"{where}.media_type")
+        return TextPart(_expect(entry.get("text"), str, f"{where}.text"))
+    media_type = _expect(entry.get("media_type", ""), str, f"{where}.media_type")
     if media_type and not _MEDIA_TYPE.fullmatch(media_type):
-        raise ValueError(f"{where}.media_type must be like image/png, not {_short(media_type)}")
-    data = _optional(entry.get("data"), f"{where}.data")
+        raise ValueError(f"{where}.media_type must be like image/png, not {_excerpt(media_type)}")
+    data = _read_optional(entry.get("data"), f"{where}.data")
     try:
         return _MEDIA[kind](
             None if data is None else base64.b64decode(data, validate=True),
             media_type,
-            url=_optional(entry.get("url"), f"{where}.url"),
-            name=_optional(entry.get("name"), f"{where}.name"),
+            url=_read_optional(entry.get("url"), f"{where}.url"),
+            name=_read_optional(entry.get("name"), f"{where}.name"),
         )
     except binascii.Error:
         raise ValueError(f"{where}.data is not valid base64") from None
@@ -283,12 +285,12 @@ def _read_part(entry: Any, where: str) -> Part:
 _MEDIA: Mapping[str, type[ImagePart | FilePart]] = {"image": ImagePart, "file": FilePart}
 
 
-def _call(entry: Any, where: str) -> ToolCallRequested:
-    entry = _of(entry, dict, where)
+def _read_call(entry: Any, where: str) -> ToolCallRequested:
+    entry = _expect(entry, dict, where)
     return ToolCallRequested(
-        _word(entry.get("id"), f"{where}.id"),
-        _of(entry.get("name"), str, f"{where}.name"),
-        _of(entry.get("arguments"), str, f"{where}.arguments"),
+        _read_name(entry.get("id"), f"{where}.id"),
+        _expect(entry.get("name"), str, f"{where}.name"),
+        _expect(entry.get("arguments"), str, f"{where}.arguments"),
         _read_details(entry.get("provider_details"), f"{where}.provider_details"),
     )
 
@@ -296,27 +298,27 @@ def _call(entry: Any, where: str) -> ToolCallRequested:
 def _read_details(entry: Any, where: str) -> ProviderDetails | None:
     if entry is None:
         return None
-    entry = _of(entry, dict, where)
-    source = _of(entry.get("source"), dict, f"{where}.source")
-    details = _of(entry.get("fields"), dict, f"{where}.fields")
+    entry = _expect(entry, dict, where)
+    source = _expect(entry.get("source"), dict, f"{where}.source")
+    details = _expect(entry.get("fields"), dict, f"{where}.fields")
     _check_depth(details, f"{where}.fields")
     return ProviderDetails(
         ReplySource(
-            _of(source.get("server"), str, f"{where}.source.server"),
-            _of(source.get("model"), str, f"{where}.source.model"),
-            _of(source.get("key_fingerprint", ""), str, f"{where}.source.key_fingerprint"),
+            _expect(source.get("server"), str, f"{where}.source.server"),
+            _expect(source.get("model"), str, f"{where}.source.model"),
+            _expect(source.get("key_fingerprint", ""), str, f"{where}.source.key_fingerprint"),
         ),
         details,
     )
 
 
-def _of(value: Any, kind: type[T], where: str) -> T:
+def _expect(value: Any, kind: type[T], where: str) -> T:
     if type(value) is not kind:  # True is an int, too
-        raise ValueError(f"{where} must be {_KINDS[kind]}, not {_short(value)}")
+        raise ValueError(f"{where} must be {_JSON_TYPES[kind]}, not {_excerpt(value)}")
     return value
 
 
-_KINDS: dict[type, str] = {
+_JSON_TYPES: dict[type, str] = {
     bool: "true or false",
     dict: "an object",
     int: "a whole number",
@@ -325,52 +327,48 @@ _KINDS: dict[type, str] = {
 }
 
 
-def _word(value: Any, where: str) -> str:
+def _read_name(value: Any, where: str) -> str:
     if not (isinstance(value, str) and value.strip()):
-        raise ValueError(f"{where} must be a string that is not empty, not {_short(value)}")
+        raise ValueError(f"{where} must be a string that is not empty, not {_excerpt(value)}")
     return value
 
 
-def _words(value: Any, where: str) -> tuple[str, ...]:
-    words = tuple(_word(part, where) for part in _of(value, list, where))
+def _read_names(value: Any, where: str) -> tuple[str, ...]:
+    words = tuple(_read_name(part, where) for part in _expect(value, list, where))
     if len(set(words)) < len(words):
         raise ValueError(f"{where} has a name twice")
     return words
 
 
-def _count(value: Any, where: str) -> int:
-    if _of(value, int, where) < 0:
-        raise ValueError(f"{where} must be 0 or more, not {_short(value)}")
+def _read_count(value: Any, where: str) -> int:
+    if _expect(value, int, where) < 0:
+        raise ValueError(f"{where} must be 0 or more, not {_excerpt(value)}")
     return int(value)
 
 
-def _seconds(value: Any, where: str) -> float:
-    if type(value) not in (int, float) or not 0 < value <= _MAX_SECONDS:
-        raise ValueError(f"{where} must be a number of seconds above 0, not {_short(value)}")
+def _read_seconds(value: Any, where: str) -> float:
+    if type(value) not in (int, float) or not 0 < value <= MAX_SAVED_SECONDS:
+        raise ValueError(f"{where} must be a number of seconds above 0, not {_excerpt(value)}")
     return value  # type: ignore[no-any-return]
 
 
-_MAX_SECONDS = 10**9
-"""Limit for a timeout, some thirty years: a larger one may not be a float."""
-
-
-def _config(value: Any, where: str) -> dict[str, Any]:
-    config = _of(value, dict, where)
+def _read_config(value: Any, where: str) -> dict[str, Any]:
+    config = _expect(value, dict, where)
     _check_depth(config, where)
     return config
 
 
-def _optional(value: Any, where: str) -> str | None:
-    return None if value is None else _of(value, str, where)
+def _read_optional(value: Any, where: str) -> str | None:
+    return None if value is None else _expect(value, str, where)
 
 
-def _one_of(value: Any, choices: tuple[str, ...], where: str) -> Any:
+def _read_choice(value: Any, choices: tuple[str, ...], where: str) -> Any:
     if value not in choices:
-        raise ValueError(f"{where} must be one of {', '.join(choices)}, not {_short(value)}")
+        raise ValueError(f"{where} must be one of {', '.join(choices)}, not {_excerpt(value)}")
     return value
 
 
-def _short(value: Any) -> str:
+def _excerpt(value: Any) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, dict | list):
@@ -379,23 +377,23 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {_short(twice)} stands there twice")
+        raise ValueError(f"the key {_excerpt(twice)} stands there twice")
     return found
 
 
-def _no_number(name: str) -> NoReturn:
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 
-def _finite(text: str) -> float:
+def _finite_float(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{_short(text)} is too large")
+        raise ValueError(f"{_excerpt(text)} is too large")
     return number
 
 
@@ -411,14 +409,14 @@ def _check_depth(value: Any, where: str) -> None:
 
 
 _READERS: Mapping[Kind, Callable[[Any, str], Any]] = {
-    "address": _optional,
-    "choice": _word,
-    "config": _config,
-    "count": _count,
-    "flag": lambda value, where: _of(value, bool, where),
-    "name": _word,
-    "seconds": _seconds,
-    "text": _optional,
-    "tools": _words,
+    "address": _read_optional,
+    "choice": _read_name,
+    "config": _read_config,
+    "count": _read_count,
+    "flag": lambda value, where: _expect(value, bool, where),
+    "name": _read_name,
+    "seconds": _read_seconds,
+    "text": _read_optional,
+    "tools": _read_names,
 }
 """How a setting is read, by its kind; objects are not saved."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import FrozenInstanceError, dataclass, field, fields
 from typing import Any, Final, Literal, TypeAlias
@@ -15,7 +14,17 @@ from ..redaction import mask_keys
 from ..tools.approval import Approver
 from ..tools.tool import BaseTool
 
-__all__ = ["SETTINGS", "AgentSettings", "Kind", "Setting", "SharedSettings", "Use", "check_arguments", "select"]
+__all__ = [
+    "MAX_SAVED_SECONDS",
+    "SETTINGS",
+    "AgentSettings",
+    "Kind",
+    "Setting",
+    "SharedSettings",
+    "Use",
+    "check_arguments",
+    "select",
+]
 
 Kind: TypeAlias = Literal[
     "address", "approver", "choice", "config", "count", "flag", "name", "object", "seconds", "text", "tools"
@@ -125,8 +134,8 @@ class AgentSettings(SharedSettings):
     def saved(self) -> dict[str, Any]:
         """The settings that a conversation file holds, as JSON has them; those that are None are left out."""
         saved = {name: self._as_data(name) for name in self.select("saved")}
-        # JSON has no infinity, so a timeout that never ends is not saved.
-        return {name: value for name, value in saved.items() if value is not None and value != math.inf}
+        endless = [name for name in saved if SETTINGS[name].kind == "seconds" and saved[name] > MAX_SAVED_SECONDS]
+        return {name: value for name, value in saved.items() if value is not None and name not in endless}
 
     def travelling(self) -> dict[str, Any]:
         """The settings that are sent to Dask workers, to make `AgentSettings` from."""
@@ -146,6 +155,9 @@ class AgentSettings(SharedSettings):
 
 SETTINGS: Mapping[str, Setting] = {each.name: each.metadata["setting"] for each in fields(AgentSettings)}
 """How each setting may be used, by its name."""
+
+MAX_SAVED_SECONDS = 10**9
+"""Limit for a timeout in a file, some thirty years. Longer ones are not saved: JSON has no infinity."""
 
 _FIRST_LISTED = (
     "name",

@@ -16,9 +16,9 @@ from proxy_server import Tunnels, tunnel
 from createagents_nb.core.messages import Message
 from createagents_nb.core.provider import ChatRequest
 from createagents_nb.errors import ConfigurationError, ProviderConnectionError, ProviderTimeoutError
+from createagents_nb.providers.addresses import proxy_for
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
-from createagents_nb.providers.proxies import proxy_for
 
 PROVIDERS = ["openai", "ollama"]
 HELLO = ChatRequest("m", [Message("user", "Hello")])

@@ -20,7 +20,7 @@ from createagents_nb.providers import openai_reply, reply_decoder
 from createagents_nb.providers.error_mapping import status_error
 from createagents_nb.providers.ollama_reply import OllamaReplyDecoder
 from createagents_nb.providers.openai_reply import OpenAIReplyDecoder
-from createagents_nb.providers.thinking import ThinkingSplitter
+from createagents_nb.providers.reply_decoder import ThinkingSplitter
 from createagents_nb.providers.transport_errors import cleaned_json
 
 pytestmark = pytest.mark.once

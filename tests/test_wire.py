@@ -26,7 +26,7 @@ from createagents_nb.providers import framing, reply_decoder
 from createagents_nb.providers.framing import NDJSONDecoder, SSEDecoder
 from createagents_nb.providers.ollama_reply import OllamaReplyDecoder
 from createagents_nb.providers.openai_reply import OpenAIReplyDecoder
-from createagents_nb.providers.thinking import ThinkingSplitter
+from createagents_nb.providers.reply_decoder import ThinkingSplitter
 
 pytestmark = pytest.mark.once
 

@@ -184,14 +184,6 @@ class _Turn:
         )
         content_policy = str if sink is None else sink.content_policy()
         self.log = TurnLog(self.record, content_policy=content_policy, remote_images=agent.remote_images)
-        self.gate = ApprovalGate(
-            agent=agent.name,
-            call_id=self.record.call_id,
-            approve=agent.approve,
-            timeout_s=agent.approval_timeout_s,
-            executor=executor,
-            pending=self.log.approvals,
-        )
         self.run_call = repository.wrap_tools(self._run_call)
         if sink is not None:
             sink.call_opened(self.record)
@@ -378,7 +370,7 @@ class _Turn:
             tool = self.tools.get(call.name)
             arguments: str | ToolExecutionResult = call.arguments
             if tool is not None and tool.requires_approval:
-                arguments = await self.gate.decide(tool, call, round_number, emit)
+                arguments = await self._gate().decide(tool, call, round_number, emit)
             if tool is None:
                 outcome = self.executor.unknown(call.name, list(self.tools))
             elif isinstance(arguments, ToolExecutionResult):
@@ -396,6 +388,16 @@ class _Turn:
             emit(_finished(call, round_number, outcome, latency_s))
             raise
         return _finished(call, round_number, outcome, outcome.latency_s)
+
+    def _gate(self) -> ApprovalGate:
+        return ApprovalGate(
+            agent=self.agent.name,
+            call_id=self.record.call_id,
+            approve=self.agent.approve,
+            timeout_s=self.agent.approval_timeout_s,
+            executor=self.executor,
+            pending=self.log.approvals,
+        )
 
     def _settle_request(
         self,

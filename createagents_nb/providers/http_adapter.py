@@ -4,32 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import hashlib
 import importlib
 import sys
-from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from ..core.events import Event
+from ..core.events import Event, ReplySource
+from ..core.messages import without_foreign_details
 from ..core.provider import ChatRepository, ChatRequest
 from ..errors import ProviderError
 from ..redaction import Secret
-from .addresses import origin_of
+from .addresses import origin_of, proxy_for
 from .error_mapping import ErrorMapper, ErrorWords, read_body
-from .proxies import proxy_for
 from .reply_decoder import ReplyDecoder
 from .retries import RetryPolicy
 from .transport import MAX_LIST_BYTES, Transport, forget_closed_loops
 
-__all__ = ["ChatApi", "Connect", "HttpChatAdapter", "list_models", "reply_events"]
+__all__ = [
+    "BufferedHandler",
+    "ChatApi",
+    "Connect",
+    "Handler",
+    "HttpChatAdapter",
+    "StreamHandler",
+    "list_models",
+    "reply_events",
+]
 
 Connect = Callable[[], Awaitable[Transport]]
 
+
 _TAIL_S = 0.25
+
+
 _NAMES_S = 5.0
 """How long an error about an unknown model waits for the names of those that exist."""
 
@@ -199,8 +212,14 @@ class HttpChatAdapter(ChatRepository):
     def _client_transport(self, client: Any) -> Transport:
         """Return the way over the user's own client."""
 
+    def reply_source(self, model: str) -> ReplySource:
+        """Return what binds provider details to this server, this model and this key."""
+        key = "" if self._api_key is None else hashlib.sha256(self._api_key.encode()).hexdigest()
+        return ReplySource(origin_of(self._url), model, key)
+
     def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        body = self._body(request)
+        messages = without_foreign_details(request.messages, self.reply_source(request.model))
+        body = self._body(replace(request, messages=messages))
         return reply_events(self._api, self._transport, body, streamed=bool(body.get("stream")))
 
     async def models(self) -> list[str]:
@@ -251,3 +270,65 @@ def _is_imported(name: str) -> bool:
     """Whether a module is imported to its end; another thread may be at it."""
     module = sys.modules.get(name)
     return module is not None and not getattr(module.__spec__, "_initializing", False)
+
+
+class Handler(ABC):
+    """One request and its reply. Holds no state."""
+
+    streamed: ClassVar[bool]
+
+    @abstractmethod
+    def events(self, client: Any, request: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
+        """Yield everything in the reply, `RoundEnded` last.
+
+        Args:
+            client: an async client of the provider's SDK.
+            request: in the provider's own form; ``stream`` is set here.
+
+        Raises:
+            ProviderError: translated from what the SDK, the network or the server raised.
+        """
+
+    async def _texts(
+        self, client: Any, model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
+    ) -> AsyncGenerator[str, None]:
+        request = {"model": model, "messages": list(messages), **options}
+        async with aclosing(self.events(client, request)) as events:
+            async for event in events:
+                if type(event) is str:
+                    yield event
+
+
+class StreamHandler(Handler):
+    """Streamed replies."""
+
+    streamed = True
+
+    async def handle_streaming(
+        self, client: Any, model: str, messages: Sequence[Mapping[str, Any]], **options: Any
+    ) -> AsyncGenerator[str, None]:
+        """Yield the text of one reply as it arrives.
+
+        Args:
+            client: an async client of the provider's SDK.
+            messages: in the provider's own form.
+            options: anything else in the provider's request.
+
+        Raises:
+            ProviderError: as for `Handler.events`.
+        """
+        async with aclosing(self._texts(client, model, messages, options)) as texts:
+            async for text in texts:
+                yield text
+
+
+class BufferedHandler(Handler):
+    """Buffered replies."""
+
+    streamed = False
+
+    async def handle_non_streaming(
+        self, client: Any, model: str, messages: Sequence[Mapping[str, Any]], **options: Any
+    ) -> str:
+        """Return the text of one reply; arguments and errors as for `StreamHandler.handle_streaming`."""
+        return "".join([text async for text in self._texts(client, model, messages, options)])

@@ -23,7 +23,7 @@ from yarl import URL
 
 from ..loop_shutdown import settle_all
 from ..redaction import Secret
-from .proxies import Proxy, proxy_for, unusable_proxy
+from .addresses import Proxy, proxy_for, unusable_proxy
 from .retries import RetryPolicy, send_until_answered
 from .transport import (
     MAX_ERROR_BYTES,

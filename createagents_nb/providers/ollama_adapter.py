@@ -15,12 +15,11 @@ from ..errors import ConfigurationError, ProtocolError
 from ..redaction import Secret, as_secret, mask_known_keys
 from .addresses import checked_key, without_password
 from .error_mapping import ErrorWords
-from .handlers import BufferedHandler, Handler, StreamHandler
-from .http_adapter import ChatApi, HttpChatAdapter, reply_events
+from .http_adapter import BufferedHandler, ChatApi, Handler, HttpChatAdapter, StreamHandler, reply_events
 from .ollama_reply import OllamaReplyDecoder
 from .ollama_request import UNSUPPORTED, build_body
 from .retries import RetryPolicy
-from .sdk_client import OllamaClientTransport
+from .sdk_client import OllamaClientTransport, ollama_address_and_key
 from .transport import Transport
 from .transport_errors import ForeignError
 
@@ -102,8 +101,11 @@ class OllamaChatAdapter(HttpChatAdapter):
     ) -> None:
         api_key, base_url = as_secret(api_key), as_secret(base_url)
         # Apart from the checks: a verbose traceback shows the values in a line that fails, all of os.environ too.
-        named = base_url or as_secret(os.environ.get("OLLAMA_HOST"))
-        api_key = api_key or as_secret(os.environ.get("OLLAMA_API_KEY"))
+        if client is None:
+            named = base_url or as_secret(os.environ.get("OLLAMA_HOST"))
+            api_key = api_key or as_secret(os.environ.get("OLLAMA_API_KEY"))
+        else:
+            named, api_key = ollama_address_and_key(client)
         host = _checked_host(named or "http://127.0.0.1:11434")
         super().__init__(
             _API,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..core.messages import Message
+from ..core.messages import ImagePart, Message, Part, TextPart
 from ..core.provider import ChatRequest
-from .wire_format import argument_object, wire_name, wire_tools
+from ..errors import InvalidMessageError, UnsupportedConfigError
+from .wire_format import argument_object, as_base64, has_media, wire_name, wire_tools
 
 __all__ = ["UNSUPPORTED", "build_body", "wire_messages"]
 
@@ -35,6 +36,10 @@ def build_body(request: ChatRequest) -> dict[str, Any]:
     }
     if request.tools:
         body["tools"] = wire_tools(request.tools)
+    if request.tool_choice not in (None, "auto"):
+        raise UnsupportedConfigError("Ollama chooses tools by itself: leave tool_choice out")
+    if request.output_schema is not None:
+        body["format"] = dict(request.output_schema)
     if "think" in config:
         body["think"] = config["think"]
     options = {theirs: config[ours] for ours, theirs in _OPTIONS.items() if ours in config}
@@ -53,6 +58,8 @@ def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 def _wire_message(message: Message) -> dict[str, Any]:
     wire: dict[str, Any] = {"role": message.role, "content": message.content}
+    if has_media(message):
+        wire["images"] = [_image(part) for part in message.parts if not isinstance(part, TextPart)]
     if message.role == "tool":
         wire["tool_name"] = wire_name(message.name or "")
         wire["tool_call_id"] = message.tool_call_id
@@ -66,3 +73,9 @@ def _wire_message(message: Message) -> dict[str, Any]:
             for call in message.tool_calls
         ]
     return wire
+
+
+def _image(part: Part) -> str:
+    if not isinstance(part, ImagePart):
+        raise InvalidMessageError(f"Ollama cannot be sent {part}. Give its text, or an image of it")
+    return as_base64(part, refused="Give the image's bytes: ImagePart(data, media_type)")

@@ -14,8 +14,7 @@ from ..errors import MissingKeyError, ProtocolError
 from ..redaction import Secret, as_secret, is_secret_name, mask_known_keys
 from .addresses import checked_address, checked_key
 from .error_mapping import ErrorWords
-from .handlers import BufferedHandler, Handler, StreamHandler
-from .http_adapter import ChatApi, HttpChatAdapter, reply_events
+from .http_adapter import BufferedHandler, ChatApi, Handler, HttpChatAdapter, StreamHandler, reply_events
 from .openai_reply import OpenAIReplyDecoder
 from .openai_request import UNSUPPORTED, build_body
 from .sdk_client import OPENAI_OPTIONS, OpenAIClientTransport
@@ -113,7 +112,10 @@ class OpenAIChatAdapter(HttpChatAdapter):
         own_url = None if client is None else as_secret(str(client.base_url))
         # Apart from the checks: a verbose traceback shows the values in a line that fails, all of os.environ too.
         named = own_url or base_url or as_secret(os.environ.get("OPENAI_BASE_URL"))
-        api_key = api_key or as_secret(os.environ.get("OPENAI_API_KEY"))
+        if client is None:
+            api_key = api_key or as_secret(os.environ.get("OPENAI_API_KEY"))
+        else:
+            api_key = as_secret(client.api_key) if isinstance(client.api_key, str) else None
         url = checked_address(named or _OPENAI, "http://127.0.0.1:8080/v1")
         super().__init__(
             _API,

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..core.messages import Message
+from ..core.messages import ImagePart, Message, Part, TextPart
 from ..core.provider import ChatRequest
-from .wire_format import argument_object, well_formed, wire_name, wire_tools
+from .wire_format import argument_object, as_base64, has_media, well_formed, wire_name, wire_tools
 
 __all__ = ["UNSUPPORTED", "build_body", "wire_messages"]
 
@@ -28,6 +28,11 @@ def build_body(request: ChatRequest, *, is_openai_itself: bool) -> dict[str, Any
     body: dict[str, Any] = {"model": request.model, "messages": wire_messages(request.messages)}
     if request.tools:
         body["tools"] = wire_tools(request.tools)
+    if request.tool_choice is not None:
+        body["tool_choice"] = _tool_choice(request.tool_choice)
+    if request.output_schema is not None:
+        schema = {"name": "answer", "schema": dict(request.output_schema)}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
     if config.get("stream", True):
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     for key in ("temperature", "top_p", "seed", "stop"):
@@ -46,6 +51,12 @@ def _effort(think: bool | str) -> str:
     return "medium" if think else "none"
 
 
+def _tool_choice(choice: str) -> str | dict[str, Any]:
+    if choice in ("auto", "required", "none"):
+        return choice
+    return {"type": "function", "function": {"name": choice}}
+
+
 def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return [_wire_message(message) for message in messages]
 
@@ -53,6 +64,8 @@ def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 def _wire_message(message: Message) -> dict[str, Any]:
     if message.role == "tool":
         return {"role": "tool", "tool_call_id": message.tool_call_id, "content": well_formed(message.content)}
+    if has_media(message):
+        return {"role": message.role, "content": [_wire_part(part) for part in message.parts]}
     wire: dict[str, Any] = {"role": message.role, "content": well_formed(message.content)}
     if message.tool_calls:
         wire["content"] = wire["content"] if wire["content"].strip() else None
@@ -65,6 +78,19 @@ def _wire_message(message: Message) -> dict[str, Any]:
             for call in message.tool_calls
         ]
     return wire
+
+
+def _wire_part(part: Part) -> dict[str, Any]:
+    """Return a part of a message, in the form of OpenAI's guides on images and on files."""
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": well_formed(part.text)}
+    if isinstance(part, ImagePart) and part.url is not None:
+        return {"type": "image_url", "image_url": {"url": part.url}}
+    data = as_base64(part, refused="Give the file's bytes: FilePart(data, media_type)")
+    url = f"data:{part.media_type};base64,{data}"
+    if isinstance(part, ImagePart):
+        return {"type": "image_url", "image_url": {"url": url}}
+    return {"type": "file", "file": {"filename": part.name or "file", "file_data": url}}
 
 
 def _arguments(arguments: str) -> str:

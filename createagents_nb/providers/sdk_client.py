@@ -16,7 +16,7 @@ from .retries import RetryPolicy, send_until_answered
 from .transport import MAX_ERROR_BYTES, MAX_LIST_BYTES, HttpReply, RetryCount, Transport, limited
 from .wire_format import encoded
 
-__all__ = ["OPENAI_OPTIONS", "OllamaClientTransport", "OpenAIClientTransport"]
+__all__ = ["OPENAI_OPTIONS", "OllamaClientTransport", "OpenAIClientTransport", "ollama_address_and_key"]
 
 OPENAI_OPTIONS: Final = {
     "extra_headers": "headers",
@@ -90,18 +90,9 @@ class OllamaClientTransport(Transport):
     """
 
     def __init__(self, client: Any, policy: RetryPolicy) -> None:
-        # The SDK has no public way to the bytes of a reply; as of 0.6 its HTTP client is in `_client`.
-        # https://github.com/ollama/ollama-python/blob/main/ollama/_client.py
-        http: Any = getattr(client, "_client", None)
-        if not all(hasattr(http, name) for name in ("base_url", "headers", "stream", "timeout")):
-            raise ConfigurationError(
-                f"client must be an ollama.AsyncClient of ollama 0.6, not {type(client).__name__}: pip install "
-                "'ollama>=0.6,<0.7', or give base_url=… in place of client=…"
-            )
-        self._http: Any = http
+        self._http = _http_client_of(client)
         self._policy = policy
-        self.url = str(self._http.base_url).rstrip("/")
-        self.secret = _known_key(self._http.headers.get("authorization", "").removeprefix("Bearer "))
+        self.url, self.secret = ollama_address_and_key(client)
 
     async def request(
         self, method: str, path: str, body: Mapping[str, Any] | None, count: RetryCount
@@ -118,6 +109,29 @@ class OllamaClientTransport(Transport):
         elif method != "POST":
             blocks = limited(blocks, MAX_LIST_BYTES, self._http.timeout.read, cut=False)
         return HttpReply(reply.status_code, reply.headers, blocks, stack.aclose)
+
+
+def ollama_address_and_key(client: Any) -> tuple[str, Secret | None]:
+    """Return where an ``ollama.AsyncClient`` sends its requests, and its key.
+
+    Raises:
+        ConfigurationError: this version of the SDK is not supported.
+    """
+    http = _http_client_of(client)
+    key = http.headers.get("authorization", "").removeprefix("Bearer ")
+    return str(http.base_url).rstrip("/"), _known_key(key)
+
+
+def _http_client_of(client: Any) -> Any:
+    # The SDK has no public way to the bytes of a reply; as of 0.6 its HTTP client is in `_client`.
+    # https://github.com/ollama/ollama-python/blob/main/ollama/_client.py
+    http: Any = getattr(client, "_client", None)
+    if not all(hasattr(http, name) for name in ("base_url", "headers", "stream", "timeout")):
+        raise ConfigurationError(
+            f"client must be an ollama.AsyncClient of ollama 0.6, not {type(client).__name__}: pip install "
+            "'ollama>=0.6,<0.7', or give base_url=… in place of client=…"
+        )
+    return http
 
 
 def _known_key(key: object) -> Secret | None:

@@ -1,7 +1,8 @@
-"""What the request bodies of both providers share: JSON encoding, tools, names, arguments. No I/O."""
+"""What the request bodies of both providers share: JSON encoding, media, tools, names, arguments. No I/O."""
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -9,10 +10,12 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from ..core.messages import FilePart, ImagePart, Message, TextPart
 from ..core.provider import ToolSpec
+from ..errors import InvalidMessageError
 from ..redaction import SecretBytes
 
-__all__ = ["argument_object", "encoded", "well_formed", "wire_name", "wire_tools"]
+__all__ = ["argument_object", "as_base64", "encoded", "has_media", "well_formed", "wire_name", "wire_tools"]
 
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
@@ -56,6 +59,25 @@ def well_formed(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-8", "replace").decode()
     return text
+
+
+def has_media(message: Message) -> bool:
+    """Whether a message holds more than text; only user messages do on the wire."""
+    return message.role == "user" and not all(isinstance(part, TextPart) for part in message.parts)
+
+
+def as_base64(part: ImagePart | FilePart, *, refused: str) -> str:
+    """Return the data of an image or a file.
+
+    Args:
+        refused: what to do instead of an address, which has no data.
+
+    Raises:
+        InvalidMessageError: the part has an address.
+    """
+    if part.data is None:
+        raise InvalidMessageError(f"This provider cannot be sent {part}. {refused}")
+    return base64.b64encode(part.data).decode()
 
 
 def wire_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:

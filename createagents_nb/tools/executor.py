@@ -27,6 +27,8 @@ from .tool import BaseTool
 
 __all__ = ["ToolExecutionResult", "ToolExecutor", "needs_thread"]
 
+_logger = LoggingConfig.get_logger(__name__)
+
 _MAX_YIELDED_ITEMS = 100_000
 """Limit for a generator: one that never ends would exhaust memory before its timeout."""
 
@@ -112,7 +114,6 @@ class ToolExecutor:
         self._timeout_s = timeout_s
         self._max_result_chars = max_result_chars
         self._abandoned_tasks: set[asyncio.Task[Any]] = set()
-        self._logger = LoggingConfig.get_logger(__name__)
 
     async def execute(self, tool: BaseTool, arguments: Mapping[str, Any] | str) -> ToolExecutionResult:
         """Run ``tool``; a failure of the tool is returned, never raised.
@@ -125,7 +126,7 @@ class ToolExecutor:
             asyncio.CancelledError: the caller was cancelled; a cancellation inside the tool is a failure of the
             tool.
         """
-        self._logger.info("Executing tool: %s", tool.name)
+        _logger.info("Executing tool: %s", tool.name)
         values = self._parse_arguments(tool, arguments)
         if isinstance(values, ToolExecutionResult):
             return values
@@ -246,7 +247,7 @@ class ToolExecutor:
         self, status: ToolStatus, message: str, latency_s: float | None = None
     ) -> ToolExecutionResult:
         error = truncate(redact(message), self._max_result_chars)
-        self._logger.info("Tool failed (%s): %s", status, error)
+        _logger.info("Tool failed (%s): %s", status, error)
         return ToolExecutionResult(False, error=error, status=status, latency_s=latency_s)
 
 

@@ -211,13 +211,13 @@ def test_another_cell_decides_on_a_turn_in_the_background(kernel: Kernel, server
 @needs_a_page_that_is_heard
 def test_a_page_that_never_shows_the_view_is_given_up(kernel: Kernel, server: ScriptedServer) -> None:
     """A runner may say which cell it runs, as a page does, and have nobody to press a button."""
-    patience = "__import__('createagents_nb.notebook.live_view', fromlist=['*'])"
+    patience = "__import__('createagents_nb.notebook.turn_channel', fromlist=['*'])"
     script(server, {"path": "a"})
-    kernel.ok(f"{patience}._PAGE_ANSWERS_S, before = 0.05, {patience}._PAGE_ANSWERS_S")
+    kernel.ok(f"{patience}._FIRST_VIEW_TIMEOUT_S, before = 0.05, {patience}._FIRST_VIEW_TIMEOUT_S")
     try:
         cell = kernel.run("await a.chat('Tidy')", PAGE)
     finally:
-        kernel.ok(f"{patience}._PAGE_ANSWERS_S = before")
+        kernel.ok(f"{patience}._FIRST_VIEW_TIMEOUT_S = before")
     assert cell.status == "ok"
     assert "nobody can be asked here" in told(server)
     assert kernel.value("deleted") == []

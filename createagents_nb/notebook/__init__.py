@@ -50,7 +50,7 @@ def _warm_up(loop: asyncio.AbstractEventLoop | None) -> None:
     """
     package = __name__.rpartition(".")[0]
     modules = (
-        *(f"{__name__}.{name}" for name in ("commands", "views", "live_view")),
+        *(f"{__name__}.{name}" for name in ("commands", "views", "cell_view")),
         *(f"{package}.providers.{name}" for name in ("openai_adapter", "http_client")),
         "markdown_it",
         "pygments.lexers",
@@ -58,8 +58,8 @@ def _warm_up(loop: asyncio.AbstractEventLoop | None) -> None:
     for module in modules:
         importlib.import_module(module)
     if loop is not None:
-        live_view = importlib.import_module(f"{__name__}.live_view")
+        turn_channel = importlib.import_module(f"{__name__}.turn_channel")
         with suppress(RuntimeError):  # the loop is closed: the kernel is shutting down
-            loop.call_soon_threadsafe(live_view.frontend)
+            loop.call_soon_threadsafe(turn_channel.frontend_widget)
     if os.environ.get("OPENAI_API_KEY"):
         prices.load_published()

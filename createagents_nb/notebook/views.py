@@ -53,7 +53,7 @@ def open_view(shell: InteractiveShell | None, response: StreamingResponseDTO, tr
     elif wanted == "static":
         view = _GrowingView(tracker)
     else:
-        from .live_view import LiveView  # ipywidgets and anywidget, only where a page will show them
+        from .cell_view import LiveView  # ipywidgets and anywidget, only where a page will show them
 
         view = LiveView(response, tracker)
     view.open()

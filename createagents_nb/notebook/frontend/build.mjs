@@ -1,4 +1,4 @@
-// `npm run build [-- --out FOLDER]`: what every view carries, what a page loads once, and the licences of what is in it.
+// `npm run build [-- --out FOLDER]`: bundles the loader of every view and the front end, and collects the licenses.
 
 import { build } from "esbuild";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
@@ -21,7 +21,7 @@ const { metafile } = await build({
   charset: "utf8",
   legalComments: "none",
   banner: { js: "// Built by `make frontend` from createagents_nb/notebook/frontend. Licences: LICENSES.txt beside this file." },
-  // Bare addresses are never made links, and the browser has the table of character references.
+  // Bare addresses never become links, and the browser has the table of character references.
   alias: { "linkify-it": "./src/no_linkify.js", entities: "./src/entities.js" },
   logLevel: "warning",
 });

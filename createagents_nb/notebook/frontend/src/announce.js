@@ -1,5 +1,5 @@
-// What a screen reader is told: that an answer begins, and how it ended. The region is the page's, since a view is gone
-// when its turn has ended.
+// Announcements for screen readers: an answer begins, and how it ended. The live region belongs to the page, because a
+// view is removed when its turn has ended.
 
 /** @type {HTMLElement | undefined} */
 let region;

@@ -1,4 +1,4 @@
-// What stands in the card of a call that waits for approval: Approve, Edit and Reject.
+// The controls in the card of a call that waits for approval: Approve, Edit and Reject.
 
 import { announce } from "./announce.js";
 import { button } from "./buttons.js";
@@ -8,7 +8,7 @@ import { button } from "./buttons.js";
  * @typedef {{ id: string, round: number, approved: boolean, attempt: string, arguments?: string }} Decision
  */
 
-let ids = 0;
+let count = 0;
 
 export class Question {
   /** @param {About} about @param {(decision: Decision) => void} decide */
@@ -16,27 +16,27 @@ export class Question {
     this.about = about;
     this.decide = decide;
     this.attempt = "";
-    this.number = (ids += 1);
+    this.number = (count += 1);
     this.root = group("createagents-question", `Approve ${about.tool}?`);
     this.buttons = [
-      button("Approve", "approve", "Run the tool with these arguments", (made) => this.#send(made, true)),
+      button("Approve", "approve", "Run the tool with these arguments", (clicked) => this.#send(clicked, true)),
       button("Edit", "edit", "Change the arguments first", () => this.#edit()),
-      button("Reject", "reject", "Do not run the tool; the model is told", (made) => this.#send(made, false)),
+      button("Reject", "reject", "Do not run the tool; the model is told", (clicked) => this.#send(clicked, false)),
     ];
     this.root.append(...this.buttons);
-    // Not when a page that is told the whole turn anew has heard already how it was decided.
+    // A snapshot may contain the decision as well: then the question is no longer in the page by now.
     queueMicrotask(() => this.root.isConnected && announce(`${about.tool} waits for approval`));
   }
 
-  /** What the kernel says of a decision that it could not take. @param {string} attempt @param {string} words */
-  tell(attempt, words) {
-    if (attempt === this.attempt) this.#complain(words);
+  /** Show why the kernel refused a decision. @param {string} attempt @param {string} words */
+  showProblem(attempt, words) {
+    if (attempt === this.attempt) this.#setProblem(words);
   }
 
-  /** @param {HTMLButtonElement} made @param {boolean} approved @param {string} [json] */
-  #send(made, approved, json) {
-    if (made.getAttribute("aria-disabled")) return;
-    for (const one of this.root.querySelectorAll("button")) one.setAttribute("aria-disabled", "true");
+  /** @param {HTMLButtonElement} clicked @param {boolean} approved @param {string} [json] */
+  #send(clicked, approved, json) {
+    if (clicked.getAttribute("aria-disabled")) return;
+    for (const each of this.root.querySelectorAll("button")) each.setAttribute("aria-disabled", "true");
     const { id, round } = this.about;
     this.attempt = `${Math.random()}`;
     this.decide({ id, round, approved, attempt: this.attempt, ...(json === undefined ? {} : { arguments: json }) });
@@ -56,14 +56,14 @@ export class Question {
     problem.id = `createagents-problem-${this.number}`;
     problem.setAttribute("role", "alert");
     area.setAttribute("aria-describedby", problem.id);
-    const save = button("Save & approve", "save", "Run the tool with the arguments above", (made) => {
+    const save = button("Save & approve", "save", "Run the tool with the arguments above", (clicked) => {
       const words = problemOf(area.value);
-      if (words) this.#complain(words);
-      else this.#send(made, true, area.value);
+      if (words) this.#setProblem(words);
+      else this.#send(clicked, true, area.value);
     });
     const cancel = button("Cancel", "cancel", "Leave the arguments as they are", () => this.#close());
     area.addEventListener("keydown", (event) => event.key === "Escape" && this.#close());
-    area.addEventListener("input", () => this.#complain(""));
+    area.addEventListener("input", () => this.#setProblem(""));
     this.root.replaceChildren(area, problem, save, cancel);
     area.focus({ preventScroll: true });
   }
@@ -74,10 +74,10 @@ export class Question {
   }
 
   /** @param {string} words */
-  #complain(words) {
+  #setProblem(words) {
     const problem = this.root.querySelector(".createagents-problem");
     const area = this.root.querySelector("textarea");
-    for (const one of this.root.querySelectorAll("button")) one.removeAttribute("aria-disabled");
+    for (const each of this.root.querySelectorAll("button")) each.removeAttribute("aria-disabled");
     if (!problem || !area) return;
     problem.textContent = words;
     area.toggleAttribute("aria-invalid", Boolean(words));
@@ -85,7 +85,7 @@ export class Question {
   }
 }
 
-/** @param {string} json @returns {string} What is wrong with it: the kernel looks at the rest. */
+/** @param {string} json @returns {string} The problem, or ""; the kernel checks the arguments against the tool's schema. */
 function problemOf(json) {
   try {
     const value = JSON.parse(json);
@@ -97,9 +97,9 @@ function problemOf(json) {
 
 /** @param {string} name @param {string} label */
 function group(name, label) {
-  const made = document.createElement("div");
-  made.className = name;
-  made.setAttribute("role", "group");
-  made.setAttribute("aria-label", label);
-  return made;
+  const element = document.createElement("div");
+  element.className = name;
+  element.setAttribute("role", "group");
+  element.setAttribute("aria-label", label);
+  return element;
 }

@@ -1,4 +1,4 @@
-// Code spans as markdown-it-py finds them: markdown-it's own rule remembers less when a rule looks ahead past a span.
+// Code spans as markdown-it-py finds them: markdown-it's rule caches less when another rule looks ahead past a span.
 
 /** @import StateInline from "markdown-it/lib/rules_inline/state_inline.mjs" */
 
@@ -38,7 +38,7 @@ function endOfRun(src, at, stop) {
   return end;
 }
 
-/** @param {string} src @returns {number[]} For each length of a run of backticks, where the last one stands. */
+/** @param {string} src @returns {number[]} The position of the last run of backticks of each length. */
 function runsOf(src) {
   /** @type {number[]} */
   const last = [];

@@ -1,32 +1,32 @@
-// Our buttons, and what the clipboard takes.
+// Buttons, and copying to the clipboard.
 
 /**
- * @param {string} label @param {string} name The end of its class. @param {string} title
+ * @param {string} label @param {string} name The suffix of its class. @param {string} title
  * @param {(button: HTMLButtonElement) => void} onClick
  */
 export function button(label, name, title, onClick) {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.className = `createagents-button createagents-${name}`;
-  made.textContent = label;
-  made.title = title;
-  made.addEventListener("click", () => onClick(made));
-  return made;
+  const element = document.createElement("button");
+  element.type = "button";
+  element.className = `createagents-button createagents-${name}`;
+  element.textContent = label;
+  element.title = title;
+  element.addEventListener("click", () => onClick(element));
+  return element;
 }
 
-/** @param {() => string} text What to copy when it is clicked. */
+/** @param {() => string} text Returns the text to copy, when clicked. */
 export function copyAnswerButton(text) {
-  return button("Copy", "copy-answer", "Copy the answer as Markdown", (made) => copy(made, text()));
+  return button("Copy", "copy-answer", "Copy the answer as Markdown", (clicked) => copy(clicked, text()));
 }
 
 /**
- * Give a block of code its button, once.
+ * Add a copy button to a block of code, unless it has one.
  * @param {Element} block A `.highlight`.
  */
 export function addCopyCode(block) {
   const code = block.querySelector("code");
   if (!code || block.querySelector(".createagents-copy-code")) return;
-  block.append(button("Copy", "copy-code", "Copy this code", (made) => copy(made, code.textContent ?? "")));
+  block.append(button("Copy", "copy-code", "Copy this code", (clicked) => copy(clicked, code.textContent ?? "")));
 }
 
 /** @param {Element} root @returns {void} */
@@ -35,11 +35,11 @@ export function addCopyCodes(root) {
   root.querySelectorAll(".highlight").forEach(addCopyCode);
 }
 
-/** @param {HTMLButtonElement} made @param {string} text */
-async function copy(made, text) {
-  const label = made.textContent;
-  made.textContent = (await toClipboard(text)) ? "Copied" : "Not copied";
-  setTimeout(() => (made.textContent = label), 1_500);
+/** @param {HTMLButtonElement} clicked @param {string} text */
+async function copy(clicked, text) {
+  const label = clicked.textContent;
+  clicked.textContent = (await toClipboard(text)) ? "Copied" : "Not copied";
+  setTimeout(() => (clicked.textContent = label), 1_500);
 }
 
 /** @param {string} text */
@@ -48,7 +48,7 @@ async function toClipboard(text) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // A page that is not served securely has no clipboard of that kind.
+    // The Clipboard API exists in secure contexts only.
     const area = document.createElement("textarea");
     area.value = text;
     area.className = "createagents-announcer";
@@ -63,16 +63,15 @@ async function toClipboard(text) {
 }
 
 /**
- * While something in an element has the focus, a letter must not run a command of JupyterLab's, which looks at what has
- * it; Ctrl+S still saves.
+ * Keep JupyterLab from taking letters for commands while something in an element has the focus; Ctrl+S still saves.
  * @param {HTMLElement} root
  */
-export function keepLetters(root) {
+export function suppressShortcuts(root) {
   /** @param {Event} event */
-  function set(event) {
-    const withCommand = event instanceof KeyboardEvent && (event.ctrlKey || event.metaKey);
-    const isKept = event.type !== "focusout" && !withCommand;
-    if (event.target instanceof HTMLElement) event.target.toggleAttribute("data-lm-suppress-shortcuts", isKept);
+  function update(event) {
+    const hasModifier = event instanceof KeyboardEvent && (event.ctrlKey || event.metaKey);
+    const isSuppressed = event.type !== "focusout" && !hasModifier;
+    if (event.target instanceof HTMLElement) event.target.toggleAttribute("data-lm-suppress-shortcuts", isSuppressed);
   }
-  for (const type of ["focusin", "focusout", "keydown", "keyup"]) root.addEventListener(type, set);
+  for (const type of ["focusin", "focusout", "keydown", "keyup"]) root.addEventListener(type, update);
 }

@@ -1,4 +1,4 @@
-// Colour for code, in the colours of `code_color.py`: another lexer, the same palette.
+// Syntax highlighting, in the colors of `render/highlight.py`: another lexer, the same palette.
 
 import bash from "highlight.js/lib/languages/bash";
 import cpp from "highlight.js/lib/languages/cpp";
@@ -38,7 +38,7 @@ import constants from "./constants.json";
 
 const MAX_COLORED_CHARS = constants.limits.coloredChars;
 const SMALL = 2_000;
-const MAX_REMEMBERED = 50;
+const MAX_CACHED = 50;
 
 /** @type {Record<string, string>} */
 const LANGUAGES = constants.languages;
@@ -54,7 +54,7 @@ const GRAMMARS = {
 const EMBEDDED = { css, javascript, python, xml };
 const lowlight = createLowlight();
 
-/** Whether a language has colours; its grammar is set up when it is first asked for. @param {string} language */
+/** Whether a language can be highlighted; its grammar is registered on first use. @param {string} language */
 function isKnown(language) {
   if (!lowlight.registered(language)) {
     if (!Object.hasOwn(GRAMMARS, language)) return false;
@@ -64,7 +64,7 @@ function isKnown(language) {
   return true;
 }
 
-/** What highlight.js calls things, as the theme's palette calls them. @type {Record<string, string>} */
+/** highlight.js's classes in terms of the theme's palette. @type {Record<string, string>} */
 const KINDS = {
   "hljs-keyword": "keyword",
   "hljs-literal": "atom",
@@ -91,46 +91,46 @@ const KINDS = {
   "hljs-selector-id": "attribute",
 };
 
-/** Code that was coloured lately. @type {Map<string, Child[]>} */
-const remembered = new Map();
+/** Recently highlighted code. @type {Map<string, Child[]>} */
+const cached = new Map();
 
-/** @param {string} info A fence's info string. @returns {string} The known language that it names, or "". */
+/** @param {string} info A fence's info string. @returns {string} The language it names, or "" if unknown. */
 export function languageOf(info) {
   const word = /^\s*(\S+)/.exec(info)?.[1] ?? "";
   const name = word.toLowerCase().replace(/^[{}.]+|[{}.]+$/g, "");
   return Object.hasOwn(LANGUAGES, name) ? LANGUAGES[name] : "";
 }
 
-/** What a growing block showed last: its colours stay while text is added. */
+/** The last rendering of a growing block: its colors stay while text is added. */
 let growing = { language: "", code: "", children: /** @type {Child[]} */ ([]) };
 
 /**
- * Code in coloured spans, where its language is known and it is not too long.
+ * Code as colored spans, if its language is known and it is not too long.
  * @param {string} code @param {string} language
- * @param {boolean} grows More of it may come: long code is then coloured anew only when it has grown by a quarter.
+ * @param {boolean} grows More may be added: then long code is highlighted again only when it has grown by a quarter.
  * @returns {Child[]}
  */
 export function colored(code, language, grows) {
   const plain = code ? [code] : [];
   if (!code || code.length > MAX_COLORED_CHARS || !isKnown(language)) return plain;
-  if (!grows || code.length < SMALL) return remember(code, language);
-  const known = growing;
-  if (known.language === language && code.startsWith(known.code) && code.length < 1.25 * known.code.length) {
-    const more = code.slice(known.code.length);
-    return more ? [...known.children, more] : known.children;
+  if (!grows || code.length < SMALL) return colorCached(code, language);
+  const last = growing;
+  if (last.language === language && code.startsWith(last.code) && code.length < 1.25 * last.code.length) {
+    const added = code.slice(last.code.length);
+    return added ? [...last.children, added] : last.children;
   }
   growing = { language, code, children: color(code, language) };
   return growing.children;
 }
 
 /** @param {string} code @param {string} language */
-function remember(code, language) {
+function colorCached(code, language) {
   const key = `${language}\n${code}`;
-  let children = remembered.get(key);
+  let children = cached.get(key);
   if (!children) {
     children = color(code, language);
-    if (remembered.size >= MAX_REMEMBERED) remembered.delete(/** @type {string} */ (remembered.keys().next().value));
-    remembered.set(key, children);
+    if (cached.size >= MAX_CACHED) cached.delete(/** @type {string} */ (cached.keys().next().value));
+    cached.set(key, children);
   }
   return children;
 }

@@ -1,14 +1,14 @@
-// Constructs that have only begun: how they are shown until the rest arrives. Nothing of this stays in the end.
+// Incomplete constructs at the end of a growing answer are completed for display; the final rendering is not affected.
 
 import { isSafeTex } from "./maths.js";
 import { canSet } from "./typeset.js";
 
-/** How often a formula that has begun is cut back until it can be set. */
+/** Limit for shortening an incomplete formula until it can be typeset. */
 const MAX_TRIES = 12;
 
-/** @typedef {{ mark: string, at: number, end: number }} Opening A delimiter, and where the run it is of stands. */
+/** @typedef {{ mark: string, at: number, end: number }} Opening A delimiter, and the bounds of its run. */
 
-/** A last line that may still become a list, a heading, a fence, a rule or the rule of a table. */
+/** A last line that may still become a list, heading, fence, thematic break or table delimiter row. */
 const BEGINNING = new RegExp(
   "^[ \\t>]*(?:(?:[-+*]|\\d{1,9}[.)])[ \\t]+)*" +
     "(?:[-+*_=]+|#{1,6}|~+|`+|\\d{1,9}[.)]?|(?:[-+*]|\\d{1,9}[.)])[ \\t]+\\[[ xX]?\\]?|\\[[ xX]?\\]?|\\|[\\s:|-]*|!?\\[|\\$+|\\\\)?" +
@@ -17,7 +17,7 @@ const BEGINNING = new RegExp(
 const TABLE_RULE = /^ {0,3}\|?[ \t:|-]*$/;
 
 /**
- * Markdown whose end may be half a block: a beginning that is not clear yet is held back, half a table is made one.
+ * Complete the last block of Markdown: an ambiguous beginning is held back, an incomplete table is completed.
  * @param {string} text
  */
 export function completeBlocks(text) {
@@ -27,7 +27,7 @@ export function completeBlocks(text) {
 }
 
 /**
- * The head of a table is shown as one before its rule has come.
+ * Add the delimiter row to a table that has only a header row so far.
  * @param {string} text
  */
 function completeTable(text) {
@@ -41,7 +41,7 @@ function completeTable(text) {
 }
 
 /**
- * Inline Markdown whose end may be half a construct, with what is open closed and what has only begun left out.
+ * Complete inline Markdown: open constructs are closed, and openers without content are left out.
  * @param {string} content
  */
 export function completeInline(content) {
@@ -52,7 +52,7 @@ export function completeInline(content) {
   const text = content.replace(/(?<!\\)(?:\\\\)*\\$/, (slashes) => slashes.slice(1));
   /** Delimiters that may still be closed, outermost first. @type {Opening[]} */
   const open = [];
-  /** Where each `[` that has no `]` yet stands. @type {number[]} */
+  /** Positions of `[` without a matching `]`. @type {number[]} */
   const brackets = [];
   for (let at = 0; at < text.length; at += 1) {
     const char = text[at];
@@ -75,7 +75,7 @@ export function completeInline(content) {
       const end = text.indexOf(mark, at + mark.length);
       if (end < 0) {
         const inside = text.slice(at + mark.length);
-        if (mark === "$" && !/[\\^_{]/.test(inside)) continue; // a price, as likely as not
+        if (mark === "$" && !/[\\^_{]/.test(inside)) continue; // more likely a price
         return closed(text.slice(0, at), open) + formula(mark, inside, "", mark);
       }
       if (mark === "$$" || !/\s|\d/.test(text[at + 1] ?? " ")) at = end + mark.length - 1;
@@ -100,7 +100,7 @@ export function completeInline(content) {
 }
 
 /**
- * Take a run of delimiters: it closes what is open, or opens.
+ * Process a run of delimiters, which closes open ones or opens new ones.
  * @param {string} text @param {number} at @param {Opening[]} open @returns {number} Its length.
  */
 function delimiters(text, at, open) {
@@ -109,30 +109,30 @@ function delimiters(text, at, open) {
   const before = text[at - 1] ?? " ";
   const after = text[at + run.length] ?? " ";
   const isInWord = char === "_" && /\w/.test(before) && /\w/.test(after);
-  let left = run.length;
+  let remaining = run.length;
   if (!/\s/.test(before) && !isInWord) {
-    while (left > 0 && open.at(-1)?.mark[0] === char) {
+    while (remaining > 0 && open.at(-1)?.mark[0] === char) {
       const mark = /** @type {string} */ (open.at(-1)?.mark);
-      if (mark.length > left) break;
+      if (mark.length > remaining) break;
       open.pop();
-      left -= mark.length;
+      remaining -= mark.length;
     }
   }
   const end = at + run.length;
-  const isLast = end === text.length && left === run.length && /\s/.test(before); // it will open something
-  if (left > 0 && (isLast || !/\s/.test(after)) && !isInWord) {
+  const isLast = end === text.length && remaining === run.length && /\s/.test(before); // it can only open
+  if (remaining > 0 && (isLast || !/\s/.test(after)) && !isInWord) {
     if (char === "~") {
-      if (left === 2) open.push({ mark: "~~", at, end });
+      if (remaining === 2) open.push({ mark: "~~", at, end });
     } else {
-      if (left % 2) open.push({ mark: char, at, end });
-      for (let pair = 0; pair < Math.floor(left / 2); pair += 1) open.push({ mark: char + char, at, end });
+      if (remaining % 2) open.push({ mark: char, at, end });
+      for (let pair = 0; pair < Math.floor(remaining / 2); pair += 1) open.push({ mark: char + char, at, end });
     }
   }
   return run.length;
 }
 
 /**
- * Text with what is open closed, before the space at its end.
+ * Close the open delimiters, before any trailing space.
  * @param {string} text @param {Opening[]} open @param {string} [code] A code span at its end.
  */
 function closed(text, open, code = "") {
@@ -141,7 +141,7 @@ function closed(text, open, code = "") {
   let body = shown;
   for (const { mark, at, end } of [...open].reverse()) {
     if (end < shown.length) body += mark;
-    else body = body.slice(0, at); // nothing has come after it
+    else body = body.slice(0, at); // nothing follows it yet
   }
   return body + space;
 }
@@ -155,15 +155,15 @@ function withoutOpenLink(text, brackets) {
 }
 
 /**
- * As much of a formula that has begun as can be set, closed; nothing where that is nothing.
- * @param {string} opener @param {string} source @param {string} end What its environment needs. @param {string} closer
+ * The longest part of an incomplete formula that can be typeset, closed; or "".
+ * @param {string} opener @param {string} source @param {string} end Closes its environment. @param {string} closer
  */
 function formula(opener, source, end, closer) {
   let tex = source.trimEnd();
   for (let tries = 0; tries < MAX_TRIES && tex.trim(); tries += 1) {
     const braces = (tex.match(/(?<!\\)\{/g) ?? []).length - (tex.match(/(?<!\\)\}/g) ?? []).length;
-    const whole = tex + "}".repeat(Math.max(0, braces)) + end;
-    if (isSafeTex(whole) && canSet(whole)) return opener + whole + closer;
+    const candidate = tex + "}".repeat(Math.max(0, braces)) + end;
+    if (isSafeTex(candidate) && canSet(candidate)) return opener + candidate + closer;
     tex = tex.slice(0, Math.max(0, tex.search(/(?:\\[A-Za-z]*|[\^_{&]|[^\\^_{&\s]+|\s+)$/))).trimEnd();
   }
   return "";

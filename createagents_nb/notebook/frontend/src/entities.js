@@ -1,18 +1,18 @@
-// Named character references, by the browser's own table: stands in the bundle for the package `entities`.
+// Named character references, from the browser's table: replaces the package `entities` in the bundle.
 
 /** @type {Map<string, string>} */
-const known = new Map();
+const cache = new Map();
 
-/** @param {string} reference As `&amp;`; returned as it is where there is no such name. */
+/** @param {string} reference For example `&amp;`; an unknown one is returned unchanged. */
 export function decodeHTML(reference) {
-  let decoded = known.get(reference);
+  let decoded = cache.get(reference);
   if (decoded === undefined) {
-    // Of a document of its own, which loads and runs nothing. Leading white space would be dropped.
+    // A parsed document loads and runs nothing. The dot keeps leading white space, which would be dropped.
     const page = new DOMParser().parseFromString(`.${reference}`, "text/html");
     decoded = (page.body.textContent ?? "").slice(1);
-    // `&notit;` is no name, and the browser takes its beginning for one.
+    // `&notit;` is unknown, but the browser decodes its prefix `&not`.
     if (decoded.length > 1 && decoded.endsWith(";")) decoded = reference;
-    known.set(reference, decoded);
+    cache.set(reference, decoded);
   }
   return decoded;
 }

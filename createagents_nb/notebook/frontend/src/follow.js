@@ -1,10 +1,10 @@
-// Scrolling: who sees the end of an answer goes on seeing it as it grows; who has scrolled away is left alone.
+// Scrolling: the end of a growing answer stays in view if the reader is there; a reader who scrolled away is left alone.
 
 const AT_THE_END_PX = 2;
 
 /**
- * @param {HTMLElement} root What grows.
- * @returns {() => void} To end it.
+ * @param {HTMLElement} root The growing element.
+ * @returns {() => void} Stops following.
  */
 export function follow(root) {
   /** @type {Element | null} */
@@ -16,7 +16,7 @@ export function follow(root) {
   function bottomOf(view) {
     return view === document.scrollingElement ? window.innerHeight : view.getBoundingClientRect().bottom;
   }
-  /** @param {Element} view How far below its lower edge the answer ends. */
+  /** @param {Element} view @returns {number} The distance from its lower edge down to the end of the answer. */
   function below(view) {
     return root.getBoundingClientRect().bottom - bottomOf(view);
   }
@@ -31,7 +31,7 @@ export function follow(root) {
   }
 
   function grew() {
-    if (!root.isConnected) return; // not yet where it will stand
+    if (!root.isConnected) return; // not in the page yet
     if (!scroller) {
       scroller = scrollerOf(root);
       if (!scroller) return;
@@ -63,7 +63,7 @@ function scrollerOf(element) {
   return document.scrollingElement;
 }
 
-/** @param {Element} element Output areas have `overflow: auto` for what is too wide. */
+/** @param {Element} element Whether it is an output area, which scrolls sideways only. */
 function isOutput(element) {
   return element.scrollHeight <= element.clientHeight && Boolean(element.closest(".jp-OutputArea, .output"));
 }

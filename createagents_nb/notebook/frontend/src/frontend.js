@@ -1,6 +1,7 @@
-// The module that a page loads once a session: it makes itself known to all views of the page.
+// The module that a page loads once per session; it registers itself for all views of the page.
 
 import { announce } from "./announce.js";
+import { recoverOutputs } from "./notebook_output.js";
 import { MarkdownStream } from "./stream.js";
 import { addStyle } from "./style.js";
 import { Turn } from "./turn.js";
@@ -24,19 +25,19 @@ def f(x): return [x, "y", 1]
 Enough, $x^2$ said.
 `;
 
-export const frontend = { render, MarkdownStream };
+export const frontend = { render, recoverOutputs, MarkdownStream };
 
-/** @param {string} name What the loaders wait for. */
+/** @param {string} name The name for which the loaders wait. */
 export function register(name) {
   const page = /** @type {any} */ (globalThis);
-  const known = page[name];
-  announce(""); // a region that is filled when it is made is not read
+  const waiting = page[name];
+  announce(""); // a live region is read only if it existed before its text
   page[name] = { promise: Promise.resolve(frontend), resolve() {} };
-  known?.resolve(frontend);
+  waiting?.resolve(frontend);
   (page.requestIdleCallback ?? setTimeout)(warmUp);
 }
 
-/** What a page does for the first time takes it several times as long: here nobody waits for it. */
+/** Code runs several times slower for the first time: run it before a reader waits for it. */
 function warmUp() {
   addStyle(document);
   const turn = new Turn({ remoteImages: false });
@@ -50,7 +51,7 @@ function warmUp() {
 
 export default {
   /**
-   * What anywidget calls with the widget whose module this is.
+   * Called by anywidget with the widget that carries this module.
    * @param {{ model: import("./view.js").Model }} context
    */
   initialize({ model }) {

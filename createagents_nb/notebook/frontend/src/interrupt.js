@@ -1,7 +1,7 @@
 /**
- * A kernel that hears no messages while a cell runs is interrupted through the server.
+ * Interrupt a kernel through the server, where the kernel receives no messages while a cell runs.
  * @param {string} kernel Its id.
- * @returns {Promise<boolean>} Whether the server did it.
+ * @returns {Promise<boolean>} Whether the server accepted it.
  */
 export async function interrupt(kernel) {
   const config = JSON.parse(document.getElementById("jupyter-config-data")?.textContent || "{}");

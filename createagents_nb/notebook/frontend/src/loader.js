@@ -1,5 +1,5 @@
-// What every view carries: it keeps what the kernel sends, and hands over to the front end, which a page loads once.
-// The front end is the module of another widget, one a kernel; where that cannot be had, the kernel sends its source.
+// Sent with every view: collects the kernel's messages, and delegates rendering to the front end, which a page loads once.
+// The front end is the module of a widget that all turns share; if it cannot be loaded, the kernel sends its source.
 
 /**
  * @typedef {import("./view.js").Model} Model
@@ -7,24 +7,27 @@
  * @typedef {typeof import("./frontend.js").frontend} Frontend
  */
 
-const WAIT_MS = 4_000;
+const SOURCE_WAIT_MS = 4_000;
+/** Longer than the interval at which the widget manager looks for a model. */
+const RECOVER_AFTER_MS = 200;
 
-/** @typedef {{ promise: Promise<Frontend>, resolve: (frontend: Frontend) => void }} Awaited */
+/** @typedef {{ promise: Promise<Frontend>, resolve: (frontend: Frontend) => void }} Deferred */
 
-/** One front end a page and version. @type {Record<string, Awaited | undefined>} */
+/** One front end per page and version. @type {Record<string, Deferred | undefined>} */
 const page = /** @type {any} */ (globalThis);
 
 export default () => {
-  /** What this turn has said so far, for the views to come. @type {{ messages: Message[], heard: EventTarget }} */
-  const log = { messages: [], heard: new EventTarget() };
+  /** The messages of this turn so far, for views that are created later. @type {import("./view.js").Log} */
+  const log = { messages: [], events: new EventTarget() };
+  let isRendered = false;
 
   /** @param {Model} model @returns {Promise<Frontend>} */
   async function load(model) {
     const name = model.get("frontend_name");
-    const { promise } = (page[name] ??= awaited());
-    // To have its model is to have its module loaded.
+    const { promise } = (page[name] ??= deferred());
+    // Requesting the model loads its module.
     model.widget_manager.get_model(model.get("frontend_id")).catch(() => {});
-    const timer = setTimeout(() => model.send({ type: "frontend" }), WAIT_MS);
+    const timer = setTimeout(() => model.send({ type: "frontend" }), SOURCE_WAIT_MS);
     const frontend = await promise;
     clearTimeout(timer);
     return frontend;
@@ -33,8 +36,8 @@ export default () => {
   return {
     /** @param {{ model: Model }} context */
     initialize({ model }) {
-      const { pieces } = model.get("snapshot");
-      if (pieces.length) log.messages.push({ ...model.get("snapshot"), type: "snapshot" });
+      const snapshot = model.get("snapshot");
+      if (snapshot.pieces.length || snapshot.ended) log.messages.push({ ...snapshot, type: "snapshot" });
       model.on("msg:custom", (/** @type {Message} */ message) => {
         if (message.type === "frontend") {
           const url = URL.createObjectURL(new Blob([message.source], { type: "text/javascript" }));
@@ -42,20 +45,25 @@ export default () => {
           return;
         }
         log.messages.push(message);
-        log.heard.dispatchEvent(new Event("message"));
+        log.events.dispatchEvent(new Event("message"));
       });
+      // A page that has loaded the notebook again renders its outputs before it has their models.
+      if (log.messages.length) {
+        setTimeout(async () => isRendered || (await load(model)).recoverOutputs(model), RECOVER_AFTER_MS);
+      }
     },
 
     /** @param {{ model: Model, el: HTMLElement }} context */
     async render({ model, el }) {
+      isRendered = true;
       const frontend = await load(model);
       return frontend.render({ model, el, log });
     },
   };
 };
 
-/** @returns {Awaited} */
-function awaited() {
+/** @returns {Deferred} */
+function deferred() {
   /** @type {any} */
   const made = {};
   made.promise = new Promise((resolve) => (made.resolve = resolve));

@@ -1,4 +1,4 @@
-// Maths in Markdown, and which TeX is shown as such: the twin of `maths.py`, rule for rule.
+// Math in Markdown, and the TeX that may be typeset: the same rules as in `render/maths.py`.
 
 import constants from "./constants.json";
 
@@ -18,7 +18,7 @@ const ROW_GAP = /\\\\\*?\s*\[(?!\s*\d{0,2}(?:\.\d+)?\s*(?:pt|em|ex|mm)\s*\])/u;
 const BEGIN = /^\\begin\{([a-z]+\*?)\}/u;
 
 /**
- * Whether TeX, without its delimiters, is short, balanced and made of known commands only.
+ * Whether TeX without its delimiters is short, balanced, and limited to known commands.
  * @param {string} tex
  */
 export function isSafeTex(tex) {
@@ -39,7 +39,7 @@ export function isSafeTex(tex) {
 }
 
 /**
- * Where the `$` that closes a formula stands, by Pandoc's rule, so that prices are not maths; -1 if none.
+ * The position of the `$` that closes a formula, or -1. By Pandoc's rule, so that prices are not math.
  * @param {string} source @param {number} start @param {number} stop
  */
 function closingDollar(source, start, stop) {
@@ -67,7 +67,7 @@ function inlineRule(state, silent) {
   let end = opener === "$" ? closingDollar(source, begin, stop) : source.indexOf(closer, begin);
   if (end + closer.length > stop) end = -1;
   const tex = source.slice(begin, end);
-  // A code span or a link that begins inside was meant as such.
+  // A code span or link that begins inside takes precedence.
   if (end <= begin || !tex.trim() || tex.includes("`") || tex.includes("](")) return false;
   if (!silent) {
     const token = state.push("maths_inline", "", 0);
@@ -80,7 +80,7 @@ function inlineRule(state, silent) {
 }
 
 /**
- * Whether a delimiter stands in TeX; the `\\[` that ends a row is none.
+ * Whether TeX contains a delimiter; the `\\[` that ends a row is not one.
  * @param {string} tex @param {string} delimiter
  */
 function contains(tex, delimiter) {
@@ -134,7 +134,7 @@ function blockRule(state, startLine, endLine, silent) {
 }
 
 /**
- * Teach markdown-it two tokens, `maths_inline` and `maths_block`: TeX in `content`, opener in `markup`.
+ * Add rules to markdown-it for the tokens `maths_inline` and `maths_block`: TeX in `content`, opener in `markup`.
  * @param {MarkdownIt} md
  */
 export function addMathsRules(md) {

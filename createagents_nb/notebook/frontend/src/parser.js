@@ -1,4 +1,4 @@
-// Markdown to tokens: the twin of `markdown_safe.py`.
+// Markdown to tokens: the same rules as in `render/markdown.py`.
 
 import MarkdownIt from "markdown-it";
 import { backticks } from "./backticks.js";
@@ -16,7 +16,7 @@ export function isSafeHref(url) {
   return url.length <= limits.hrefChars && SAFE_HREF.test(url);
 }
 
-/** `maxNesting` is an option that the types do not know. */
+/** The type definitions lack `maxNesting`. */
 const OPTIONS = { html: false, maxNesting: limits.nesting };
 const md = new MarkdownIt("commonmark", OPTIONS);
 md.enable(["table", "strikethrough"]).disable(["html_block", "html_inline"]);
@@ -26,7 +26,7 @@ md.inline.ruler.at("backticks", backticks);
 
 /**
  * @typedef {{ references: Record<string, { href: string, title: string }>, end?: (content: string) => string }} Env
- * `references` is read and added to; `end` completes the last inline text, for an answer that has not ended.
+ * `references` is read and extended; `end` completes the last inline text of an answer that is still growing.
  */
 
 md.core.ruler.before("inline", "end_of_text", (state) => {
@@ -36,7 +36,7 @@ md.core.ruler.before("inline", "end_of_text", (state) => {
   if (last?.type === "inline") last.content = end(last.content);
 });
 
-/** @param {string} text Whether it is too long to be taken as Markdown. */
+/** @param {string} text Whether it is too long to be parsed as Markdown. */
 export function isTooLong(text) {
   return text.length > limits.chars || count(text, "\n") > limits.lines || count(text, "[") > limits.brackets;
 }
@@ -61,12 +61,12 @@ function markTasks(tokens) {
 }
 
 /**
- * The tokens of clean text, or null where it nests too deep to be Markdown.
+ * The tokens of clean text, or null if it is nested too deeply.
  * @param {string} text @param {Env} env
  */
 export function parse(text, env) {
   const tokens = md.parse(text, env);
-  // At its limit the parser drops what is deeper.
+  // The parser drops content beyond its nesting limit.
   if (tokens.some((token) => token.level >= limits.nesting - 2)) return null;
   markTasks(tokens);
   return tokens;
@@ -74,7 +74,7 @@ export function parse(text, env) {
 
 /**
  * @typedef {{ type: string, start: number }} Block
- * The blocks of a text, and the lines at which they begin; for a list or a table that is the only one, its parts too.
+ * The blocks of a text with their first lines; and the first lines of the items or rows, for a single list or table.
  * @param {string} text
  */
 export function blocksOf(text) {
@@ -96,7 +96,7 @@ export function blocksOf(text) {
 }
 
 /**
- * As if the list at the beginning had blank lines between its items.
+ * Make the list at the beginning loose, as blank lines between its items would.
  * @param {Token[]} tokens
  */
 export function loosen(tokens) {

@@ -1,11 +1,11 @@
-// A tree into the page: what has not changed stays the same element, text that has grown is appended to.
+// Applies a tree to the page: unchanged elements are kept, and text that has grown is appended to.
 
 import { typeset } from "./typeset.js";
 
 /** @import { Child, Node as TreeNode } from "./tree.js" */
 
 /**
- * Make the children of an element, from the one at `base` on, what `after` says; they are now what `before` says.
+ * Change the children of an element, starting at index `base`, from `before` to `after`.
  * @param {Element} parent @param {Child[]} before @param {Child[]} after @param {number} [base]
  */
 export function patchChildren(parent, before, after, base = 0) {
@@ -33,7 +33,7 @@ function patchOne(dom, before, after) {
     if (after.startsWith(before)) text.appendData(after.slice(before.length));
     else text.data = after;
   } else if (typeof before !== "string" && typeof after !== "string" && isAlike(before, after)) {
-    // What a formula shows is no longer its text.
+    // A formula has been typeset: its children no longer match its text.
     if (after.tex === undefined) patchChildren(/** @type {Element} */ (dom), before.children, after.children, after.skip);
   } else {
     dom.replaceWith(create(after));

@@ -1,4 +1,4 @@
-// HTML that our own renderer made, into the page by a list of what it may hold: nothing else gets through.
+// HTML from our own renderer, copied into the page through an allowlist of tags and attributes.
 
 import constants from "./constants.json";
 
@@ -21,12 +21,12 @@ const ATTRIBUTES = {
 };
 
 /**
- * A copy of what our renderer wrote, in nodes of this page.
+ * Copy our renderer's HTML into nodes of this page.
  * @param {string} html
  */
 export function safeFragment(html) {
   const fragment = document.createDocumentFragment();
-  // A parsed document of its own runs and loads nothing.
+  // A parsed document runs and loads nothing.
   copyInto(fragment, new DOMParser().parseFromString(html, "text/html").body);
   return fragment;
 }

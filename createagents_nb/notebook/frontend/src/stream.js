@@ -1,4 +1,4 @@
-// An answer as it grows: blocks that are over are parsed once and stay, and only what may still change is parsed again.
+// A growing answer: finished blocks are parsed once and kept; only text that may still change is parsed again.
 
 import { completeBlocks, completeInline } from "./completion.js";
 import constants from "./constants.json";
@@ -9,27 +9,27 @@ import { TooLargeError, plainTree, sizeOf, treeOf } from "./tree.js";
 /**
  * @import { Env } from "./parser.js"
  * @import { Child, Node as TreeNode } from "./tree.js"
- * @typedef {{ text: string, tree: Child[] }} Chunk Blocks that are over.
+ * @typedef {{ text: string, tree: Child[] }} Chunk Finished blocks.
  * @typedef {{ from: number, head: string, attrs: Record<string, string>, settled: number, isLoose: boolean }} Opened
- * A long list or table that still grows. `from`: where it begins; `head`: what stands before its next part so that the
- * parser takes it for one; `settled`: how many children of its element are.
+ * A long list or table that still grows. `from`: its start; `head`: text to put before its next part so that the parser
+ * recognizes it; `settled`: the number of settled children of its element.
  */
 
-/** A late definition of a link may change what stands above it; beyond so much text, that waits for the end. */
+/** Limit for re-rendering earlier text when a link is defined below it; beyond it, that waits for the end. */
 const MAX_REFRESHED_CHARS = 20_000;
-/** A list or a table that is longer is settled part by part. */
+/** A list or table longer than this many characters is settled part by part. */
 const LONG = 3_000;
-/** A formula that has begun may still take in what follows, as far as the next blank line. */
+/** An open formula may still extend over what follows, up to the next blank line. */
 const BEGINS_FORMULA = /^ {0,3}(?:\$\$|\\\[|\\begin\{)/;
 const BLANK_LINE = /\n[ \t]*\n/;
 
 /**
- * Shows Markdown in an element, exactly as `render_markdown_html` would once it is `finish`ed.
- * Text comes clean: line ends are `\n`, invisible characters are gone.
+ * Shows Markdown in an element; once `finish`ed, exactly as `render_markdown_html` would.
+ * The text must be clean: `\n` line ends, no invisible characters.
  */
 export class MarkdownStream {
   /**
-   * @param {Element} element Empty; it is this object's from now on.
+   * @param {Element} element Empty; owned by this object from now on.
    * @param {{ remoteImages?: boolean, onSettled?: (block: Element) => void }} [options]
    */
   constructor(element, { remoteImages = false, onSettled = () => {} } = {}) {
@@ -37,15 +37,15 @@ export class MarkdownStream {
     this.remoteImages = remoteImages;
     this.onSettled = onSettled;
     this.text = "";
-    /** Where the text begins that may still change. */
+    /** Start of the text that may still change. */
     this.at = 0;
     /** @type {Opened | null} */
     this.opened = null;
     /** @type {Chunk[]} */
     this.chunks = [];
-    /** How many of the element's children are settled. */
+    /** Number of settled children of the element. */
     this.base = 1;
-    /** What the other children show. @type {Child[]} */
+    /** The tree of the other children. @type {Child[]} */
     this.tail = [];
     /** @type {Record<string, { href: string, title: string }>} */
     this.references = Object.create(null);
@@ -62,15 +62,15 @@ export class MarkdownStream {
     this.text += text;
   }
 
-  /** Show what there is, half-finished constructs completed. */
+  /** Render the text so far, with incomplete constructs completed. */
   render() {
     this.#show(false);
   }
 
-  /** Show what there is, as it is. */
+  /** Render the whole text as it is. */
   finish() {
     this.#show(true);
-    this.#tell(this.base, this.element.childNodes.length);
+    this.#notifySettled(this.base, this.element.childNodes.length);
   }
 
   /** @param {boolean} isEnd */
@@ -94,7 +94,7 @@ export class MarkdownStream {
     this.tail = tree;
   }
 
-  /** @param {boolean} isEnd @returns {boolean} Whether it can be shown as Markdown. */
+  /** @param {boolean} isEnd @returns {boolean} False if it cannot be rendered as Markdown. */
   #showMarkdown(isEnd) {
     if (isTooLong(this.text)) return false;
     this.#reopenLooseList();
@@ -109,15 +109,15 @@ export class MarkdownStream {
     patchChildren(this.element, this.tail, [...settled, ...tail], this.base);
     this.tail = tail;
     this.base += settled.length;
-    this.#tell(this.base - settled.length, this.base);
+    this.#notifySettled(this.base - settled.length, this.base);
     if (isEnd) Object.assign(this.references, env.references);
     else this.#settleParts();
     this.#refresh(isEnd);
     return true;
   }
 
-  /** @param {number} from @param {number} to Children of the element that do not change any more. */
-  #tell(from, to) {
+  /** Report children of the element that will not change any more. @param {number} from @param {number} to */
+  #notifySettled(from, to) {
     for (let at = from; at < to; at += 1) {
       const block = this.element.childNodes[at];
       if (block instanceof Element) this.onSettled(block);
@@ -133,7 +133,7 @@ export class MarkdownStream {
   }
 
   /**
-   * The tree of text that stands at `at`, or null if it is no Markdown.
+   * The tree of the text at `at`, or null if it cannot be rendered as Markdown.
    * @param {string} text @param {Env} env @param {import("./tree.js").Context} context
    * @returns {Child[] | null}
    */
@@ -151,7 +151,7 @@ export class MarkdownStream {
     return tree;
   }
 
-  /** The blocks that have come to their end since; null if they are no Markdown. @returns {Child[] | null} */
+  /** Settle newly finished blocks; null if they cannot be rendered as Markdown. @returns {Child[] | null} */
   #settle() {
     const lines = this.text.slice(this.at, this.text.lastIndexOf("\n") + 1);
     const lastBreak = this.at + lastBlankLine(lines);
@@ -175,7 +175,7 @@ export class MarkdownStream {
     return tree;
   }
 
-  /** Where a long list or table is all that may change, settle its parts but the last two. */
+  /** If only a long list or table may still change, settle all of its parts but the last two. */
   #settleParts() {
     const lines = this.text.slice(this.at, this.text.lastIndexOf("\n") + 1);
     if (lines.length < LONG) return;
@@ -186,15 +186,15 @@ export class MarkdownStream {
     const isTable = blocks[0]?.type === "table_open";
     const isList = /^(?:bullet|ordered)_list_open$/.test(blocks[0]?.type ?? "");
     if (blocks.length !== 1 || blocks[0].start !== 0 || parts.length < 4 || !(isTable || isList)) return;
-    // Whether a list is loose is known when it is; that it is not, only while no blank line has come.
+    // A list is known to be loose once it is; it is known to be tight only until a blank line appears.
     const loose = isList && (isLoose || Boolean(opened?.isLoose));
     if (isList && !loose && BLANK_LINE.test(lines)) return;
     const first = /** @type {TreeNode} */ (this.tail[0]);
     const holder = holderOf(first);
     const count = parts.length - 2;
-    const gone = holder.children.splice(0, 2 * count);
-    this.spent.size += gone.reduce((sum, child) => sum + sizeOf(child), 0);
-    holder.skip = (opened?.settled ?? 0) + gone.length;
+    const settled = holder.children.splice(0, 2 * count);
+    this.spent.size += settled.reduce((sum, child) => sum + sizeOf(child), 0);
+    holder.skip = (opened?.settled ?? 0) + settled.length;
     this.opened = {
       from: opened?.from ?? this.at,
       head: isTable ? head || firstLines(source, 2) : "",
@@ -205,7 +205,7 @@ export class MarkdownStream {
     this.at += firstLines(source, parts[count]).length - head.length;
   }
 
-  /** A blank line may make a list loose that was not: then it is shown again as a whole. */
+  /** A blank line may turn a tight list into a loose one: then the whole list is rendered again. */
   #reopenLooseList() {
     const { opened } = this;
     if (!opened || opened.head || opened.isLoose || !BLANK_LINE.test(this.text.slice(this.at))) return;
@@ -213,7 +213,7 @@ export class MarkdownStream {
     this.opened = null;
   }
 
-  /** Show earlier text again where links were defined only below it. @param {boolean} isEnd */
+  /** Re-render earlier text whose links are defined below it. @param {boolean} isEnd */
   #refresh(isEnd) {
     const labels = Object.keys(this.references).length;
     if (labels === this.labels) return;
@@ -234,7 +234,7 @@ export class MarkdownStream {
   }
 }
 
-/** @param {TreeNode} block @returns {TreeNode} What has the parts of a list or a table as its children. */
+/** @param {TreeNode} block @returns {TreeNode} The parent of the items or rows. */
 function holderOf(block) {
   const table = childOf(block, "table");
   return (table && childOf(table, "tbody")) ?? block;
@@ -252,7 +252,7 @@ function firstLines(text, lines) {
   return text.slice(0, end);
 }
 
-/** @param {string} lines @returns {number} Where the last blank line begins, or -1. */
+/** @param {string} lines @returns {number} Start of the last blank line, or -1. */
 function lastBlankLine(lines) {
   let end = lines.length - 1;
   while (end > 0) {
@@ -264,7 +264,7 @@ function lastBlankLine(lines) {
 }
 
 /**
- * Where the last block begins, if what stands before it cannot change any more; else 0.
+ * Start of the last block, if the text before it cannot change any more; else 0.
  * @param {string} text Whole lines.
  */
 function startOfLastBlock(text) {

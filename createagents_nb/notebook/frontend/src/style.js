@@ -1,4 +1,4 @@
-// The look of what is only there while the page lives: the rest is written into the elements, as in the saved output.
+// Styles of what exists only in the live page; everything else has inline styles, as in the saved output.
 
 const CSS = `
 .createagents-live { font-family: var(--jp-content-font-family, system-ui, sans-serif);

@@ -1,5 +1,5 @@
-// Tokens to a tree of nodes, and the tree into the page: the twin of `html_tokens.py`, with no HTML in between.
-// Every tag and attribute is written here; nothing of a token is, but text.
+// Tokens to a tree of nodes: the same rules as in `render/html_writer.py`, without HTML in between.
+// Tags and attributes are all written here; tokens contribute text only.
 
 import constants from "./constants.json";
 import { colored, languageOf } from "./color.js";
@@ -9,17 +9,16 @@ import { isSafeHref } from "./parser.js";
 /**
  * @import Token from "markdown-it/lib/token.mjs"
  * @typedef {{ tag: string, attrs: Record<string, string>, children: Child[], tex?: string, skip?: number }} Node
- * `skip`: so many of the element's first children are settled, and not among `children`.
+ * `skip`: number of the element's first children that are settled and not in `children`.
  * @typedef {Node | string} Child
  * @typedef {{ remoteImages: boolean, formulas: number, size: number, open?: boolean }} Context
- * `formulas` and `size` count down: how many formulas, and how much in all, may still come. `open`: the last block may
- * still grow.
+ * `formulas` and `size` are remaining budgets: of formulas, and of output in all. `open`: the last block may still grow.
  */
 
 const { styles } = constants;
 const INVISIBLE = new RegExp(constants.invisible, "gu");
 const MATHS_CLASSES = "createagents-maths mathjax_process tex2jax_process";
-/** Without the slashes a browser takes `https:x` for a path of the page's own server. */
+/** Without slashes a browser resolves `https:x` as a path on the page's server. */
 const REMOTE = /^https?:\/\/[^/\\?#]/i;
 const RIGHT_TO_LEFT = new RegExp(constants.rightToLeft, "u");
 const ALIGN = /^text-align:(left|right|center)$/;
@@ -92,12 +91,12 @@ class Writer {
       if (token.type === "inline") this.write(token.children ?? []);
       else if (token.hidden) return;
       else if (token.type === "paragraph_open") this.open("p", paragraph(tokens[at + 1].content));
-      else this.one(token, at === tokens.length - 1);
+      else this.writeToken(token, at === tokens.length - 1);
     });
   }
 
   /** @param {Token} token @param {boolean} isLast */
-  one(token, isLast) {
+  writeToken(token, isLast) {
     const name = token.type.replace(/_(open|close)$/, "");
     if (token.nesting < 0) {
       if (name !== "link" || this.links.pop()) this.stack.pop();
@@ -161,7 +160,7 @@ class Writer {
       case "maths_block":
         return this.maths(token);
     }
-    // Character references are decoded by the parser, so what was cleaned before may be back.
+    // The parser decodes character references, which may produce invisible characters again.
     return this.put(hideInvisible(token.content));
   }
 
@@ -215,13 +214,13 @@ class Writer {
   }
 }
 
-/** @param {Child} child @returns {number} What a writer would spend on it. */
+/** @param {Child} child @returns {number} Its cost in a writer's budget. */
 export function sizeOf(child) {
   if (typeof child === "string") return child.length;
-  return child.children.reduce((sum, one) => sum + sizeOf(one), 20 + Object.values(child.attrs).join().length);
+  return child.children.reduce((sum, each) => sum + sizeOf(each), 20 + Object.values(child.attrs).join().length);
 }
 
-/** @param {string} text What may be read from right to left. @returns {Record<string, string>} */
+/** @param {string} text Attributes of its paragraph, which may run from right to left. @returns {Record<string, string>} */
 function paragraph(text) {
   return RIGHT_TO_LEFT.test(text) ? { dir: "auto", style: styles.PARAGRAPH } : {};
 }
@@ -232,7 +231,7 @@ function anchor(href) {
 }
 
 /**
- * The tree of tokens; throws `TooLargeError` when the context's size is used up.
+ * The tree of tokens; throws `TooLargeError` when the context's size budget is exhausted.
  * @param {Token[]} tokens @param {Context} context @returns {Child[]}
  */
 export function treeOf(tokens, context) {
@@ -242,11 +241,11 @@ export function treeOf(tokens, context) {
 }
 
 /**
- * Text that is no Markdown, as it is.
+ * The tree of text that is shown as it is, without Markdown.
  * @param {string} text @returns {Child[]}
  */
 export function plainTree(text) {
-  // A parser of HTML drops a newline at the start of a `pre`, so the static output has none.
+  // HTML parsers drop a newline at the start of a `pre`, so the static output has none.
   const shown = text.replace(/^\n/, "");
   return [node("pre", { dir: "auto", style: styles.PLAIN_PRE }, shown ? [shown] : []), "\n"];
 }

@@ -1,11 +1,11 @@
-// A turn in the page: its blocks, in the elements and classes of the saved output.
+// A turn in the page: its blocks, with the elements and classes of the saved output.
 
 import { Question } from "./approval.js";
 import { addCopyCodes } from "./buttons.js";
 import constants from "./constants.json";
+import { FocusTracker } from "./handoff.js";
 import { safeFragment } from "./safe_html.js";
 import { MarkdownStream } from "./stream.js";
-import { FocusKeeper } from "./swap.js";
 
 /**
  * @import { About, Decision } from "./approval.js"
@@ -21,14 +21,14 @@ export class Turn {
     this.root = element("div", "createagents-turn mathjax_ignore tex2jax_ignore", styles.TURN);
     this.status = element("div", "createagents-status", styles.STATUS);
     this.root.append("\n", this.status);
-    this.focus = new FocusKeeper(this.root);
+    this.focus = new FocusTracker(this.root);
     /** @type {Map<string, Element>} */
     this.tools = new Map();
-    /** @type {Map<string, Question>} By the key of the card that they stand in. */
+    /** @type {Map<string, Question>} By the key of their card. */
     this.questions = new Map();
     /** @type {{ kind: string, stream: MarkdownStream, block: Element } | null} */
     this.growing = null;
-    /** @type {string[]} The text of the blocks that have ended. */
+    /** @type {string[]} The text of the finished answer blocks. */
     this.answers = [];
   }
 
@@ -53,7 +53,7 @@ export class Turn {
     else this.#grow(piece[0], piece[1]);
   }
 
-  /** Show what has been added. */
+  /** Render what has been added. */
   render() {
     const { growing } = this;
     if (!growing) return;
@@ -61,7 +61,7 @@ export class Turn {
     growing.stream.render();
   }
 
-  /** Nothing more comes in the block that grows. */
+  /** Finish the growing block. */
   endBlock() {
     const { growing } = this;
     if (!growing) return;
@@ -71,7 +71,7 @@ export class Turn {
     this.growing = null;
   }
 
-  /** @param {string} html What our renderer made of the turn's error. */
+  /** @param {string} html The turn's error, from our renderer. */
   setError(html) {
     this.#append(safeFragment(html));
   }
@@ -88,17 +88,17 @@ export class Turn {
     growing.stream.append(text);
   }
 
-  /** A block of white space is not shown. @param {{ stream: MarkdownStream, block: Element }} growing */
+  /** Put a block into the page, unless it is all white space. @param {{ stream: MarkdownStream, block: Element }} growing */
   #place({ stream, block }) {
     if (!block.isConnected && !block.parentElement && stream.text.trim()) this.#append(block, "\n");
   }
 
-  /** What is wrong with a decision. @param {string} attempt @param {string} words */
-  tell(attempt, words) {
-    for (const question of this.questions.values()) question.tell(attempt, words);
+  /** Show why a decision was refused. @param {string} attempt @param {string} words */
+  showProblem(attempt, words) {
+    for (const question of this.questions.values()) question.showProblem(attempt, words);
   }
 
-  /** Nobody hears a decision any more. */
+  /** Remove the questions: decisions no longer have an effect. */
   endQuestions() {
     for (const question of this.questions.values()) question.root.remove();
     this.questions.clear();
@@ -117,13 +117,13 @@ export class Turn {
     this.questions.delete(id);
     const card = safeFragment(html).firstElementChild;
     if (!card) return;
-    const known = this.tools.get(id);
+    const previous = this.tools.get(id);
     this.tools.set(id, card);
-    if (!known) {
+    if (!previous) {
       this.#append(card, "\n");
       return;
     }
-    replaceCard(known, card, this.focus);
+    replaceCard(previous, card, this.focus);
   }
 
   /** @param {(Node | string)[]} nodes */
@@ -133,8 +133,8 @@ export class Turn {
 }
 
 /**
- * What the reader has folded out, scrolled and focused in a card stays so in the card that takes its place.
- * @param {Element} before @param {Element} after @param {FocusKeeper} focus
+ * Replace a card, keeping its open details, scroll positions and focus.
+ * @param {Element} before @param {Element} after @param {FocusTracker} focus
  */
 function replaceCard(before, after, focus) {
   /** @param {Element} card */
@@ -146,11 +146,11 @@ function replaceCard(before, after, focus) {
   before.replaceWith(after);
   after.querySelectorAll("pre").forEach((pre, at) => (pre.scrollTop = scrolled[at] ?? 0));
   if (!focused || !before.contains(focused)) return;
-  const number = [...before.querySelectorAll("summary")].indexOf(/** @type {any} */ (focused));
+  const index = [...before.querySelectorAll("summary")].indexOf(/** @type {any} */ (focused));
   const summaries = after.querySelectorAll("summary");
-  // Who has just decided is at a button that goes.
-  const heir = summaries[number] ?? summaries[0];
-  if (heir) focus.moveTo(heir);
+  // After a decision the focus was on a button that is gone.
+  const focusTarget = summaries[index] ?? summaries[0];
+  if (focusTarget) focus.moveTo(focusTarget);
 }
 
 function answerBlock() {
@@ -173,8 +173,8 @@ function reasoningBlock() {
 
 /** @param {string} tag @param {string} name @param {string} [style] */
 function element(tag, name, style) {
-  const made = document.createElement(tag);
-  if (name) made.className = name;
-  if (style) made.setAttribute("style", style);
-  return made;
+  const created = document.createElement(tag);
+  if (name) created.className = name;
+  if (style) created.setAttribute("style", style);
+  return created;
 }

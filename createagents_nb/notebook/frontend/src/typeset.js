@@ -1,4 +1,4 @@
-// Formulas as MathML, which browsers draw themselves: no fonts, no styles and no scripts are loaded.
+// Formulas as MathML, which browsers render natively: no fonts, styles or scripts are loaded.
 
 import temml from "temml";
 
@@ -13,7 +13,7 @@ export function canSet(tex) {
 }
 
 /**
- * Show TeX that is known to be safe in an element that holds its source; what cannot be set stays as it is.
+ * Typeset safe TeX in an element that contains its source; on failure the source stays.
  * @param {Element} element @param {string} tex
  */
 export function typeset(element, tex) {
@@ -22,6 +22,6 @@ export function typeset(element, tex) {
     temml.render(tex, holder, { displayMode: element.tagName === "DIV", throwOnError: true, trust: false });
     element.replaceChildren(...holder.childNodes);
   } catch {
-    // The source is readable too.
+    // The source is readable as well.
   }
 }

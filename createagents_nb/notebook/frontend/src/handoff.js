@@ -1,46 +1,46 @@
-// When a turn has ended, the kernel puts the saved output where the view was. It looks the same; what the reader had
-// there, the focus and what was folded out, goes over to it, and it gets the copy buttons while the page lives.
+// At the end of a turn the saved output replaces the view and looks the same. The reader's state (focus, open details)
+// is transferred to it, and it gets copy buttons for as long as the page lives.
 
-import { addCopyCodes, copyAnswerButton, keepLetters } from "./buttons.js";
+import { addCopyCodes, copyAnswerButton, suppressShortcuts } from "./buttons.js";
 
 const WAIT_MS = 5_000;
 const STATUS = ".createagents-status";
 const FOCUSABLE = ["summary", ".createagents-copy-code"];
 
-/** @type {WeakSet<Element>} */
-const taken = new WeakSet();
+/** Saved turns that have taken over from a view. @type {WeakSet<Element>} */
+const claimed = new WeakSet();
 
 /** @typedef {{ area: Element, index: number }} Place */
 
-/** @param {Element} root @returns {Place | null} Where a notebook shows the view, so that its successor is found. */
+/** @param {Element} root @returns {Place | null} The position of a view in its output area, where its replacement will be. */
 export function placeOf(root) {
   const child = root.closest(".jp-OutputArea-child");
   const area = child?.parentElement;
   return child && area ? { area, index: [...area.children].indexOf(child) } : null;
 }
 
-/** What the reader has of a turn in the page, to be given to its successor. */
-export class Possessions {
+/** The reader's state in a view of a turn, to be applied to the saved turn. */
+export class ViewState {
   /**
-   * @param {Element} turn @param {Element | null} focused What in it has the focus.
+   * @param {Element} turn @param {Element | null} focused The focused element in it.
    * @param {() => string} text The answer, as Markdown.
    */
   constructor(turn, focused, text) {
     this.text = text;
     this.opened = [...turn.querySelectorAll("details")].map((details) => details.open);
-    /** What the kernel does not keep, and the reader may have while the page lives. */
+    /** The content, for a turn whose content is not saved: the reader keeps it while the page lives. */
     this.content = [...turn.childNodes].filter((node) => !(node instanceof Element && node.matches(STATUS)));
-    /** What has the focus: a selector and its number among those. @type {[string, number] | null} */
+    /** The focus: a selector and an index among its matches. @type {[string, number] | null} */
     this.focus = null;
     if (focused) {
-      const selector = FOCUSABLE.find((one) => focused.matches(one)) ?? ".createagents-copy-answer";
+      const selector = FOCUSABLE.find((candidate) => focused.matches(candidate)) ?? ".createagents-copy-answer";
       this.focus = [selector, Math.max(0, [...turn.querySelectorAll(selector)].indexOf(focused))];
     }
   }
 
   /** @param {Element} turn */
-  giveTo(turn) {
-    taken.add(turn);
+  applyTo(turn) {
+    claimed.add(turn);
     const note = turn.querySelector(".createagents-not-kept");
     const status = turn.querySelector(STATUS);
     if (note && status) {
@@ -50,37 +50,37 @@ export class Possessions {
     addCopyCodes(turn);
     const copy = copyAnswerButton(this.text);
     status?.append(copy);
-    if (turn instanceof HTMLElement) keepLetters(turn);
+    if (turn instanceof HTMLElement) suppressShortcuts(turn);
     turn.querySelectorAll("details").forEach((details, at) => (details.open = this.opened[at] ?? false));
     if (!this.focus) return;
-    const [selector, number] = this.focus;
-    const target = turn.querySelectorAll(selector)[number] ?? copy;
-    if (target instanceof HTMLElement) target.focus({ preventScroll: true });
+    const [selector, index] = this.focus;
+    const focusTarget = turn.querySelectorAll(selector)[index] ?? copy;
+    if (focusTarget instanceof HTMLElement) focusTarget.focus({ preventScroll: true });
   }
 }
 
 /**
- * Wait for the successor of a view that stood at a place.
- * @param {Place} place @param {Possessions} possessions
+ * Apply a view's state to the saved turn that replaces it, now or when it appears.
+ * @param {Place} place Where the view was. @param {ViewState} state
  */
-export function handOver({ area, index }, possessions) {
-  function found() {
+export function handOff({ area, index }, state) {
+  function tryNow() {
     const child = area.children[index];
     const turn = child?.querySelector(".createagents-turn");
-    if (!turn || turn.closest(".createagents-live") || taken.has(turn)) return false;
-    possessions.giveTo(turn);
+    if (!turn || turn.closest(".createagents-live") || claimed.has(turn)) return false;
+    state.applyTo(turn);
     return true;
   }
-  if (found()) return;
+  if (tryNow()) return;
   const observer = new MutationObserver(() => {
-    if (found()) observer.disconnect();
+    if (tryNow()) observer.disconnect();
   });
   observer.observe(area, { childList: true, subtree: true });
   setTimeout(() => observer.disconnect(), WAIT_MS);
 }
 
-/** Knows what in an element has the focus, also when the page has taken the element away, which tells nobody. */
-export class FocusKeeper {
+/** Tracks the focused element within a root, also after the page has removed it, for which there is no event. */
+export class FocusTracker {
   /** @param {Element} root */
   constructor(root) {
     this.root = root;
@@ -95,26 +95,26 @@ export class FocusKeeper {
   handleEvent({ type, target }) {
     const isOurs = target instanceof Element && this.root.contains(target);
     if (type === "focusin") this.last = isOurs ? target : null;
-    // A click beside it takes the focus from an element that stays.
-    else if (isOurs) queueMicrotask(() => target.isConnected && this.page.activeElement !== target && this.#lose(target));
+    // A click elsewhere takes the focus from an element that stays in the page.
+    else if (isOurs) queueMicrotask(() => target.isConnected && this.page.activeElement !== target && this.#forget(target));
   }
 
   /** @param {Element} target */
-  #lose(target) {
+  #forget(target) {
     if (this.last === target) this.last = null;
   }
 
-  /** What has the focus, or had it until the page took the element away and nothing else has it since. */
+  /** The focused element; or the one that was focused when it was removed, if nothing has been focused since. */
   get focused() {
     const { activeElement, body } = this.page;
     if (this.root.isConnected) return this.root.contains(activeElement) ? activeElement : null;
     return activeElement === body ? this.last : null;
   }
 
-  /** Give the focus to an element, also to one in a root that is not in the page any more. @param {HTMLElement} heir */
-  moveTo(heir) {
-    heir.focus({ preventScroll: true });
-    this.last = heir;
+  /** Focus an element, even in a root that has been removed from the page. @param {HTMLElement} focusTarget */
+  moveTo(focusTarget) {
+    focusTarget.focus({ preventScroll: true });
+    this.last = focusTarget;
   }
 
   release() {

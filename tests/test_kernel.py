@@ -265,7 +265,9 @@ def test_last_state_is_static_and_the_comm_is_closed(kernel: Kernel, server: Scr
     record = states[-1][BUNDLE_MIME]
     assert (record["call"]["status"], record["call"]["prompt"], record["version"]) == ("ok", "hi", 1)
     (widget,) = cell.widgets
-    assert widget.closed
+    for kind in ("hello", "bye"):
+        widget.send({"type": kind, "view": "new"})
+    cell.until(lambda: widget.closed, "the widget is closed")
     assert widget.text == "# Title\n\nSome **bold** text"
 
 

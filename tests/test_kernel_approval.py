@@ -153,6 +153,30 @@ def test_edited_arguments_are_checked_and_then_run(kernel: Kernel, server: Scrip
 
 
 @needs_a_page_that_is_heard
+@pytest.mark.parametrize("edited", ["", " \n", "null", '""', "[]", None, {"path": "b"}])
+def test_an_edit_that_is_no_object_is_refused_and_the_call_waits(
+    kernel: Kernel, server: ScriptedServer, edited: Any
+) -> None:
+    """A model may leave out its arguments; a reader who empties the field has not approved a call without them."""
+    script(server, {"path": "a"})
+    kernel.ok(
+        "@tool(requires_approval=True)\ndef delete(path: str = 'everything') -> str:\n"
+        "    'Deletes.'\n    deleted.append(path)\n    return 'deleted'\na = a.variant(tools=[delete])"
+    )
+    cell = kernel.send("r = await a.chat('Tidy')\nr", PAGE)
+    widget = waiting(cell)
+    decide(widget, True, arguments=edited)
+    cell.until(lambda: widget._custom("undecided"), "what is wrong")
+    (refusal,) = widget._custom("undecided")
+    assert refusal["attempt"] == "x"
+    assert "expected a JSON object, got" in refusal["words"]
+    assert kernel.value("[len(r.pending_approvals), deleted]") == [1, []]
+    decide(widget, True, arguments="{}")
+    cell.until(lambda: widget.ends, "the end")
+    assert kernel.value("deleted") == ["everything"]
+
+
+@needs_a_page_that_is_heard
 def test_what_is_no_decision_on_this_call_decides_nothing(kernel: Kernel, server: ScriptedServer) -> None:
     """The same id comes again in the second round: a click on the first card must not approve that call."""
     script(server, {"path": "a"}, {"path": "b"})

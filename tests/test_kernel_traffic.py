@@ -115,14 +115,54 @@ def test_view_is_told_of_the_end_before_the_saved_output_takes_its_place(
     assert widget.messages[-1]["content"] == end
     assert end["ended"]["words"] == "done"
     assert end["ended"]["status"] == cell.saved[0]["text/plain"].splitlines()[-1]
-    assert [message["msg_type"] for message in cell.messages][-5:] == [
-        "comm_msg",
-        "update_display_data",
-        "comm_close",  # the widget's layout
-        "comm_close",
-        "status",
-    ]
+    assert [message["msg_type"] for message in cell.messages][-3:] == ["comm_msg", "update_display_data", "status"]
     assert WIDGET_MIME not in cell.saved[0]
+
+
+# A page that is late
+
+
+def test_widget_of_an_ended_turn_is_closed_when_its_views_are_gone(kernel: Kernel, server: ScriptedServer) -> None:
+    server.enqueue(answer("text"))
+    cell = kernel.ok("%%agent a --no-history\nhi", PAGE)
+    (widget,) = cell.widgets
+    for message in ({"type": "hello", "view": "new"}, {"type": "hello", "view": "new"}, {"type": "bye"}):
+        widget.send(message)
+    kernel.ok("1")
+    assert not widget.closed
+    widget.send({"type": "bye"})
+    cell.until(lambda: widget.closed, "the widget is closed")
+    assert widget.comm_id not in kernel.request_states()
+
+
+def test_a_page_that_comes_when_the_turn_has_ended_is_told_the_answer(
+    kernel: Kernel, server: ScriptedServer
+) -> None:
+    server.enqueue(answer("the ", "answer"))
+    cell = kernel.ok("%%agent a --no-history\nhi", PAGE)
+    (widget,) = cell.widgets
+    snapshot = kernel.request_states()[widget.comm_id]["snapshot"]
+    assert text_of(snapshot) == "the answer"
+    assert snapshot["ended"] == widget.ends[0]["ended"]
+    widget.send({"type": "hello", "view": "new"})
+    cell.until(lambda: widget.snapshots, "the answer to a late view")
+    assert text_of(widget.snapshots[0]) == "the answer"
+    widget.send({"type": "saved"})
+    cell.until(lambda: widget._custom("saved"), "the saved output")
+    assert widget._custom("saved")[0]["data"] == cell.saved[0]
+
+
+def test_the_widgets_of_few_ended_turns_are_kept(kernel: Kernel, server: ScriptedServer) -> None:
+    before = len(kernel.request_states())
+    widgets = []
+    for _ in range(25):
+        server.enqueue(answer("text"))
+        widgets += kernel.ok("%%agent a --no-history\nhi", PAGE).widgets
+    assert [widget.closed for widget in widgets] == [True] * 5 + [False] * 20
+    assert len(kernel.request_states()) <= before + 2 * 20  # with the layout of each
+    module = "__import__('createagents_nb.notebook.turn_channel', fromlist=['*'])"
+    kernel.ok(f"{module}.reset()")
+    assert all(widget.closed for widget in widgets)
 
 
 def test_view_says_what_is_asked_before_the_first_token(kernel: Kernel, server: ScriptedServer) -> None:

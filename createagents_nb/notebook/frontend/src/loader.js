@@ -8,8 +8,6 @@
  */
 
 const SOURCE_WAIT_MS = 4_000;
-/** Longer than the interval at which the widget manager looks for a model. */
-const RECOVER_AFTER_MS = 200;
 
 /** @typedef {{ promise: Promise<Frontend>, resolve: (frontend: Frontend) => void }} Deferred */
 
@@ -20,6 +18,8 @@ export default () => {
   /** The messages of this turn so far, for views that are created later. @type {import("./view.js").Log} */
   const log = { messages: [], events: new EventTarget() };
   let isRendered = false;
+  /** @type {Promise<Frontend> | undefined} */
+  let loading;
 
   /** @param {Model} model @returns {Promise<Frontend>} */
   async function load(model) {
@@ -47,16 +47,15 @@ export default () => {
         log.messages.push(message);
         log.events.dispatchEvent(new Event("message"));
       });
-      // A page that has loaded the notebook again renders its outputs before it has their models.
-      if (log.messages.length) {
-        setTimeout(async () => isRendered || (await load(model)).recoverOutputs(model), RECOVER_AFTER_MS);
-      }
+      // While a notebook is being loaded, its outputs are rendered before their models have arrived.
+      loading = load(model);
+      loading.then((frontend) => frontend.recoverOutputs(model, () => isRendered));
     },
 
     /** @param {{ model: Model, el: HTMLElement }} context */
     async render({ model, el }) {
       isRendered = true;
-      const frontend = await load(model);
+      const frontend = await (loading ?? load(model));
       return frontend.render({ model, el, log });
     },
   };

@@ -8,6 +8,8 @@
  */
 
 const WIDGET_MIME = "application/vnd.jupyter.widget-view+json";
+const OUTPUT = ".jp-OutputArea-output";
+const WATCH_MS = 30_000;
 const NOT_FOUND = "Error displaying widget: model not found";
 
 /** @param {Model} model @returns {{ outputs: Outputs, index: number }[]} */
@@ -33,12 +35,29 @@ export function replaceOutputs(model, data) {
 }
 
 /**
- * Render the outputs of a widget again if the widget manager has given up on them: while a page loads it looks for a
- * model for two seconds only, and in a busy page the model may arrive after its last look.
- * @param {Model} model
+ * Render the outputs of a widget again if the widget manager gives up on them: while a page loads it looks for a model
+ * for two seconds only, and in a busy page the model may arrive after its last look.
+ * @param {Model} model @param {() => boolean} isRendered Whether the model has been found.
  */
-export function recoverOutputs(model) {
-  const hasFailed = [...document.querySelectorAll(".jp-OutputArea-output")].some((node) => node.textContent === NOT_FOUND);
-  if (!hasFailed) return;
-  for (const { outputs, index } of outputsOf(model)) outputs.set(index, outputs.get(index).toJSON());
+export function recoverOutputs(model, isRendered) {
+  if (isRendered() || !outputsOf(model).length) return;
+  function renderAgain() {
+    for (const { outputs, index } of outputsOf(model)) outputs.set(index, outputs.get(index).toJSON());
+  }
+  if ([...document.querySelectorAll(OUTPUT)].some(hasFailed)) {
+    renderAgain();
+    return;
+  }
+  const observer = new MutationObserver((records) => {
+    const isLost = !isRendered() && records.some(({ target }) => hasFailed(target));
+    if (isLost || isRendered()) observer.disconnect();
+    if (isLost) renderAgain();
+  });
+  observer.observe(document.body, { childList: true, subtree: true });
+  setTimeout(() => observer.disconnect(), WATCH_MS);
+}
+
+/** @param {Node} node */
+function hasFailed(node) {
+  return node instanceof Element && node.matches(OUTPUT) && !node.childElementCount && node.textContent === NOT_FOUND;
 }

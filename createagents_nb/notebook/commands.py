@@ -205,7 +205,7 @@ class Commands:
 
     def show(self, rest: str) -> None:
         """show [-1] — an earlier answer again; -1 is the last, -2 the one before"""
-        responses = display.answers
+        responses = display.shown_responses
         if not responses:
             raise MagicUsageError(
                 "%agent show: no cell has shown an answer yet; a response in a variable shows itself"

@@ -1,4 +1,4 @@
-"""Showing a response in a cell: live while it streams, static when it has ended."""
+"""Displays responses in cells: live while they stream, static when they have ended."""
 
 from __future__ import annotations
 
@@ -25,16 +25,19 @@ if TYPE_CHECKING:
 
     from ..render.turn_state import TurnTracker
 
-__all__ = ["display_response", "install", "remove", "show", "show_again", "watch"]
+__all__ = ["display_response", "install", "remove", "reset", "show", "show_again", "shown_responses", "watch"]
 
 _UPDATE_S = 0.045
-"""A little over 20 messages a second: each costs as many bytes as 150 tokens."""
+"""Interval between updates. A message has an overhead of about 150 tokens."""
 
-_shown_in: WeakKeyDictionary[StreamingResponseDTO, CellRef] = WeakKeyDictionary()
-_KEPT = 100
-answers: deque[StreamingResponseDTO] = deque(maxlen=_KEPT)
-"""What the cells of this notebook have shown, oldest first: for ``%agent show``."""
-_background: set[asyncio.Task[None]] = set()
+_MAX_SHOWN = 100
+
+shown_responses: deque[StreamingResponseDTO] = deque(maxlen=_MAX_SHOWN)
+"""The responses that cells of this notebook have shown, oldest first; for ``%agent show``."""
+_last_cells: WeakKeyDictionary[StreamingResponseDTO, CellRef] = WeakKeyDictionary()
+"""The cell in which each response was last shown live."""
+_background_tasks: set[asyncio.Task[None]] = set()
+"""Views of running responses that no cell waits for."""
 
 
 def install(shell: InteractiveShell) -> None:
@@ -42,7 +45,7 @@ def install(shell: InteractiveShell) -> None:
     formatter = shell.display_formatter
     if formatter is not None:
         formatter.ipython_display_formatter.for_type(StreamingResponseDTO, display_response)
-    answers.clear()
+    shown_responses.clear()
 
 
 def remove(shell: InteractiveShell) -> None:
@@ -52,13 +55,22 @@ def remove(shell: InteractiveShell) -> None:
         formatter.ipython_display_formatter.pop(StreamingResponseDTO, None)
 
 
+def reset() -> None:
+    """End the views in the background, and forget which responses were shown."""
+    shown_responses.clear()
+    _last_cells.clear()
+    for task in list(_background_tasks):
+        task.cancel()
+    _background_tasks.clear()
+
+
 async def show(value: Any) -> Any:
-    """The value of a cell's last ``await …``, after the responses in it have streamed."""
+    """Show the responses in the value of a cell's last ``await …``, and return the value."""
     responses = _responses(value)
     shell = get_ipython()
     if not responses:
         return value
-    if shell is not None and shell.displayhook.quiet():  # a trailing `;`: wait, and show nothing
+    if shell is not None and shell.displayhook.quiet():  # a trailing `;`: wait without showing anything
         for response in responses:
             await response
         return value
@@ -67,11 +79,11 @@ async def show(value: Any) -> Any:
 
 
 async def watch(*responses: StreamingResponseDTO) -> None:
-    """Show responses in this cell, each in a view of its own, until they have ended.
+    """Show responses in this cell, one view each, until they have ended.
 
     Raises:
         TurnStopped: the cell was interrupted; the turns have been stopped and settled.
-        ProviderError: a turn failed; what arrived is shown.
+        ProviderError: a turn failed; the text that arrived is shown.
     """
     if not responses:
         return
@@ -91,36 +103,36 @@ async def watch(*responses: StreamingResponseDTO) -> None:
 
 
 def display_response(response: StreamingResponseDTO) -> None:
-    """How a response shows itself as a value: not at all in the cell where it streamed."""
+    """Show a response that is the value of a cell, unless it was streamed in this cell."""
     if _is_shown_here(response):
         return
     show_again(response)
 
 
 def show_again(response: StreamingResponseDTO) -> None:
-    """Show a response in this cell, wherever it was shown before; in a page, a running one is followed."""
+    """Show a response in this cell, even if it was shown before; in a page, a running one is followed."""
     if not response.done and has_page(get_ipython()):
         _follow_in_background(response)
         return
     if not response.done:
-        # A terminal's loop stands still between cells, and a headless runner takes no output of a cell that has
-        # ended: here the cell waits.
-        with suppress(Exception):  # it is shown with the rest
+        # A terminal's event loop does not run between cells, and a headless runner ignores output of ended cells:
+        # the cell waits.
+        with suppress(Exception):  # shown with the response
             str(response)
     from ..render.bundle import render_bundle
 
-    display(render_bundle(_whole(response).snapshot()), raw=True)
+    display(render_bundle(_full_tracker(response).snapshot()), raw=True)
 
 
 def _follow_in_background(response: StreamingResponseDTO) -> None:
     try:
         loop = asyncio.get_running_loop()
-    except RuntimeError:  # another thread than the kernel's
+    except RuntimeError:  # not the kernel's thread
         print(repr(response))
         return
     task = loop.create_task(_follow(response, with_error=True))
-    _background.add(task)
-    task.add_done_callback(_background.discard)
+    _background_tasks.add(task)
+    task.add_done_callback(_background_tasks.discard)
 
 
 class _ShownList(list[StreamingResponseDTO]):
@@ -138,14 +150,13 @@ def _responses(value: Any) -> list[StreamingResponseDTO]:
 
 
 async def _follow(response: StreamingResponseDTO, *, with_error: bool) -> None:
-    from ..render.turn_state import (
-        TurnTracker,  # rendering is loaded when something is shown: %load_ext stays quick
-    )
+    # Imported late to keep %load_ext quick.
+    from ..render.turn_state import TurnTracker
     from .views import open_view
 
-    _shown_in[response] = current_cell.get()
-    if response not in answers:
-        answers.append(response)
+    _last_cells[response] = current_cell.get()
+    if response not in shown_responses:
+        shown_responses.append(response)
     tracker = TurnTracker(response)
     view = open_view(get_ipython(), response, tracker)
     try:
@@ -153,11 +164,11 @@ async def _follow(response: StreamingResponseDTO, *, with_error: bool) -> None:
             tracker.apply(batch)
             view.update(batch)
     finally:
-        view.close(_whole(response).snapshot(with_error=with_error))
+        view.close(_full_tracker(response).snapshot(with_error=with_error))
 
 
 async def _stop(responses: Sequence[StreamingResponseDTO], following: list[asyncio.Task[None]]) -> None:
-    """Stop the turns and wait until they have settled; a second interrupt does not hurry it, a third gives up."""
+    """Stop the turns and wait until they have settled; a second interrupt is ignored, a third gives up."""
     for response in responses:
         response.cancel()
     try:
@@ -167,7 +178,7 @@ async def _stop(responses: Sequence[StreamingResponseDTO], following: list[async
             task.cancel()
 
 
-def _whole(response: StreamingResponseDTO) -> TurnTracker:
+def _full_tracker(response: StreamingResponseDTO) -> TurnTracker:
     from ..render.turn_state import TurnTracker
 
     tracker = TurnTracker(response)
@@ -177,7 +188,7 @@ def _whole(response: StreamingResponseDTO) -> TurnTracker:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """A kernel makes an interrupt a cancellation; in a terminal it would be raised somewhere in the loop."""
+    """Turn an interrupt into a cancellation in a terminal too, where it would be raised inside the event loop."""
     task = asyncio.current_task()
     if task is None or kernel_compat.has_kernel(get_ipython()):
         yield
@@ -187,4 +198,4 @@ def _interruptible() -> Iterator[None]:
 
 
 def _is_shown_here(response: StreamingResponseDTO) -> bool:
-    return _shown_in.get(response) is current_cell.get()
+    return _last_cells.get(response) is current_cell.get()

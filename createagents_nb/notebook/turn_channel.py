@@ -324,7 +324,7 @@ def _is_deaf() -> bool:
 
     That is ipykernel 6, and every ipykernel while the cell waits in the bridge.
     """
-    return int(version("ipykernel").partition(".")[0]) < 7 or bridge.blocks_the_loop.get()
+    return int(version("ipykernel").partition(".")[0]) < 7 or bridge.is_blocking_loop.get()
 
 
 def _kernel_to_interrupt() -> str:

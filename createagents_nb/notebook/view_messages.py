@@ -1,4 +1,4 @@
-"""From the events of a turn to what a live view is told of them."""
+"""The pieces of a turn that a live view is sent, made from the turn's events."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from ..text import TextCleaner, one_line
 __all__ = ["Piece", "PieceWriter"]
 
 Piece: TypeAlias = tuple[str, str] | tuple[str, str, str] | tuple[str, str, dict[str, Any]]
-"""``("text", …)``, ``("reasoning", …)``, both clean; ``("tool", key, html)``: the card as it is saved; or
-``("ask", key, about)``: the user decides on the call of that card, until the card comes anew."""
+"""``("text", …)`` and ``("reasoning", …)``, both cleaned; ``("tool", key, html)``: a card, as in the saved output;
+``("ask", key, about)``: the call of that card waits for approval, until the card is sent again."""
 
 _CALL_EVENTS = (ToolCallRequested, ToolCallStarted, ApprovalRequested, ApprovalDecided, ToolCallFinished)
 
 
 class PieceWriter:
-    """Writes the pieces of one turn, from its first event on; joined, they are what will be saved."""
+    """Makes the pieces of one turn, from its first event on; together they equal the saved output."""
 
     def __init__(self, response: StreamingResponseDTO) -> None:
         self._tracker = TurnTracker(response)
         self._cleaner = TextCleaner()
         self._kind = ""
         self._keys: dict[str, str] = {}
-        self._count = 0
+        self._call_count = 0
         self._cards: dict[str, str] = {}
         self._has_rounds = False
 
@@ -47,35 +47,35 @@ class PieceWriter:
         pieces: list[Piece] = []
         for event in events:
             if isinstance(event, str):
-                self._grow(pieces, "text", event)
+                self._add_text(pieces, "text", event)
             elif isinstance(event, Reasoning):
-                self._grow(pieces, "reasoning", event.text)
+                self._add_text(pieces, "reasoning", event.text)
             elif isinstance(event, _CALL_EVENTS):
-                self._end_of_text(pieces)
+                self._flush_text(pieces)
                 self._tracker.apply([event])
                 if isinstance(event, ToolCallRequested):
-                    # Not by their ids alone, which some servers give again in the next round.
-                    self._keys[event.tool_call_id] = str(self._count)
-                    self._count += 1
+                    # Some servers reuse a call's id in the next round.
+                    self._keys[event.tool_call_id] = str(self._call_count)
+                    self._call_count += 1
                 self._write_changed(pieces, event.tool_call_id)
                 if isinstance(event, ApprovalRequested) and event.is_open:
                     self._write_question(pieces, event)
             elif isinstance(event, TurnDone):
-                self._end_of_text(pieces)
+                self._flush_text(pieces)
                 self._tracker.apply([event])
                 self._write_all(pieces)
         return pieces
 
-    def _grow(self, pieces: list[Piece], kind: str, text: str) -> None:
+    def _add_text(self, pieces: list[Piece], kind: str, text: str) -> None:
         if kind != self._kind:
-            self._end_of_text(pieces)
+            self._flush_text(pieces)
             self._kind = kind
-        self._put(pieces, kind, self._cleaner.feed(text))
+        self._append(pieces, kind, self._cleaner.feed(text))
 
-    def _end_of_text(self, pieces: list[Piece]) -> None:
-        self._put(pieces, self._kind, self._cleaner.rest())
+    def _flush_text(self, pieces: list[Piece]) -> None:
+        self._append(pieces, self._kind, self._cleaner.rest())
 
-    def _put(self, pieces: list[Piece], kind: str, text: str) -> None:
+    def _append(self, pieces: list[Piece], kind: str, text: str) -> None:
         if not text:
             return
         if pieces and pieces[-1][0] == kind:
@@ -83,7 +83,7 @@ class PieceWriter:
         pieces.append((kind, text))
 
     def _write_changed(self, pieces: list[Piece], tool_call_id: str) -> None:
-        """The card of a call; all of them when a second round shows that there are rounds."""
+        """Write the card of a call; or all cards, which name their rounds once there is a second one."""
         line = self._tracker.tool(tool_call_id)
         if line is None:
             return
@@ -106,8 +106,8 @@ class PieceWriter:
 
     def _write_all(self, pieces: list[Piece]) -> None:
         lines = [block for block in self._tracker.blocks() if isinstance(block, ToolLine)]
-        for number, line in enumerate(lines):
-            self._write_card(pieces, str(number), line)
+        for index, line in enumerate(lines):
+            self._write_card(pieces, str(index), line)
 
     def _write_card(self, pieces: list[Piece], key: str, line: ToolLine) -> None:
         card = tool_card_html(line, self._has_rounds)

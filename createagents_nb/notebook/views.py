@@ -1,4 +1,4 @@
-"""The ways in which a cell can show a turn. Each is opened once, updated while it runs, and closed once."""
+"""The views in which a cell can show a turn. Each is opened once, updated while the turn runs, and closed once."""
 
 from __future__ import annotations
 
@@ -32,28 +32,31 @@ class View(Protocol):
     def open(self) -> None: ...
 
     def update(self, events: Sequence[Event]) -> None:
-        """What is new; the tracker has seen it already."""
+        """Show new events, which the tracker has already applied."""
 
     def close(self, snapshot: TurnSnapshot) -> None: ...
 
 
 def open_view(shell: InteractiveShell | None, response: StreamingResponseDTO, tracker: TurnTracker) -> View:
-    """The view that fits where the cell runs, opened.
+    """Open the view that fits the front end of this cell.
 
-    The environment variable ``CREATEAGENTS_NB_VIEW`` (``widget``, ``static`` or ``text``) decides instead.
+    The environment variable ``CREATEAGENTS_NB_VIEW`` (``widget``, ``static`` or ``text``) overrides the choice.
+
+    Raises:
+        ConfigurationError: the variable has another value.
     """
     view: View
-    wanted = os.environ.get(ENVIRONMENT) or fitting_view(shell)
-    if wanted not in ("widget", "static", "text"):
-        raise ConfigurationError(f"{ENVIRONMENT} must be widget, static or text, not {wanted!r}")
+    kind = os.environ.get(ENVIRONMENT) or fitting_view(shell)
+    if kind not in ("widget", "static", "text"):
+        raise ConfigurationError(f"{ENVIRONMENT} must be widget, static or text, not {kind!r}")
     if isinstance(getattr(shell, "display_pub", None), CapturingDisplayPublisher):
         view = _FinalView()
-    elif wanted == "text":
+    elif kind == "text":
         view = _TextView(tracker)
-    elif wanted == "static":
+    elif kind == "static":
         view = _GrowingView(tracker)
     else:
-        from .cell_view import LiveView  # ipywidgets and anywidget, only where a page will show them
+        from .cell_view import LiveView  # imports ipywidgets and anywidget, which only a page needs
 
         view = LiveView(response, tracker)
     view.open()
@@ -61,7 +64,7 @@ def open_view(shell: InteractiveShell | None, response: StreamingResponseDTO, tr
 
 
 class _FinalView:
-    """For captured output: the static bundle, once."""
+    """Shows the static bundle once, at the end; for captured output."""
 
     def open(self) -> None: ...
 
@@ -72,32 +75,36 @@ class _FinalView:
 
 
 class _GrowingView:
-    """Static updates that grow, where there is no widget manager.
+    """Updates the static bundle repeatedly; for front ends without a widget manager.
 
-    What is sent in all stays below a few times the answer: a repaint is paid for by text that came since.
+    The total size of the updates is limited to a few times the answer: each update needs enough new text.
     """
 
     _INTERVAL_S = 0.5
-    _FACTOR = 4
+    _MAX_FACTOR = 4
+    """Limit for the total size of the updates, as a multiple of the answer."""
     _FREE_CHARS = 64_000
+    """Characters of updates on top of that limit."""
 
     def __init__(self, tracker: TurnTracker) -> None:
         self._tracker = tracker
         self._id = uuid.uuid4().hex
-        self._chars = self._sent = 0
-        self._last = time.perf_counter()
+        self._received_chars = self._sent_chars = 0
+        self._last_update = time.perf_counter()
 
     def open(self) -> None:
         display(render_bundle(self._tracker.snapshot()), raw=True, display_id=self._id)
 
     def update(self, events: Sequence[Event]) -> None:
-        self._chars += sum(_size(event) for event in events)
+        self._received_chars += sum(_size(event) for event in events)
         now = time.perf_counter()
-        affordable = self._sent + self._chars <= self._FACTOR * self._chars + self._FREE_CHARS
-        ended = bool(events) and isinstance(events[-1], TurnDone)  # `close` repaints at once
-        if now - self._last >= self._INTERVAL_S and affordable and not ended:
-            self._last = now
-            self._sent += self._chars
+        affordable = (
+            self._sent_chars + self._received_chars <= self._MAX_FACTOR * self._received_chars + self._FREE_CHARS
+        )
+        ended = bool(events) and isinstance(events[-1], TurnDone)  # `close` follows at once
+        if now - self._last_update >= self._INTERVAL_S and affordable and not ended:
+            self._last_update = now
+            self._sent_chars += self._received_chars
             update_display(render_bundle(self._tracker.snapshot()), raw=True, display_id=self._id)
 
     def close(self, snapshot: TurnSnapshot) -> None:
@@ -105,6 +112,7 @@ class _GrowingView:
 
 
 def _size(event: Event) -> int:
+    """Return the number of characters that an event adds to the bundle."""
     if isinstance(event, str):
         return len(event)
     if isinstance(event, ToolCallFinished) and isinstance(event.display, ImageDisplay):
@@ -113,7 +121,7 @@ def _size(event: Event) -> int:
 
 
 class _TextView:
-    """For a terminal: text as it comes."""
+    """Prints text as it arrives; for a terminal."""
 
     def __init__(self, tracker: TurnTracker) -> None:
         self._tracker = tracker
@@ -128,18 +136,18 @@ class _TextView:
             elif isinstance(event, ApprovalRequested):
                 tool = self._tracker.tool(event.tool_call_id)
                 if tool is not None:
-                    self._line(f"[tool] {call_of(tool)} → {TOOL_WORDS['waiting']}")
+                    self._write_line(f"[tool] {call_of(tool)} → {TOOL_WORDS['waiting']}")
             elif isinstance(event, ToolCallFinished):
                 tool = self._tracker.tool(event.tool_call_id)
                 if tool is not None:
-                    self._line(f"[tool] {call_of(tool)} → {' '.join(tool_state(tool))}")
+                    self._write_line(f"[tool] {call_of(tool)} → {' '.join(tool_state(tool))}")
 
     def close(self, snapshot: TurnSnapshot) -> None:
         if snapshot.error_text:
-            self._line(f"{snapshot.error_type}: {snapshot.error_text}")
-        self._line(" · ".join(status_parts(snapshot)))
+            self._write_line(f"{snapshot.error_type}: {snapshot.error_text}")
+        self._write_line(" · ".join(status_parts(snapshot)))
 
-    def _line(self, text: str) -> None:
+    def _write_line(self, text: str) -> None:
         self._write(("" if self._at_line_start else "\n") + text + "\n")
 
     def _write(self, text: str) -> None:

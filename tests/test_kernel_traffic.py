@@ -144,7 +144,7 @@ def test_a_page_that_comes_when_the_turn_has_ended_is_told_the_answer(
     snapshot = kernel.request_states()[widget.comm_id]["snapshot"]
     assert text_of(snapshot) == "the answer"
     assert snapshot["ended"] == widget.ends[0]["ended"]
-    widget.send({"type": "hello", "view": "new"})
+    widget.send({"type": "hello"})
     cell.until(lambda: widget.snapshots, "the answer to a late view")
     assert text_of(widget.snapshots[0]) == "the answer"
     widget.send({"type": "saved"})

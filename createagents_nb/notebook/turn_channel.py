@@ -255,7 +255,7 @@ class TurnChannel:
         elif kind == "hello":
             is_new = content.get("view") == "new"
             self._views += is_new
-            if self._views > 1 or not is_new or self._ended is not None:
+            if self._views > 1 or not is_new:  # else the widget's own state was the beginning
                 self._response.call_soon(lambda: self._reply({"type": "snapshot", **self.state_so_far()}))
 
     def _remove_view(self) -> None:

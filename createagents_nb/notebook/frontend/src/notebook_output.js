@@ -15,8 +15,9 @@ const NOT_FOUND = "Error displaying widget: model not found";
 /** @param {Model} model @returns {{ outputs: Outputs, index: number }[]} */
 function outputsOf(model) {
   const id = model.get("widget_id");
+  const cells = model.widget_manager.context?.model?.cells;
   const found = [];
-  for (const { outputs } of model.widget_manager.context?.model?.cells ?? []) {
+  for (const { outputs } of typeof cells?.[Symbol.iterator] === "function" ? cells : []) {
     for (let index = 0; index < (outputs?.length ?? 0); index += 1) {
       if (outputs.get(index).data?.[WIDGET_MIME]?.model_id === id) found.push({ outputs, index });
     }

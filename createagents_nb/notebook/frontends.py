@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from typing import Any, Literal
 
+from . import kernel_compat
+
 __all__ = ["fitting_view", "has_page"]
 
 
 def fitting_view(shell: Any) -> Literal["widget", "static", "text"]:
     """Return the kind of view that can show an answer in this cell."""
-    if getattr(shell, "kernel", None) is None:
+    if not kernel_compat.has_kernel(shell):
         return "text"
     # A notebook page sends the id of the cell; headless runners (nbclient, papermill, nbval) and consoles, which
     # have no widget manager, do not.

@@ -9,15 +9,12 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import anywidget
-import ipykernel
 import traitlets
 
-from .. import bridge
 from ..agent.response import StreamingResponseDTO
 from ..core.events import ApprovalDecided, ApprovalRequested, Event, RoundEnded, ToolCallFinished
 from ..errors import ApprovalError
@@ -26,6 +23,7 @@ from ..render.labels import CALL_WORDS, running_status, status_parts
 from ..render.snapshot import TurnSnapshot
 from ..render.turn_state import TurnTracker
 from ..text import shorten
+from . import kernel_compat
 from .view_messages import PieceWriter
 
 __all__ = ["Frontend", "TurnChannel", "TurnWidget", "frontend_widget", "reset"]
@@ -154,7 +152,7 @@ class TurnChannel:
                 "remote_images": response.remote_images,
                 "status": self._status,
             },
-            interrupt=_kernel_to_interrupt(),
+            interrupt=kernel_compat.kernel_to_interrupt(),
             frontend_id=frontend.model_id,
             frontend_name=frontend.name,
         )
@@ -162,7 +160,7 @@ class TurnChannel:
 
     def open(self) -> None:
         """Offer the views for decisions on tool calls, where the kernel can receive them."""
-        if not _is_deaf():
+        if kernel_compat.hears_page():
             self._response.add_approver(self)
 
     def send(self, events: Sequence[Event]) -> None:
@@ -317,21 +315,3 @@ def _edited_arguments(arguments: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object, got {'null' if value is None else type(value).__name__}")
     return value
-
-
-def _is_deaf() -> bool:
-    """Whether the kernel receives no messages from the page while the cell runs.
-
-    That is ipykernel 6, and every ipykernel while the cell waits in the bridge.
-    """
-    return int(version("ipykernel").partition(".")[0]) < 7 or bridge.is_blocking_loop.get()
-
-
-def _kernel_to_interrupt() -> str:
-    """Id of the kernel that the server must interrupt because it would not receive Stop; else empty."""
-    if not _is_deaf():
-        return ""
-    try:
-        return Path(ipykernel.get_connection_file()).stem.removeprefix("kernel-")
-    except RuntimeError:
-        return ""

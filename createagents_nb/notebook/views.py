@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Sequence
 from typing import Protocol
 
-from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display, update_display
 
@@ -21,6 +20,7 @@ from ..render.bundle import render_bundle
 from ..render.labels import TOOL_WORDS, call_of, status_parts, tool_state
 from ..render.snapshot import TurnSnapshot
 from ..render.turn_state import TurnTracker
+from . import kernel_compat
 from .frontends import fitting_view
 
 __all__ = ["View", "open_view"]
@@ -49,7 +49,7 @@ def open_view(shell: InteractiveShell | None, response: StreamingResponseDTO, tr
     kind = os.environ.get(ENVIRONMENT) or fitting_view(shell)
     if kind not in ("widget", "static", "text"):
         raise ConfigurationError(f"{ENVIRONMENT} must be widget, static or text, not {kind!r}")
-    if isinstance(getattr(shell, "display_pub", None), CapturingDisplayPublisher):
+    if kernel_compat.is_capturing(shell):
         view = _FinalView()
     elif kind == "text":
         view = _TextView(tracker)

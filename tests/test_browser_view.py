@@ -502,7 +502,7 @@ def test_cards_tell_how_each_call_goes(cell: Cell, server: ScriptedServer, hold:
         r"^lines\(\) — done · \d+\.\d+ s$",
         r"^broken\(\) — failed · \d+\.\d+ s$",
         r"^late\(\) — timed out · \d+\.\d+ s$",
-        r"^unheard_of\(\) — rejected: unknown tool · \d+\.\d+ s$",
+        r"^unheard_of\(\) — rejected: unknown tool$",  # it did not run
     ]
     expect(cards.locator("> summary")).to_have_text([re.compile(head) for head in heads])
     assert_results(cards)

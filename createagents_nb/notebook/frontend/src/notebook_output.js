@@ -38,6 +38,7 @@ export function replaceOutputs(model, data) {
 /**
  * Render the outputs of a widget again if the widget manager gives up on them: while a page loads it looks for a model
  * for two seconds only, and in a busy page the model may arrive after its last look.
+ * https://github.com/jupyter-widgets/ipywidgets/blob/main/packages/base-manager/src/manager-base.ts (`get_model`)
  * @param {Model} model @param {() => boolean} isRendered Whether the model has been found.
  */
 export function recoverOutputs(model, isRendered) {

@@ -132,7 +132,7 @@ class CreateAgent:
                 "model": connection.model,
                 "base_url": connection.base_url,
                 "name": name or f"agent-{next(_names)}",
-                "tools": resolve_tools(tools, BUILTIN_TOOLS),
+                "tools": () if tools is None else resolve_tools(tools, BUILTIN_TOOLS),
                 "config": validate_config(
                     config, provider=repository.provider, unsupported=repository.unsupported_config
                 ),

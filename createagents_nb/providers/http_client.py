@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import base64
+import importlib
 import os
 import select
 import ssl
@@ -193,14 +194,14 @@ def _connector(proxy: Proxy | None, *, tls: bool) -> aiohttp.TCPConnector:
 
 def _socks(proxy: Proxy) -> tuple[Any, dict[str, Any]]:
     try:
-        from aiohttp_socks import ProxyConnector, ProxyType
+        socks = importlib.import_module("aiohttp_socks")
     except ImportError:
-        ProxyConnector = None  # noqa: N806
-    if ProxyConnector is None:  # raised here, so that no ImportError is chained
+        socks = None
+    if socks is None:  # raised here, so that no ImportError is chained
         raise unusable_proxy("for SOCKS: pip install 'createagents-nb[socks]'")
     is_old = proxy.scheme.startswith("socks4")
-    return ProxyConnector, {
-        "proxy_type": ProxyType.SOCKS4 if is_old else ProxyType.SOCKS5,
+    return socks.ProxyConnector, {
+        "proxy_type": socks.ProxyType.SOCKS4 if is_old else socks.ProxyType.SOCKS5,
         "host": proxy.host,
         "port": proxy.port,
         "username": proxy.user or None,

@@ -50,7 +50,8 @@ __all__ = ["CreateAgent", "ToolLike"]
 ToolLike: TypeAlias = BaseTool | type[BaseTool] | Callable[..., Any] | str
 """A tool, its class, a function that becomes one, or the name of a built-in."""
 
-_names = itertools.count(1)
+_agent_numbers = itertools.count(1)
+"""Numbers for the names of agents that the user does not name."""
 """Numbers for agents without a name."""
 
 
@@ -131,7 +132,7 @@ class CreateAgent:
                 "provider": connection.provider,
                 "model": connection.model,
                 "base_url": connection.base_url,
-                "name": name or f"agent-{next(_names)}",
+                "name": name or f"agent-{next(_agent_numbers)}",
                 "tools": () if tools is None else resolve_tools(tools, BUILTIN_TOOLS),
                 "config": validate_config(
                     config, provider=repository.provider, unsupported=repository.unsupported_config
@@ -499,3 +500,9 @@ class CreateAgent:
             return f"<{type(self).__name__}, not made>"
         tools = f", tools=[{', '.join(tool.name for tool in agent.tools)}]" if agent.tools else ""
         return f"<CreateAgent {agent.name}: {self.provider}:{agent.model}{tools}, {len(agent.history)} messages>"
+
+
+def reset() -> None:
+    """Number unnamed agents from 1 again."""
+    global _agent_numbers
+    _agent_numbers = itertools.count(1)

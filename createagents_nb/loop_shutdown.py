@@ -65,6 +65,11 @@ def register(loop: asyncio.AbstractEventLoop, running: Running) -> Callable[[], 
     return lambda: entries.pop(running, None)
 
 
+def reset() -> None:
+    """Forget the loops; what runs on them is abandoned when they are closed, but no longer settled at exit."""
+    _holders.clear()
+
+
 def cancel_coroutine(coroutine: Coroutine[Any, Any, Any] | Generator[Any, Any, Any]) -> None:
     """Run a coroutine's cleanup without a loop, as if it was cancelled, as far as that goes."""
     # Not `close` alone: before Python 3.13 it does not reach through an async generator.

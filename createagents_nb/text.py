@@ -13,15 +13,15 @@ from typing import Final
 __all__ = [
     "INVISIBLE",
     "RIGHT_TO_LEFT",
-    "STATUS_WORDS",
+    "STATUS_LABELS",
     "TextCleaner",
     "clean_text",
     "code_fence",
-    "dollars",
-    "error_in_words",
+    "format_dollars",
+    "format_error",
+    "format_seconds",
     "hide_invisible",
     "one_line",
-    "seconds",
     "shorten",
 ]
 
@@ -117,7 +117,7 @@ def code_fence(code: str, language: str = "") -> str:
 
 # Values for reading
 
-STATUS_WORDS: Final = {
+STATUS_LABELS: Final = {
     "running": "running",
     "ok": "done",
     "cancelled": "stopped",
@@ -131,7 +131,7 @@ STATUS_WORDS: Final = {
 """Labels for the statuses of turns, requests and tool calls."""
 
 
-def seconds(value: float) -> str:
+def format_seconds(value: float) -> str:
     """Format a duration: ``0.02 s``, ``3.2 s``, ``2 min 5 s``."""
     if not math.isfinite(value):
         return "? s"
@@ -142,7 +142,7 @@ def seconds(value: float) -> str:
     return f"{int(value) // 60} min {int(value) % 60} s"
 
 
-def dollars(value: float) -> str:
+def format_dollars(value: float) -> str:
     """Format a cost with at least two significant digits: ``$12.50``, ``$0.13``, ``$0.0042``, ``<$0.0001``."""
     if not math.isfinite(value) or value < 0:
         return "? $"
@@ -153,7 +153,7 @@ def dollars(value: float) -> str:
     return f"${value:,.{max(2, 1 - math.floor(math.log10(value)))}f}"
 
 
-def error_in_words(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """Format an exception as ``"ValueError: message"``, or as its class if it has no message."""
     try:
         message = str(error)

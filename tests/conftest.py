@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +13,7 @@ import pytest
 from family import Reply, ScriptedProvider, ScriptedServer
 from hypothesis import settings
 
-from createagents_nb import metrics, redaction
 from createagents_nb.metrics import MetricsRecorder
-from createagents_nb.providers import registry, selection
 
 if TYPE_CHECKING:
     from lab import JupyterServer
@@ -22,6 +21,19 @@ if TYPE_CHECKING:
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
+
+STATEFUL = (
+    "batch.dask_worker",
+    "bridge",
+    "create_agent",
+    "metrics",
+    "notebook.display",
+    "notebook.turn_channel",
+    "providers.registry",
+    "providers.selection",
+    "redaction",
+)
+"""Modules whose state no test may leave to the next. Others keep caches and servers, which tests share."""
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -42,10 +54,10 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "*")
     yield
-    selection.reset()
-    registry.reset()
-    redaction.reset()
-    metrics.reset()
+    for name in STATEFUL:
+        module = sys.modules.get(f"createagents_nb.{name}")
+        if module is not None:
+            module.reset()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ import createagents_nb
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
+from draw_rooms import main as draw_rooms  # noqa: E402
 from import_graph import ImportEdge, find_circles, import_edges, room_of  # noqa: E402
 
 PACKAGE = Path(createagents_nb.__file__).parent
@@ -166,3 +168,52 @@ def test_rooms_form_a_circle_where_no_modules_do(package: Path) -> None:
 )
 def test_the_table_is_read_as_it_is_meant(importer: str, imported: str, allowed: bool) -> None:
     assert may_import(importer, imported) is allowed
+
+
+@pytest.mark.checkout
+def test_the_picture_of_the_rooms_shows_the_imports_of_today() -> None:
+    assert draw_rooms(["--check"]) == 0, "run python scripts/draw_rooms.py"
+
+
+MUTABLE = {
+    "Event",
+    "OrderedDict",
+    "WeakKeyDictionary",
+    "WeakSet",
+    "count",
+    "defaultdict",
+    "deque",
+    "dict",
+    "list",
+    "set",
+}
+
+
+def module_state(tree: ast.Module) -> list[str]:
+    """Names at the top of a module that hold something mutable, or that a function sets with ``global``."""
+    rebound = {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
+    names: list[str] = []
+    for node in tree.body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if not isinstance(target, ast.Name) or target.id.startswith("__"):
+            continue
+        value = getattr(node, "value", None)
+        called = getattr(value, "func", None)
+        kind = getattr(called, "attr", None) or getattr(called, "id", None)
+        is_mutable = isinstance(value, ast.Dict | ast.List | ast.Set) or kind in MUTABLE
+        if target.id in rebound or (is_mutable and target.id.islower()):
+            names.append(target.id)
+    return names
+
+
+def test_a_module_with_state_has_a_function_that_resets_it() -> None:
+    missing: list[str] = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if "node_modules" in path.parts:
+            continue
+        tree = ast.parse(path.read_text("utf-8"))
+        functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        # What is installed into a shell is taken back by `remove`.
+        if (state := module_state(tree)) and not functions & {"reset", "remove"}:
+            missing.append(f"{path.relative_to(PACKAGE)}: {', '.join(state)}")
+    assert not missing, "\n".join(missing)

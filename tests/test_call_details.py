@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from createagents_nb.core.records import CallRecord, RequestRecord, ToolRecord
 from createagents_nb.metrics.call_details import MAX_TOOLS, CallDetails
 from createagents_nb.metrics.columns import STATUSES
-from createagents_nb.text import INVISIBLE, STATUS_WORDS, dollars, seconds
+from createagents_nb.text import INVISIBLE, STATUS_LABELS, format_dollars, format_seconds
 
 STARTED = datetime(2026, 3, 1, 12, 30, 15, tzinfo=UTC)
 OPENING = '<div class="createagents-call mathjax_ignore tex2jax_ignore" '
@@ -235,7 +235,7 @@ def test_an_error_of_a_request_that_ended_the_call_is_told_once() -> None:
 def test_every_status_has_its_words(status: Any) -> None:
     details = CallDetails(call(status=status), [request(status=status)], [tool(status=status)])
     for text in both(details):
-        assert text.count(STATUS_WORDS[status]) >= 3
+        assert text.count(STATUS_LABELS[status]) >= 3
 
 
 def test_a_status_nobody_knows_is_no_error() -> None:
@@ -377,11 +377,11 @@ def test_times_of_another_zone_and_of_none() -> None:
     [(0.02, "0.02 s"), (3.25, "3.2 s"), (125, "2 min 5 s"), (0, "0.00 s"), (float("inf"), "? s")],
 )
 def test_seconds_in_words(value: float | None, words: str) -> None:
-    assert seconds(value) == words
+    assert format_seconds(value) == words
 
 
 @pytest.mark.parametrize(
     ("value", "words"), [(12.5, "$12.50"), (0.0042, "$0.0042"), (0.13, "$0.13"), (0, "$0"), (1e-9, "<$0.0001")]
 )
 def test_dollars_in_words(value: float, words: str) -> None:
-    assert dollars(value) == words
+    assert format_dollars(value) == words

@@ -20,7 +20,7 @@ from createagents_nb.render.bundle import (
     render_markdown_html,
     tool_card_html,
 )
-from createagents_nb.text import dollars
+from createagents_nb.text import format_dollars
 
 ROWS = ToolLine(
     tool_call_id="1",
@@ -341,7 +341,7 @@ def test_the_status_line_has_every_number_that_is_known() -> None:
     ],
 )
 def test_the_cost_is_told_with_the_digits_that_mean_something(cost: float, words: str) -> None:
-    assert dollars(cost) == words
+    assert format_dollars(cost) == words
     plain = render_bundle(turn(tokens_per_s=48.2, cost_usd=cost, demo=True))["text/plain"]
     assert plain.endswith(f"done · 48 tokens/s · {words} · demo provider: canned text")
 

@@ -13,7 +13,7 @@ from ..core.events import ApprovalDecided, ApprovalRequested, ToolCallRequested
 from ..core.messages import decode_arguments
 from ..core.provider import Emit
 from ..errors import ApprovalError
-from ..text import error_in_words
+from ..text import format_error
 from ..tools.approval import Approval, ApprovalRequest, Approver, PendingApprovals, get_decision
 from ..tools.executor import ToolExecutionResult, ToolExecutor
 from ..tools.result_text import truncate
@@ -77,7 +77,7 @@ class ApprovalGate:
         try:
             decision = await self._get_approval(request, tool)
         except Exception as error:  # arguments too deep to copy, or an answer of odd objects
-            decision = f"This call was rejected: {error_in_words(error)}"
+            decision = f"This call was rejected: {format_error(error)}"
         if isinstance(decision, str):
             emit(ApprovalDecided(*where, approved=False))
             return self._executor.rejected(decision)

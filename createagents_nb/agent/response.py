@@ -115,11 +115,11 @@ class StreamingResponseDTO:
 
     def add_approver(self, approver: object) -> None:
         """From now on calls wait for `decide`: ``approver`` shows them to somebody who can answer."""
-        self._log.approvals.join(approver)
+        self._log.approvals.register(approver)
 
     def remove_approver(self, approver: object) -> None:
         """Without any approver left, waiting calls are rejected."""
-        self._log.approvals.leave(approver)
+        self._log.approvals.unregister(approver)
 
     def decide(self, tool_call_id: str, decision: Decision) -> None:
         """Approve or reject a call that waits; the first decision holds. Safe from any thread.

@@ -11,7 +11,7 @@ import pandas as pd
 from .. import bridge
 from ..errors import BudgetExceededError, InvalidMessageError
 from ..metrics import MetricsRecorder
-from ..text import error_in_words
+from ..text import format_error
 from .pool import Options, Pool, Row, RowAgent, SettledRow
 from .progress import Progress
 from .prompts import read_prompts
@@ -153,5 +153,5 @@ class Batch:
 
     def _close(self, reason: BaseException) -> None:
         """Start no more rows: the budget or the quota is used up."""
-        self._not_run = self._not_run or error_in_words(reason)
+        self._not_run = self._not_run or format_error(reason)
         self._runner.close()

@@ -17,7 +17,7 @@ from ..agent.settings import AgentSettings
 from ..core.records import CallRecord, ContentPolicy, RequestRecord, ToolRecord
 from ..errors import ApprovalError, ConfigurationError, WorkerError
 from ..providers.registry import make_repository
-from ..text import error_in_words
+from ..text import format_error
 from ..tools.approval import Approval, ApprovalRequest
 from ..tools.executor import ToolExecutor
 from .pool import Pool, Row, RowAgent, SettledRow
@@ -159,7 +159,7 @@ def _sendable(error: BaseException) -> BaseException:
     with suppress(Exception):
         if type(pickle.loads(pickle.dumps(error))) is type(error):
             return error
-    return WorkerError(error_in_words(error))
+    return WorkerError(format_error(error))
 
 
 def _address() -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from ..core.records import CallRecord
 from ..errors import ConfigurationError, InvalidMessageError
 from ..metrics import MetricsRecorder
-from ..text import error_in_words
+from ..text import format_error
 from .pool import RowAgent
 
 __all__ = ["NOT_RUN", "STATUSES", "Results", "earlier_answers"]
@@ -104,7 +104,7 @@ class Results:
 
     def put_error(self, position: int, error: BaseException) -> None:
         """Enter a row that failed before it was asked."""
-        self.put(position, status="error", error=error_in_words(error))
+        self.put(position, status="error", error=format_error(error))
 
     def frame(self, not_run: str | None = None) -> pd.DataFrame:
         """All rows, aligned to the data; fixed columns and dtypes, NA where unknown.

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeGuard
 
 from ..core.records import CallRecord, RequestRecord, ToolRecord
 from ..render import styles
-from ..text import STATUS_WORDS, dollars, one_line, seconds, shorten
+from ..text import STATUS_LABELS, format_dollars, format_seconds, one_line, shorten
 
 __all__ = ["CallDetails"]
 
@@ -151,14 +151,14 @@ class CallDetails:
 def _head(call: CallRecord) -> list[str]:
     names = [one_line(call.agent, 60), one_line("/".join(filter(None, [call.provider, call.model])), 120)]
     cell = [] if call.execution_count is None else [f"cell [{one_line(str(call.execution_count), 20)}]"]
-    status = STATUS_WORDS.get(call.status, "unknown state")
+    status = STATUS_LABELS.get(call.status, "unknown state")
     parts = [f"Call {one_line(call.call_id, 40)}", *names, status, _time(call.started_at), *cell]
     return [part for part in parts if part]
 
 
 def _request_head(request: RequestRecord) -> list[str]:
     parts = [f"Round {request.round}", one_line(request.response_model or request.model or "", 120)]
-    parts.append(STATUS_WORDS.get(request.status, "unknown state"))
+    parts.append(STATUS_LABELS.get(request.status, "unknown state"))
     if request.finish_reason:
         parts.append(f"finish reason {one_line(request.finish_reason, 40)}")
     parts += _figures(request)
@@ -181,9 +181,9 @@ def _figures(record: CallRecord | RequestRecord) -> list[str]:
     """Known times, tokens and cost."""
     parts = []
     if _is_number(record.latency_s):
-        parts.append(seconds(record.latency_s))
+        parts.append(format_seconds(record.latency_s))
     if _is_number(record.ttft_s):
-        parts.append(f"first token {seconds(record.ttft_s)}")
+        parts.append(f"first token {format_seconds(record.ttft_s)}")
     for count, name, part, part_name in (
         (record.input_tokens, "tokens in", record.cached_tokens, "cached"),
         (record.output_tokens, "tokens out", record.reasoning_tokens, "reasoning"),
@@ -196,7 +196,7 @@ def _figures(record: CallRecord | RequestRecord) -> list[str]:
     if _is_number(record.tokens_per_s):
         parts.append(f"{record.tokens_per_s:,.0f} tokens/s")
     if _is_number(record.cost_usd):
-        parts.append(dollars(record.cost_usd))
+        parts.append(format_dollars(record.cost_usd))
     return parts
 
 
@@ -205,8 +205,8 @@ def _tool_call(tool: ToolRecord) -> str:
 
 
 def _tool_state(tool: ToolRecord) -> list[str]:
-    state = [STATUS_WORDS.get(tool.status, "unknown state")]
-    return [*state, seconds(tool.latency_s)] if _is_number(tool.latency_s) else state
+    state = [STATUS_LABELS.get(tool.status, "unknown state")]
+    return [*state, format_seconds(tool.latency_s)] if _is_number(tool.latency_s) else state
 
 
 def _tool_texts(tool: ToolRecord) -> Iterator[tuple[str, str | None, str]]:

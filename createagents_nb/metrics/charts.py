@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import ConfigurationError
-from ..text import dollars, seconds
+from ..text import format_dollars, format_seconds
 from . import chart_style
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _latency(calls: pd.DataFrame) -> chart_style.Chart:
                 labels.append(f"{name} · not known")
                 continue
             low, median, high = np.percentile(measured, [25, 50, 75])
-            labels.append(f"{name} · median {seconds(median)} of {len(measured):,}")
+            labels.append(f"{name} · median {format_seconds(median)} of {len(measured):,}")
             if len(measured) > 2:
                 has_box = True
                 axes.barh(place, high - low, 0.6, low, color=ground, edgecolor=color, linewidth=1)
@@ -224,7 +224,7 @@ def _cost(calls: pd.DataFrame) -> chart_style.Chart:
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_xlabel("start of the call, UTC")
     axes.set_ylabel("US dollars, added up")
-    total = chart_style.escape_dollars(dollars(float(priced["cost_usd"].sum())))
+    total = chart_style.escape_dollars(format_dollars(float(priced["cost_usd"].sum())))
     title = f"Cost of {chart_style.plural(len(priced), 'call')}: {total}"
     chart_style.set_title(
         axes, title, note, _left_out(len(models) - len(_LINES), "of lower cost drawn in the sum only")
@@ -235,7 +235,7 @@ def _cost(calls: pd.DataFrame) -> chart_style.Chart:
 
 def _steps(axes: Axes, calls: pd.DataFrame, extent: tuple[float, float], label: str, **look: Any) -> None:
     days, sums = calls["day"].to_numpy(), np.cumsum(calls["cost_usd"].to_numpy(dtype=float))
-    total = chart_style.escape_dollars(dollars(sums[-1]))
+    total = chart_style.escape_dollars(format_dollars(sums[-1]))
     if len(sums) > _MAX_STEPS:
         kept = np.unique(np.linspace(0, len(sums) - 1, _MAX_STEPS).astype(int))
         days, sums = days[kept], sums[kept]

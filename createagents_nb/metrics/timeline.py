@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import pandas as pd
 
-from ..text import STATUS_WORDS, seconds
+from ..text import STATUS_LABELS, format_seconds
 from . import chart_style
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class _Scale:
 
 
 def _word(status: str) -> str:
-    return STATUS_WORDS.get(status, "unknown state")
+    return STATUS_LABELS.get(status, "unknown state")
 
 
 def _layout(calls: list[_Call], now: datetime) -> tuple[list[_Lane], _Scale]:
@@ -181,7 +181,7 @@ def _lane(call: _Row, requests: list[_Row], tools: list[_Row], origin: datetime,
     )
     state = [chart_style.drawable_name(call["call_id"], 9), _word(span.status)]
     if call["latency_s"] is not None:
-        state.append(seconds(call["latency_s"]))
+        state.append(format_seconds(call["latency_s"]))
     elif not span.is_open:
         state.append("time not known")
     return _Lane(f"{' · '.join(names)}\n{' · '.join(state)}", span, request_bars, tool_bars)

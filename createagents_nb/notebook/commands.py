@@ -23,7 +23,7 @@ from ..metrics import recorder
 from ..providers.addresses import checked_key
 from ..providers.registry import DEFAULT_PROVIDER, key_variables
 from ..providers.selection import notebook_default, resolve_model, set_notebook_default
-from ..text import dollars, one_line
+from ..text import format_dollars, one_line
 from . import display
 from .interpolation import interpolate
 from .options import new_options
@@ -261,7 +261,7 @@ def _cost_line(calls: pd.DataFrame) -> str:
     costs = calls["cost_usd"].dropna()
     tokens = [f"{int(calls[column].sum()):,}" for column in ("input_tokens", "output_tokens")]
     unpriced = len(calls) - len(costs)
-    cost = dollars(float(costs.sum())) if len(costs) else "cost unknown"
+    cost = format_dollars(float(costs.sum())) if len(costs) else "cost unknown"
     note = f" ({unpriced:,} of unknown cost)" if len(costs) and unpriced else ""
     count = f"{len(calls):,} call{'' if len(calls) == 1 else 's'}"
     return f"{count} · {' → '.join(tokens)} tokens · {cost}{note}"

@@ -22,7 +22,7 @@ from typing import Any
 
 from ..core.provider import ChatRepository
 from ..errors import ConfigurationError, CreateAgentsError, UnknownProviderError
-from ..text import error_in_words
+from ..text import format_error
 
 __all__ = [
     "DEFAULT_PROVIDER",
@@ -160,7 +160,7 @@ def adapter_class(name: str) -> type[ChatRepository]:
         except Exception as error:
             if name in _BUILT_IN:
                 raise
-            raise _broken(name, f"cannot be loaded: {error_in_words(error)}") from error
+            raise _broken(name, f"cannot be loaded: {format_error(error)}") from error
     if not (isinstance(adapter, type) and issubclass(adapter, ChatRepository)):
         raise _broken(name, f"has no ChatRepository as its adapter, but {adapter!r}")
     return adapter
@@ -191,7 +191,7 @@ def make_repository(name: str, **arguments: Any) -> ChatRepository:
     except Exception as error:
         if name in _BUILT_IN:
             raise
-        raise _broken(name, f"cannot be made: {error_in_words(error)}") from error
+        raise _broken(name, f"cannot be made: {format_error(error)}") from error
     if repository.provider != name:
         raise _broken(name, f"calls itself {repository.provider!r}: its adapter's `provider` must be {name!r}")
     return repository
@@ -249,7 +249,7 @@ def _load_entry_point(name: str) -> ProviderSpec:
     try:
         loaded = _discovered()[name].load()
     except (Exception, SystemExit) as error:
-        raise _broken(name, f"cannot be loaded: {error_in_words(error)}") from error
+        raise _broken(name, f"cannot be loaded: {format_error(error)}") from error
     if isinstance(loaded, ProviderSpec):
         return replace(loaded, name=name)
     if isinstance(loaded, type) and issubclass(loaded, ChatRepository):

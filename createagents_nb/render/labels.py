@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 
 from ..core.messages import decode_arguments
-from ..text import INVISIBLE, STATUS_WORDS, clean_text, dollars, one_line, seconds
+from ..text import INVISIBLE, STATUS_LABELS, clean_text, format_dollars, format_seconds, one_line
 from .snapshot import ToolLine, TurnSnapshot
 
 __all__ = [
@@ -22,8 +22,8 @@ __all__ = [
     "tool_state",
 ]
 
-CALL_WORDS = STATUS_WORDS | {"running": "streaming…"}
-TOOL_WORDS = STATUS_WORDS | {"running": "running…", "waiting": "waiting for approval", "not_run": "not run"}
+CALL_WORDS = STATUS_LABELS | {"running": "streaming…"}
+TOOL_WORDS = STATUS_LABELS | {"running": "running…", "waiting": "waiting for approval", "not_run": "not run"}
 
 _MAX_ARGUMENTS_CHARS = 20_000
 _MAX_INDENTED_DEPTH = 50
@@ -84,7 +84,7 @@ def tool_state(tool: ToolLine, show_round: bool = False) -> list[str]:
     if tool.is_edited:
         state.append("edited by the user")
     if tool.latency_s is not None:
-        state.append(seconds(tool.latency_s))
+        state.append(format_seconds(tool.latency_s))
     if show_round:
         state.append(f"round {int(tool.round)}")
     return state
@@ -99,9 +99,9 @@ def status_parts(turn: TurnSnapshot) -> list[str]:
     """Parts of the status line; unknown ones are left out."""
     parts = [one_line(turn.agent, 60), one_line(f"{turn.provider}/{turn.model}", 120), _turn_state(turn)]
     if turn.elapsed_s is not None:
-        parts.append(seconds(turn.elapsed_s))
+        parts.append(format_seconds(turn.elapsed_s))
     if turn.ttft_s is not None:
-        parts.append(f"first token {seconds(turn.ttft_s)}")
+        parts.append(f"first token {format_seconds(turn.ttft_s)}")
     if turn.input_tokens is not None and turn.output_tokens is not None:
         parts.append(f"{turn.input_tokens:,} → {turn.output_tokens:,} tokens")
     elif turn.output_tokens is not None:
@@ -111,7 +111,7 @@ def status_parts(turn: TurnSnapshot) -> list[str]:
     if turn.tokens_per_s is not None and math.isfinite(turn.tokens_per_s):
         parts.append(f"{turn.tokens_per_s:.0f} tokens/s")
     if turn.cost_usd is not None:
-        parts.append(dollars(turn.cost_usd))
+        parts.append(format_dollars(turn.cost_usd))
     if turn.demo:
         parts.append("demo provider: canned text")
     return [part for part in parts if part]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ..errors import ApprovalError
-from ..text import error_in_words
+from ..text import format_error
 from .threads import run_in_thread
 
 __all__ = ["Approval", "ApprovalRequest", "Approver", "Decision", "PendingApprovals", "get_decision"]
@@ -124,11 +124,11 @@ class PendingApprovals:
         """Whether an approver is registered."""
         return bool(self._approvers)
 
-    def join(self, approver: object) -> None:
+    def register(self, approver: object) -> None:
         """Register an approver."""
         self._approvers.add(approver)
 
-    def leave(self, approver: object) -> None:
+    def unregister(self, approver: object) -> None:
         """Unregister an approver. Without any left, pending calls are settled with None."""
         self._approvers.discard(approver)
         if not self._approvers:
@@ -186,7 +186,7 @@ async def get_decision(approve: Approver, request: ApprovalRequest) -> Approval:
     if isinstance(outcome, ApprovalError):
         raise outcome
     if isinstance(outcome, BaseException):
-        raise ApprovalError(f"approve= failed with {error_in_words(outcome)}") from outcome
+        raise ApprovalError(f"approve= failed with {format_error(outcome)}") from outcome
     return Approval.of(outcome)
 
 

@@ -19,7 +19,7 @@ from ..core.tool_display import ToolDisplay
 from ..errors import InvalidToolError
 from ..logging_config import LoggingConfig
 from ..redaction import mask_known_keys, redact
-from ..text import error_in_words
+from ..text import format_error
 from .json_schema import describe_parameters
 from .result_text import BLANK_RESULT, MAX_RESULT_CHARS, text_and_display, truncate
 from .threads import run_in_thread
@@ -139,7 +139,7 @@ class ToolExecutor:
                 "timeout", f"{tool.name} did not finish within {timeout_s:g} s and was given up", latency_s
             )
         if outcome.error is not None:
-            return self._make_failure("error", error_in_words(outcome.error), latency_s)
+            return self._make_failure("error", format_error(outcome.error), latency_s)
         return ToolExecutionResult(
             True,
             outcome.value,
@@ -180,7 +180,7 @@ class ToolExecutor:
                 "invalid_arguments", f"Invalid arguments for {tool.name}: {error}. {_usage_hint(tool)}"
             )
         except (Exception, SystemExit, asyncio.CancelledError) as error:  # from the user's validator
-            return self._make_failure("error", error_in_words(error))
+            return self._make_failure("error", format_error(error))
 
     async def _run(self, tool: BaseTool, arguments: dict[str, Any], timeout_s: float | None) -> _Outcome | None:
         """Return the outcome, or None after a timeout."""

@@ -92,9 +92,9 @@ async def measure(what: str, size: int, port: int) -> float:
 
         talker = agent(5, tools=[made(number) for number in range(size)])
         return await cpu_s(lambda: turn(talker), 25) * 1e3
-    from recorder import calls
+    from recorder import make_calls
 
-    for batch in calls(size):
+    for batch in make_calls(size):
         for opened, settled in batch:
             recorder.call_opened(opened)
             recorder.call_settled(settled)

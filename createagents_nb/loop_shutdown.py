@@ -1,4 +1,4 @@
-"""What must settle when an event loop ends under it.
+"""Work that must settle when its event loop ends.
 
 asyncio has no callback for a closed loop. But a loop drops its timers when it is closed, and with them whatever
 only they refer to. This module knows callables, not turns.

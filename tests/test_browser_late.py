@@ -6,7 +6,6 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from family import Reply, ScriptedServer, delta, sse
@@ -16,7 +15,6 @@ from playwright.sync_api import BrowserContext, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.kernel]
 
-APPS = ["lab", "notebook"]
 NOT_FOUND = "model not found"
 OF_NOTEBOOK_7 = re.compile(r"reading 'schema'|registered\.$")
 SETUP = """
@@ -71,22 +69,19 @@ def window(window: BrowserContext) -> BrowserContext:
     return window
 
 
-@pytest.fixture(params=APPS)
+@pytest.fixture
 def turn(
     request: pytest.FixtureRequest, window: BrowserContext, jupyter: JupyterServer, server: ScriptedServer
 ) -> Iterator[Turn]:
     hold = threading.Event()
     first, second, *end = sse(delta("One half, "), delta("and the other."), delta(finish="stop"))
     server.on("/v1/chat/completions", Reply([first, hold, second, *end]))
-    name = f"late-{request.param}.ipynb"
+    app = getattr(request, "param", "lab")
+    name = f"late-{app}.ipynb"
     jupyter.write(name, [SETUP.format(url=server.openai_url), "%%agent agent\nBegin"])
-    with NotebookPage(window, jupyter, name, app=request.param) as tab:
+    with NotebookPage(window, jupyter, name, app=app) as tab:
         yield Turn(tab, hold)
         hold.set()
-
-
-def in_lab(test: Any) -> Any:
-    return pytest.mark.parametrize("turn", ["lab"], indirect=True)(test)
 
 
 def test_page_that_handles_a_whole_turn_when_the_kernel_has_ended_it(turn: Turn) -> None:
@@ -106,6 +101,8 @@ def test_page_that_is_opened_when_the_turn_has_ended(turn: Turn) -> None:
     turn.assert_saved_output_is_shown()
 
 
+# Both pages hand the output over in their own way; the other tests would take a minute more in Notebook 7.
+@pytest.mark.parametrize("turn", ["lab", "notebook"], indirect=True)
 def test_page_that_is_loaded_again_while_the_turn_ends(turn: Turn) -> None:
     page = turn.tab.page
     turn.tab.save()
@@ -117,7 +114,6 @@ def test_page_that_is_loaded_again_while_the_turn_ends(turn: Turn) -> None:
     turn.assert_saved_output_is_shown()
 
 
-@in_lab
 def test_second_view_of_the_notebook_is_opened_when_the_turn_has_ended(turn: Turn) -> None:
     page = turn.tab.page
     turn.tab.save()

@@ -1,4 +1,4 @@
-"""Where a call of a tool that needs approval waits, until it is decided on or time is up."""
+"""The gate at which a call of a tool that needs approval waits for its decision."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ _logger = LoggingConfig.get_logger(__name__)
 _MAX_TOOL_THREADS = 32
 """How many tool threads one turn runs at the same time."""
 
-# What the next request says about a turn that did not end by itself.
+# Added to the text of a turn that did not end by itself, for the next request.
 _MARKS = {
     "ok": "[empty answer]",
     "cancelled": "[stopped by the user before the end]",
@@ -165,7 +165,7 @@ class _Turn:
         self.answer_details: ProviderDetails | None = None
         self.tool_call_ids: set[str] = set()
         self.thread_slots = asyncio.Semaphore(_MAX_TOOL_THREADS)
-        # Of the rounds whose rate is known.
+        # Totals of the rounds whose rate is known.
         self.generated, self.generation_s = 0, 0.0
         # Opened as interrupted: whatever happens from here on, there is a row to settle.
         self.status: CallStatus = "cancelled"

@@ -1,4 +1,4 @@
-"""What a user holds of a turn: awaitable, iterable by any number of consumers, replaying when finished."""
+"""The user's handle on a turn: awaitable, iterable by any number of consumers, replaying when finished."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ __all__ = [
 Kind: TypeAlias = Literal[
     "address", "approver", "choice", "config", "count", "flag", "name", "object", "seconds", "text", "tools"
 ]
-"""What values a setting takes. ``choice`` and ``tools`` are checked when they are resolved."""
+"""The kind of values that a setting takes. ``choice`` and ``tools`` are checked when they are resolved."""
 
 
 Use: TypeAlias = Literal["secret", "listed", "saved", "believed", "travels", "limit", "bound"]

@@ -1,4 +1,4 @@
-"""What a turn writes: its events, its records and its end. Readers on any thread wait here for more."""
+"""The log of a turn: its events, its records and its end. Readers on any thread wait here for more."""
 
 from __future__ import annotations
 

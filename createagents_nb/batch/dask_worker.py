@@ -1,4 +1,4 @@
-"""What runs on Dask workers: the agent is made there, with keys from their environment, and asks its rows."""
+"""The part of a batch on Dask workers: it makes the agent, with keys from their environment, and asks rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stream is made of, whichever provider it comes from.
+"""Events, the elements of a stream, whichever provider it comes from.
 
 A piece of text is a plain ``str``, so nothing is built per token. Everything else is one of the small frozen
 records below.

@@ -1,4 +1,4 @@
-"""Messages: what a conversation is made of, and the rules that every provider expects a turn to follow."""
+"""Messages, their parts, and the rules that every provider expects the messages of a turn to follow."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class FilePart(_Media):
 
 Part: TypeAlias = TextPart | ImagePart | FilePart
 MessageContent: TypeAlias = "str | Part | Iterable[str | Part]"
-"""What a message is made from."""
+"""The content of a message: text, a part, or several of both."""
 
 
 def read_parts(content: MessageContent) -> tuple[Part, ...]:

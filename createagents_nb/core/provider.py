@@ -1,4 +1,4 @@
-"""The one seam: what a provider implements, what it is asked, and what may be wrapped around it."""
+"""The one seam: the request to a provider, the interface it implements, and the hooks for wrappers."""
 
 from __future__ import annotations
 

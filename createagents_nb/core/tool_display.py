@@ -1,4 +1,4 @@
-"""What a user may be shown of a tool's result besides text: a small table of strings, or an image.
+"""The display of a tool's result beside its text: a small table of strings, or an image.
 
 Values are immutable copies without pandas, matplotlib or IPython; `tools.display` makes them.
 """

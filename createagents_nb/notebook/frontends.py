@@ -1,4 +1,4 @@
-"""What shows the output of a cell: a notebook page, a kernel without one, or a terminal."""
+"""The frontend that shows the output of a cell: a notebook page, a kernel without one, or a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the providers over HTTP share: one request and its reply as events, and the adapter around it."""
+"""The base of the providers over HTTP: one request and its reply as events, and the adapter around it."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ _HEAD_TIMEOUTS = 3
 _STALE_WITHIN_S = 1.0
 """A reused connection that ends this soon was being closed by the server when the request was sent."""
 _PUBLIC_HEADERS = frozenset({"accept", "content-type", "user-agent"})
-"""What another server may see after a redirect: any other header may be a key."""
+"""Headers that another server may see after a redirect; any other may hold a key."""
 _CA_FILES = (
     "/etc/ssl/cert.pem",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
@@ -56,7 +56,7 @@ _CA_FILES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/ssl/ca-bundle.pem",
 )
-"""Where Linux distributions keep the system's certificates, for a Python that was built for another one."""
+"""Paths of the system's certificates on Linux, for a Python that was built for another distribution."""
 
 
 # ── TLS ──────────────────────────────────────────────────────────────────────────────────────────────────

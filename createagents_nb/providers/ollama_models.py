@@ -1,4 +1,4 @@
-"""Whether Ollama runs on this machine, and which models it has: one short request without the adapter."""
+"""A probe of the local Ollama and its models: one short request without the adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a request is sent again: one policy for every provider, with the rules of the openai SDK."""
+"""The retry policy of every provider, with the rules of the openai SDK."""
 
 from __future__ import annotations
 

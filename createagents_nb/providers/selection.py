@@ -66,7 +66,7 @@ class Connection:
 
 
 _notebook: ModelChoice | None = None
-"""What ``%agent use`` chose."""
+"""The choice of ``%agent use``."""
 _last_message: str | None = None
 """The last line about a choice that was shown."""
 
@@ -133,7 +133,7 @@ def connect(
     choice = resolve_model(provider, model, base_url=base_url)
     repository = make_repository(choice.provider, base_url=base_url, **limits, **bound)
     address = base_url or find_provider(choice.provider).address
-    # The provider has checked it, so it is no secret any more.
+    # The provider has checked it, so it is not secret anymore.
     return Connection(repository, choice.provider, choice.model, address and str.__str__(address), choice.why)
 
 

@@ -1,4 +1,4 @@
-"""What a provider needs of the way to its server: send a request, get a reply with its body yet to be read."""
+"""The transport of a provider: it sends a request and returns a reply whose body is yet to be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the request bodies of both providers share: JSON encoding, media, tools, names, arguments. No I/O."""
+"""Shared by the request bodies of all providers: JSON, media, tools, names, arguments. No I/O."""
 
 from __future__ import annotations
 

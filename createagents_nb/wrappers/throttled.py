@@ -26,10 +26,10 @@ _MAX_BACKOFF_S = 8.0
 _MAX_WAIT_S = 120.0
 """Limit for what a failing server asks to wait, as in a chat; beyond it the request fails."""
 _TYPICAL_ANSWER_TOKENS = 300
-"""Estimate for an answer whose length nothing is known about."""
+"""Estimate for an answer without a ``max_tokens``."""
 _CHARS_PER_TOKEN = 4
 _IMAGE_TOKENS = 765
-"""What OpenAI counts for an image of 1,024 × 1,024 pixels in high detail (its vision guide)."""
+"""Tokens of an image of 1,024 × 1,024 pixels in high detail (OpenAI's vision guide)."""
 
 
 def estimate_chars(messages: Iterable[Message]) -> int:

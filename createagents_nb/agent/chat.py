@@ -219,8 +219,10 @@ class _Turn:
         return "limit"
 
     def _asks_again(self) -> bool:
+        if self.follow_up is None:
+            return False
         answer = Message("assistant", self._round_text(), provider_details=self.answer_details)
-        more = self.follow_up(answer) if self.follow_up is not None else None
+        more = self.follow_up(answer)
         if more is None:
             return False
         self.follow_ups += [answer, *more]

@@ -22,6 +22,7 @@ __all__ = [
     "Turn",
     "check_messages",
     "decode_arguments",
+    "has_details",
     "read_parts",
     "without_foreign_details",
 ]
@@ -245,6 +246,12 @@ def check_messages(messages: Sequence[Message]) -> None:
             is_answered = not waiting
     if not is_answered:
         raise ValueError(f"it ends after {len(messages)} messages without an answer")
+
+
+def has_details(message: Message) -> bool:
+    """Whether a message or one of its tool calls has provider details."""
+    calls = message.tool_calls
+    return message.provider_details is not None or any(call.provider_details is not None for call in calls)
 
 
 def without_foreign_details(messages: Iterable[Message], source: ReplySource | None) -> tuple[Message, ...]:

@@ -11,7 +11,6 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 from .. import bridge
 from ..agent.response import StreamingResponseDTO
 from ..errors import MagicUsageError
-from ..providers.selection import check_model, split_model
 from . import display
 from .options import CELL_MANUAL, CellOptions, cell_options
 
@@ -104,6 +103,8 @@ class AgentMagics(Magics):
 
     def _agent(self, options: CellOptions) -> CreateAgent:
         """Return the agent that the options name, or a variant of it for this cell."""
+        from ..providers.selection import check_model, split_model
+
         agent = self.registry.find(options.name)
         tools = self.registry.tools(options.tools)
         if not (options.provider or options.model or tools or options.no_history or options.no_stream):

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from ..core.events import Event, ReplySource
-from ..core.messages import without_foreign_details
+from ..core.messages import has_details, without_foreign_details
 from ..core.provider import ChatRepository, ChatRequest
 from ..errors import ProviderError
 from ..redaction import Secret
@@ -218,8 +218,10 @@ class HttpChatAdapter(ChatRepository):
         return ReplySource(origin_of(self._url), model, key)
 
     def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        messages = without_foreign_details(request.messages, self.reply_source(request.model))
-        body = self._body(replace(request, messages=messages))
+        if any(has_details(message) for message in request.messages):
+            source = self.reply_source(request.model)
+            request = replace(request, messages=without_foreign_details(request.messages, source))
+        body = self._body(request)
         return reply_events(self._api, self._transport, body, streamed=bool(body.get("stream")))
 
     async def models(self) -> list[str]:

@@ -17,6 +17,7 @@ import inspect
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
@@ -177,11 +178,10 @@ def make_repository(name: str, **arguments: Any) -> ChatRepository:
         ConfigurationError: its constructor does not take an argument; or as its constructor and `find_provider`.
     """
     adapter = adapter_class(name)
-    parameters = inspect.signature(adapter).parameters.values()
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        accepted = {parameter.name for parameter in parameters}
+    accepted = _parameters_of(adapter)
+    if accepted is not None:
         for argument, value in arguments.items():
-            if value is not None and argument not in {*accepted, "timeout_s", "max_retries"}:
+            if value is not None and argument not in accepted and argument not in ("timeout_s", "max_retries"):
                 raise ConfigurationError(f"The provider {name!r} takes no {argument}")
         arguments = {key: value for key, value in arguments.items() if key in accepted}
     try:
@@ -195,6 +195,15 @@ def make_repository(name: str, **arguments: Any) -> ChatRepository:
     if repository.provider != name:
         raise _broken(name, f"calls itself {repository.provider!r}: its adapter's `provider` must be {name!r}")
     return repository
+
+
+@lru_cache(64)
+def _parameters_of(adapter: type[ChatRepository]) -> frozenset[str] | None:
+    """The names of the constructor's parameters; None if it takes any."""
+    parameters = inspect.signature(adapter).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return frozenset(parameter.name for parameter in parameters)
 
 
 def provider_of_client(client: object) -> str:

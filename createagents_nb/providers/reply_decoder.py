@@ -1,4 +1,4 @@
-"""The base of the reply decoders. A reply that breaks yields the events before the break, then raises the error."""
+"""The base of the reply decoders. A broken reply yields the events before the break, then raises the error."""
 
 from __future__ import annotations
 

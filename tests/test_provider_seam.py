@@ -204,7 +204,7 @@ async def test_a_wrapper_can_record_a_whole_turn_and_replay_it(provider: Scripte
 
     assert told(first) == told(second)
     assert [status for _, _, status, *_ in told(second)] == ["ok", "rejected", "unknown_tool"]
-    assert {(row.provider, row.server) for row in second.requests} == {("recorded", "disk")}
+    assert {(row.provider, row.server, row.replayed) for row in second.requests} == {("recorded", "disk", True)}
     events = [event for event in replayed.events_so_far() if not isinstance(event, AttemptEnded)]
     assert len(events) == len(original.events_so_far())
 

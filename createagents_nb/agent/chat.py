@@ -285,6 +285,7 @@ class _Turn:
                             server=event.server,
                             price_provider=event.price_provider,
                             telemetry_provider=event.telemetry_provider,
+                            replayed=event.replayed,
                         )
                     feed(event)
             status = "ok"

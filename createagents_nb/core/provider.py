@@ -27,7 +27,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """What a model is told about a tool.
+    """The description of a tool for a model.
 
     Attributes:
         name: unique within a request.

@@ -130,6 +130,8 @@ class RequestRecord:
     price, as for a local model."""
     telemetry_provider: str | None = field(default=None, compare=False)
     """``gen_ai.provider.name`` of OpenTelemetry's GenAI conventions; None for the same name as ``provider``."""
+    replayed: bool = field(default=False, compare=False)
+    """Whether the answer comes from a recording."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

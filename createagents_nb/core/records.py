@@ -93,8 +93,8 @@ class RequestRecord:
 
     Recorded twice, like a `CallRecord`, under ``call_id`` and ``round``.
 
-    ``price_provider`` and ``telemetry_provider`` come from the attributes of the same names of the provider. They and
-    ``replayed`` are not columns, are not saved, and do not count in comparisons.
+    ``price_provider`` and ``telemetry_provider`` come from the attributes of the same names of the provider. They
+    and ``replayed`` are not columns, are not saved, and do not count in comparisons.
     """
 
     call_id: str

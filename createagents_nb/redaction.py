@@ -128,7 +128,9 @@ def redact(text: str, *secrets: str | None) -> str:
     'Authorization: Bearer ***'
     """
     given = {secret for secret in secrets if secret and len(secret) >= _MIN_SECRET_CHARS}
-    text = _replace_keys(text, _longest_first({*given, *_known_keys}) if given else _known_keys)
+    if given:
+        text = _replace_keys(text, _longest_first({*given, *_known_keys}))
+    text = mask_keys(text)
     return _SECRET_PATTERN.sub(lambda match: f"{match[1] or match[2] or ''}***", text)
 
 

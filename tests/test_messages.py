@@ -109,13 +109,13 @@ def test_details_go_back_to_the_server_model_and_key_that_wrote_them(other: Repl
     foreign = ProviderDetails(THERE, {"signature": "xyz"})
     calls = (ToolCallRequested("a", "f", "{}", details), ToolCallRequested("b", "f", "{}", foreign))
     messages = [Message("user", "hi"), Message("assistant", "", calls, provider_details=details)]
-    _, kept = without_foreign_details(messages, HERE)
+    _, kept = without_foreign_details(messages, {HERE})
     assert kept.provider_details == details
     assert [call.provider_details for call in kept.tool_calls] == [details, None]
     if other != THERE:
-        _, stripped = without_foreign_details(messages, other)
+        _, stripped = without_foreign_details(messages, {other} if other else ())
         assert (stripped.provider_details, stripped.tool_calls[0].provider_details) == (None, None)
-    assert without_foreign_details(messages[:1], other)[0] is messages[0]
+    assert without_foreign_details(messages[:1], ())[0] is messages[0]
 
 
 @pytest.mark.asyncio
@@ -131,7 +131,7 @@ async def test_a_turn_takes_parts_and_its_record_names_them(provider: ScriptedPr
     assert agent.history.messages[0].parts[1] == PICTURE
 
 
-@pytest.mark.parametrize("message", [[], ["only text"], [3], {"role": "user"}, [PICTURE, None], b"x"])
+@pytest.mark.parametrize("message", [["only text"], [3], {"role": "user"}, [PICTURE, None], b"x"])
 @pytest.mark.asyncio
 async def test_what_is_neither_text_nor_parts_is_refused(provider: ScriptedProvider, message: Any) -> None:
     with pytest.raises(InvalidMessageError, match="must be a string, not"):
@@ -140,7 +140,11 @@ async def test_what_is_neither_text_nor_parts_is_refused(provider: ScriptedProvi
 
 
 @pytest.mark.asyncio
-async def test_details_of_a_reply_stay_with_its_message_and_its_calls(provider: ScriptedProvider) -> None:
+async def test_details_of_a_reply_stay_with_its_message_and_its_calls(
+    provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "reply_sources", lambda model: frozenset({HERE}))
+
     @tool
     def look() -> str:
         """Looks."""
@@ -159,3 +163,39 @@ async def test_details_of_a_reply_stay_with_its_message_and_its_calls(provider: 
         assert asked.provider_details == of_round
         assert asked.tool_calls[0].provider_details == of_call
     assert provider.calls[2].messages[3].provider_details == of_answer
+
+
+@pytest.mark.parametrize(
+    "media_type", ["image/*\r\nX-Evil: 1", " image/png ", "/", "png", "image/", "a" * 200 + "/b"]
+)
+def test_a_media_type_that_no_file_could_keep_is_refused(media_type: str) -> None:
+    with pytest.raises(ValueError, match="needs a media type"):
+        ImagePart(b"x", media_type)
+
+
+def test_what_may_open_a_file_is_shown_nowhere() -> None:
+    part = FilePart(url="https://user:hunter2secret@h.example:8/a.pdf?signature=abc#access_token=def")
+    for shown in (str(part), repr(part), repr(Message("user", ["x", part])), Message("user", part).description):
+        assert not any(secret in shown for secret in ("hunter2secret", "abc", "def", "user:"))
+        assert "https://h.example:8/a.pdf" in shown
+
+
+def test_a_message_with_details_can_be_hashed() -> None:
+    details = ProviderDetails(HERE, {"signature": "abc"})
+    assert len({Message("user", "hi", provider_details=details), Message("user", "hi")}) == 2
+
+
+@pytest.mark.asyncio
+async def test_details_of_others_reach_no_provider_object(provider: ScriptedProvider) -> None:
+    class Own(ScriptedProvider):
+        def reply_sources(self, model: str) -> frozenset[ReplySource]:
+            return frozenset({HERE})
+
+    agent, own = Agent(name="a", model="m"), Own()
+    own.enqueue("One.", RoundEnded(provider_details=ProviderDetails(HERE, {"n": 1})))
+    own.enqueue("Two.")
+    provider.enqueue("Three.")
+    for repository in (own, own, provider):
+        await (await ChatWithAgentUseCase(repository).execute(agent, "go"))
+    assert own.calls[1].messages[1].provider_details is not None
+    assert all(message.provider_details is None for message in provider.calls[0].messages)

@@ -9,18 +9,19 @@ from typing import Any
 import pytest
 from family import Ledger, ScriptedProvider, png
 
-from createagents_nb import Agent, ApprovalRequest, ChatWithAgentUseCase, tool
+from createagents_nb import Agent, ApprovalRequest, ChatWithAgentUseCase, CreateAgent, MetricsRecorder, tool
 from createagents_nb.core.events import (
     AttemptEnded,
     Event,
     ProviderDetails,
     ReplySource,
+    RoundEnded,
     ToolCallFinished,
     ToolCallRequested,
 )
 from createagents_nb.core.messages import ImagePart, Message
 from createagents_nb.core.provider import ChatRepository, ChatRequest, Emit, ToolCallRunner, ToolSpec
-from createagents_nb.errors import ServerError
+from createagents_nb.errors import ProtocolError, RateLimitError, ServerError
 from createagents_nb.redaction import Secret
 from createagents_nb.wrappers.base import ProviderWrapper
 
@@ -272,3 +273,105 @@ async def test_a_hook_that_is_never_content_ends_with_the_rounds(provider: Scrip
     )
     await response.wait()
     assert (len(provider.calls), response.status) == (3, "ok")
+
+
+@pytest.mark.asyncio
+async def test_an_exchange_that_is_not_remembered_keeps_its_place_before_later_tools(
+    provider: ScriptedProvider,
+) -> None:
+    @tool
+    def count() -> int:
+        """Counts."""
+        return 42
+
+    provider.enqueue("many")
+    provider.enqueue(ToolCallRequested("a", "count", "{}"))
+    provider.enqueue("42")
+
+    def follow_up(answer: Message) -> Sequence[Message] | None:
+        return None if answer.text.isdigit() else [Message("user", "A number, please.")]
+
+    agent = Agent(name="a", model="m", tools=(count,))
+    response = ChatWithAgentUseCase(provider).start(agent, "How many?", follow_up=follow_up)
+    await response.wait()
+    roles = [(message.role, message.text) for message in provider.calls[2].messages]
+    assert roles == [
+        ("user", "How many?"),
+        ("assistant", "many"),
+        ("user", "A number, please."),
+        ("assistant", ""),
+        ("tool", "42"),
+    ]
+    assert [message.role for message in agent.history.messages] == ["user", "assistant", "tool", "assistant"]
+
+
+# Provider objects that break their promises
+
+
+class Text(str):
+    """Text of another type."""
+
+
+@pytest.mark.asyncio
+async def test_text_of_another_type_is_text(provider: ScriptedProvider) -> None:
+    provider.enqueue(Text("Hello"), " there")
+    response = await ChatWithAgentUseCase(provider).execute(Agent(name="a", model="m"), "hi")
+    assert await response == "Hello there"
+    assert {type(event) for event in response.events_so_far()[:2]} == {str}
+
+
+@pytest.mark.asyncio
+async def test_what_is_no_event_is_an_error_that_names_the_provider(provider: ScriptedProvider) -> None:
+    provider.enqueue("Hello", b"bytes")
+    ledger = Ledger()
+    response = await ChatWithAgentUseCase(provider, sink=ledger).execute(Agent(name="a", model="m"), "hi")
+    with pytest.raises(ProtocolError, match="'scripted' yielded bytes"):
+        await response
+    assert (response.text, ledger.requests[0].status) == ("Hello", "error")
+
+
+@pytest.mark.asyncio
+async def test_odd_ends_and_calls_are_recorded_all_the_same(provider: ScriptedProvider) -> None:
+    odd: Any = {"usage": None, "generation_s": "long"}
+    provider.enqueue(ToolCallRequested("", "look", {"a": 1}), RoundEnded(**odd))  # type: ignore[arg-type]
+    provider.enqueue("Done.")
+    ledger = Ledger()
+    response = await ChatWithAgentUseCase(provider, sink=ledger).execute(Agent(name="a", model="m"), "hi")
+    assert await response == "Done."
+    assert [row.status for row in ledger.requests] == ["ok", "ok"]
+    assert (ledger.tools[0].arguments, bool(ledger.tools[0].tool_call_id)) == ('{"a": 1}', True)
+
+
+@pytest.mark.asyncio
+async def test_a_wrapper_that_ends_a_call_wrongly_leaves_no_record_open(provider: ScriptedProvider) -> None:
+    class Odd(ProviderWrapper):
+        ends: Any = None
+
+        def wrap_tools(self, run: ToolCallRunner) -> ToolCallRunner:
+            async def odd(call: ToolCallRequested, round_number: int, emit: Emit) -> ToolCallFinished:
+                return self.ends  # type: ignore[no-any-return]
+
+            return odd
+
+    ledger, wrapped = Ledger(), Odd(provider)
+    provider.enqueue(ToolCallRequested("a", "look", "{}"))
+    response = await ChatWithAgentUseCase(wrapped, sink=ledger).execute(Agent(name="a", model="m"), "hi")
+    with pytest.raises(ProtocolError, match="ended a tool call with NoneType"):
+        await response
+    assert [row.status for row in ledger.tools] == ["cancelled"]
+
+    wrapped.ends = ToolCallFinished("other", "other", 9, "ok", 0.1, "seen")
+    provider.enqueue(ToolCallRequested("a", "look", "{}"))
+    provider.enqueue("Done.")
+    response = await ChatWithAgentUseCase(wrapped).execute(Agent(name="a", model="m"), "hi")
+    await response
+    (finished,) = (event for event in response.events_so_far() if isinstance(event, ToolCallFinished))
+    assert (finished.tool_call_id, finished.name, finished.round) == ("a", "look", 1)
+
+
+@pytest.mark.asyncio
+async def test_a_batch_retries_behind_a_wrapper_that_tells_of_attempts(provider: ScriptedProvider) -> None:
+    provider.enqueue(AttemptEnded(provider="a", model="m", error=ServerError("down")), RateLimitError("slow down"))
+    provider.enqueue("answer")
+    frame = await CreateAgent(provider, "m", recorder=MetricsRecorder()).map(["one"], progress=False)
+    assert (frame["answer"].tolist(), len(provider.calls)) == (["answer"], 2)

@@ -572,7 +572,7 @@ WRONG = [
     (with_parts([{**PICTURE, "data": "AAA"}]), r"parts\[0\].data is not valid base64"),
     (with_parts([{**PICTURE, "data": "é"}]), r"parts\[0\]"),
     (with_parts([{**PICTURE, "data": [1]}]), r"parts\[0\].data must be a string"),
-    (with_parts([{**PICTURE, "media_type": "image/png\r\nx: y"}]), r"media_type must be like image/png"),
+    (with_parts([{**PICTURE, "media_type": "image/png\r\nx: y"}]), r"needs a media type such as image/png"),
     (with_parts([{**PICTURE, "media_type": 3}]), r"media_type must be a string"),
     (with_parts([{**PICTURE, "name": 3}]), r"parts\[0\].name must be a string"),
     (with_details([]), r"messages\[1\].provider_details must be an object"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,15 +17,18 @@ from ..core.events import (
     AttemptEnded,
     Event,
     ProviderDetails,
+    Reasoning,
     RoundEnded,
     ToolCallFinished,
     ToolCallRequested,
     ToolCallStarted,
+    Usage,
+    number_or_none,
 )
-from ..core.messages import Message, MessageContent, Turn, read_parts
+from ..core.messages import Message, MessageContent, Turn, read_parts, without_foreign_details
 from ..core.provider import ChatRepository, ChatRequest, Emit, ToolSpec
 from ..core.records import CallRecord, CallStatus, RecordSink, RequestRecord, ToolRecord, current_cell
-from ..errors import BudgetExceededError, InvalidMessageError, ProviderError
+from ..errors import BudgetExceededError, InvalidMessageError, ProtocolError, ProviderError
 from ..logging_config import LoggingConfig
 from ..loop_shutdown import cancel_coroutine
 from ..redaction import redact
@@ -125,16 +129,16 @@ class ChatWithAgentUseCase:
 
 
 def _user_message(content: MessageContent) -> Message:
+    flaw: str | None = None
     try:
         parts = read_parts(content)
-    except TypeError:
-        parts = None
+    except TypeError as error:
+        parts, flaw = (), str(error)
     # A list of nothing but strings is more often a mistake than a message.
-    is_list_of_text = isinstance(content, list | tuple) and all(isinstance(part, str) for part in content)
-    if parts is None or is_list_of_text:
-        raise InvalidMessageError(
-            f"The message must be a string, not {type(content).__name__}: chat(str(…)) or an f-string"
-        )
+    if isinstance(content, list | tuple) and content and all(isinstance(part, str) for part in content):
+        flaw = type(content).__name__
+    if flaw is not None:
+        raise InvalidMessageError(f"The message must be a string, not {flaw}: chat(str(…)) or an f-string")
     message = Message("user", parts=parts)
     if message.is_blank:
         raise InvalidMessageError("The message is empty: write what the agent should answer")
@@ -160,7 +164,7 @@ class _Turn:
         self.started = time.perf_counter()
         self.past = agent.history.messages
         self.messages = [message]
-        self.follow_ups: list[Message] = []  # asked with, but not remembered
+        self.not_remembered: list[Message] = []  # some of `messages`: the exchanges of follow-ups
         self.round_text_from = 0
         self.answer_details: ProviderDetails | None = None
         self.tool_call_ids: set[str] = set()
@@ -225,7 +229,9 @@ class _Turn:
         more = self.follow_up(answer)
         if more is None:
             return False
-        self.follow_ups += [answer, *more]
+        exchange = [*([] if answer.is_blank else [answer]), *more]
+        self.messages += exchange
+        self.not_remembered += exchange
         self.round_text_from = len(self.log.text)
         return True
 
@@ -235,7 +241,9 @@ class _Turn:
         system = [Message("system", self.agent.instructions)] if self.agent.instructions else []
         request = ChatRequest(
             model=self.agent.model,
-            messages=[*system, *self.past, *self.messages, *self.follow_ups],
+            messages=without_foreign_details(
+                [*system, *self.past, *self.messages], self.repository.reply_sources(self.agent.model)
+            ),
             tools=[ToolSpec(tool.name, tool.description, tool.parameters) for tool in self.agent.tools],
             config=self.agent.config,
             turn_id=self.record.call_id,
@@ -270,6 +278,7 @@ class _Turn:
                         feed(event)
                         continue
                     if isinstance(event, ToolCallRequested):
+                        event = _checked_call(event)
                         # Some servers give one twice, or again in the next round: a decision is for one call.
                         while event.tool_call_id in self.tool_call_ids:
                             event = replace(event, tool_call_id=f"{event.tool_call_id}-{len(self.tool_call_ids)}")
@@ -277,6 +286,12 @@ class _Turn:
                         calls.append(event)
                     elif isinstance(event, RoundEnded):
                         end = event
+                    elif isinstance(event, str):
+                        event = str.__str__(event)
+                    elif not isinstance(event, Reasoning | AttemptEnded):
+                        raise _broken_promise(
+                            self.repository, f"yielded {type(event).__name__}, which is no event"
+                        )
                     elif isinstance(event, AttemptEnded):
                         record = replace(
                             record,
@@ -349,7 +364,10 @@ class _Turn:
             self.log.feed(event)
 
         try:
-            finished = await self.run_call(call, number, emit)
+            result = await self.run_call(call, number, emit)
+            if not isinstance(result, ToolCallFinished):
+                raise _broken_promise(self.repository, f"ended a tool call with {type(result).__name__}")
+            finished = replace(result, tool_call_id=call.tool_call_id, name=call.name, round=number)
             return finished
         finally:
             self.log.feed(finished)
@@ -412,7 +430,8 @@ class _Turn:
         end: RoundEnded,
     ) -> None:
         now = time.perf_counter()
-        usage = end.usage.checked()
+        usage = end.usage.checked() if isinstance(end.usage, Usage) else Usage()
+        generation_s = number_or_none(end.generation_s)
         record = replace(
             opened,
             status=status,
@@ -420,7 +439,7 @@ class _Turn:
             finish_reason=end.finish_reason,
             latency_s=now - started,
             ttft_s=first - started if first is not None else None,
-            tokens_per_s=_rate(usage.output_tokens, end.generation_s),
+            tokens_per_s=_rate(usage.output_tokens, generation_s),
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
             cached_tokens=usage.cached_tokens,
@@ -439,7 +458,7 @@ class _Turn:
                 record = replace(record, cost_usd=cost_usd)
         if record.tokens_per_s is not None:
             self.generated += usage.output_tokens or 0
-            self.generation_s += end.generation_s or 0.0
+            self.generation_s += generation_s or 0.0
         turn = self.record
         self.record = replace(
             turn,
@@ -477,17 +496,38 @@ class _Turn:
             self.log.settle(self.record, error)
 
     def _remember(self) -> None:
-        if isinstance(self.error, BudgetExceededError) and not self.record.rounds:
-            return  # nothing was sent
+        was_sent = self.record.rounds > 1 or not isinstance(self.error, InvalidMessageError)
+        if not was_sent or (isinstance(self.error, BudgetExceededError) and not self.record.rounds):
+            return
         text = self._round_text()
         if self.status != "ok" or not text.strip():
             text = f"{text}\n\n{_MARKS[self.status]}".strip()
         details = self.answer_details if self.status == "ok" else None
         answer = Message("assistant", text, status=self.status, provider_details=details)
-        self.agent.history.add(Turn(self.number, (*self.messages, answer)))
+        forgotten = set(map(id, self.not_remembered))
+        remembered = (message for message in self.messages if id(message) not in forgotten)
+        self.agent.history.add(Turn(self.number, (*remembered, answer)))
 
     def _round_text(self) -> str:
         return self.log.text[self.round_text_from :]
+
+
+def _checked_call(call: ToolCallRequested) -> ToolCallRequested:
+    """A call as the loop needs it, whatever a provider object makes of it: text, and an id of its own."""
+    tool_call_id = call.tool_call_id if isinstance(call.tool_call_id, str) and call.tool_call_id else None
+    arguments = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments, default=str)
+    details = call.provider_details if isinstance(call.provider_details, ProviderDetails) else None
+    if (tool_call_id, arguments, details) == (call.tool_call_id, call.arguments, call.provider_details):
+        return call
+    return ToolCallRequested(
+        tool_call_id or f"call_{uuid.uuid4().hex[:12]}", str(call.name), arguments, provider_details=details
+    )
+
+
+def _broken_promise(repository: ChatRepository, what: str) -> ProtocolError:
+    return ProtocolError(
+        f"The provider {repository.provider!r} {what}. See createagents_nb.core.events for what it may yield"
+    )
 
 
 def _finished(

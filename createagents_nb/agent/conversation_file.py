@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
 from ..core.events import ProviderDetails, ReplySource, ToolCallRequested
 from ..core.messages import FilePart, ImagePart, Message, Part, TextPart, check_messages, read_parts
@@ -30,7 +31,6 @@ MAX_BYTES = 64 * 1024 * 1024
 _MAX_DEPTH = 50
 """Limit for the nesting of ``config`` and of provider details."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,100}/[\w!#$&^.+-]{1,100}(;[ -~]{1,200})?", re.ASCII)
 _ROLES = ("user", "assistant", "tool")
 _STATUSES = ("ok", "cancelled", "error", "limit")
 
@@ -45,6 +45,7 @@ def write_conversation(path: str | os.PathLike[str], talk: Conversation) -> Path
     """
     try:
         data = _encode(talk)
+        _decode(data)  # what cannot be read again is not written over what can
         given = Path(path).expanduser()
         _replace_file(Path(os.path.realpath(given)), data)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
@@ -81,7 +82,7 @@ def _encode(talk: Conversation) -> bytes:
     content = {
         "format": FORMAT,
         "version": VERSION,
-        **{name: value for name, value in entries.items() if value not in ((), [])},
+        **{name: value for name, value in entries.items() if not (isinstance(value, list | tuple) and not value)},
         "turns": [{"messages": [_encode_message(message) for message in messages]} for messages in talk.turns],
     }
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1)
@@ -266,14 +267,15 @@ def _read_part(entry: Any, where: str) -> Part:
     if kind == "text":
         return TextPart(_expect(entry.get("text"), str, f"{where}.text"))
     media_type = _expect(entry.get("media_type", ""), str, f"{where}.media_type")
-    if media_type and not _MEDIA_TYPE.fullmatch(media_type):
-        raise ValueError(f"{where}.media_type must be like image/png, not {_excerpt(media_type)}")
     data = _read_optional(entry.get("data"), f"{where}.data")
+    url = _read_optional(entry.get("url"), f"{where}.url")
+    if url is not None and urlsplit(url).scheme not in ("http", "https"):  # the server would fetch it
+        raise ValueError(f"{where}.url must begin with http:// or https://")
     try:
         return _MEDIA[kind](
             None if data is None else base64.b64decode(data, validate=True),
             media_type,
-            url=_read_optional(entry.get("url"), f"{where}.url"),
+            url=url,
             name=_read_optional(entry.get("name"), f"{where}.name"),
         )
     except binascii.Error:

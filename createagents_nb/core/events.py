@@ -53,7 +53,7 @@ class ProviderDetails:
     """
 
     source: ReplySource
-    fields: Mapping[str, Any] = field(repr=False)
+    fields: Mapping[str, Any] = field(repr=False, hash=False)
     """JSON as the server sent it."""
 
 

@@ -5,9 +5,13 @@ No I/O, no decoding of pixels, no dependency. Everything here takes untrusted da
 
 from __future__ import annotations
 
+import re
+
 from ..text import one_line
 
-__all__ = ["describe_media", "image_media_type", "image_size"]
+__all__ = ["describe_media", "image_media_type", "image_size", "is_media_type"]
+
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,100}/[\w!#$&^.+-]{1,100}(;[ -~]{1,200})?", re.ASCII)
 
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "image/png",
@@ -21,6 +25,16 @@ _MAX_JPEG_SEGMENTS = 10_000
 
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """JPEG markers that are followed by the size; the three left out are DHT, JPG and DAC."""
+
+
+def is_media_type(text: str) -> bool:
+    """Whether ``text`` is a media type, perhaps with parameters (RFC 6838, section 4.2).
+
+    Example:
+        >>> is_media_type("image/png"), is_media_type("png")
+        (True, False)
+    """
+    return _MEDIA_TYPE.fullmatch(text) is not None
 
 
 def image_media_type(data: bytes) -> str | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from .events import ProviderDetails, ReplySource, ToolCallRequested
-from .media import describe_media
+from .media import describe_media, is_media_type
 from .records import CallStatus
 
 __all__ = [
@@ -32,15 +33,23 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
-    """Text in a message."""
+    """Text in a message.
+
+    Raises:
+        ValueError: it is not a string.
+    """
 
     text: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise ValueError(f"TextPart takes a string, not {type(self.text).__name__}")
 
     def __str__(self) -> str:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _Media:
     """Bytes or an address; see the subclasses."""
 
@@ -58,20 +67,30 @@ class _Media:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise ValueError(f"{type(self).__name__}({name}=…) takes a string, not {type(value).__name__}")
-        if self.data is not None and "/" not in self.media_type:
-            raise ValueError(
-                f"{type(self).__name__} needs a media type such as image/png, not {self.media_type!r}"
-            )
+        if (self.data is not None or self.media_type) and not is_media_type(self.media_type):
+            kind = type(self).__name__
+            raise ValueError(f"{kind} needs a media type such as image/png, not {self.media_type[:100]!r}")
 
     def __str__(self) -> str:
         """What records and displays show in place of the data, as in ``<image/png, 640 × 480, 24 kB>``."""
-        if self.data is None:
-            # The query may be a signature that opens the file.
-            return f"<{self.media_type or 'file'} at {str(self.url).partition('?')[0][:200]}>"
+        if self.url is not None:
+            return f"<{self.media_type or 'file'} at {_without_secrets(self.url)}>"
         return describe_media(self.media_type, self.data, self.name)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self})"
 
-@dataclass(frozen=True, slots=True)
+
+def _without_secrets(url: str) -> str:
+    """A URL without what may open the file: user, password, query and fragment."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class ImagePart(_Media):
     """An image in a message.
 
@@ -90,13 +109,13 @@ class ImagePart(_Media):
     """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FilePart(_Media):
     """A document in a message, such as a PDF; attributes and errors as those of `ImagePart`."""
 
 
 Part: TypeAlias = TextPart | ImagePart | FilePart
-MessageContent: TypeAlias = "str | Part | Iterable[str | Part]"
+MessageContent: TypeAlias = "str | Part | Sequence[str | Part]"
 """The content of a message: text, a part, or several of both."""
 
 
@@ -254,11 +273,11 @@ def has_details(message: Message) -> bool:
     return message.provider_details is not None or any(call.provider_details is not None for call in calls)
 
 
-def without_foreign_details(messages: Iterable[Message], source: ReplySource | None) -> tuple[Message, ...]:
-    """The messages without the provider details that ``source`` did not write; adapters send nothing else."""
+def without_foreign_details(messages: Iterable[Message], sources: Collection[ReplySource]) -> tuple[Message, ...]:
+    """The messages without the provider details that none of ``sources`` wrote; nothing else may be sent."""
 
     def own(details: ProviderDetails | None) -> ProviderDetails | None:
-        return details if details is not None and details.source == source else None
+        return details if details is not None and details.source in sources else None
 
     cleaned: list[Message] = []
     for message in messages:

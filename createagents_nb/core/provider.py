@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
 from ..redaction import Secret
-from .events import Event, ToolCallFinished, ToolCallRequested
+from .events import Event, ReplySource, ToolCallFinished, ToolCallRequested
 from .messages import ImagePart, Message, MessageContent, Part, TextPart
 
 __all__ = [
@@ -75,16 +75,13 @@ class ChatRequest:
     def canonical_json(self) -> str:
         """The one form for hashing, comparing and storing: sorted keys, no blanks.
 
-        Bytes are their SHA-256. Provider details are left out, ids of tool calls are numbers in the order of the
-        calls, and keys in ``config`` are ``***``.
+        Bytes and addresses are their SHA-256. Provider details are left out, ids of tool calls are numbers in the
+        order of the calls, and keys in ``config`` are ``***``.
         """
-        numbers: dict[str, int] = {}
-        for message in self.messages:
-            for call in message.tool_calls:
-                numbers.setdefault(call.tool_call_id, len(numbers) + 1)
+        calls = _CallNumbers()
         asked = {
             "config": _canonical(self.config),
-            "messages": [_canonical_message(message, numbers) for message in self.messages],
+            "messages": [_canonical_message(message, calls) for message in self.messages],
             "model": self.model,
             "output_schema": _canonical(self.output_schema),
             "tool_choice": self.tool_choice,
@@ -108,16 +105,32 @@ class ChatRequest:
         return hash(self.canonical_json())
 
 
-def _canonical_message(message: Message, numbers: Mapping[str, int]) -> dict[str, Any]:
+class _CallNumbers:
+    """Numbers tool calls in their order; an id that comes again is another call."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str | None, int] = {}
+        self._count = 0
+
+    def add(self, tool_call_id: str) -> int:
+        self._count += 1
+        self._latest[tool_call_id] = self._count
+        return self._count
+
+    def find(self, tool_call_id: str | None) -> int | None:
+        return self._latest.get(tool_call_id)
+
+
+def _canonical_message(message: Message, numbers: _CallNumbers) -> dict[str, Any]:
     form: dict[str, Any] = {"parts": [_canonical_part(part) for part in message.parts], "role": message.role}
     if message.tool_calls:
         form["tool_calls"] = [
-            {"arguments": call.arguments, "id": numbers[call.tool_call_id], "name": call.name}
+            {"arguments": call.arguments, "id": numbers.add(call.tool_call_id), "name": call.name}
             for call in message.tool_calls
         ]
     if message.role == "tool":
         form["name"] = message.name
-        form["tool_call_id"] = numbers.get(message.tool_call_id or "")
+        form["tool_call_id"] = numbers.find(message.tool_call_id)
     return form
 
 
@@ -129,8 +142,9 @@ def _canonical_part(part: Part) -> dict[str, Any]:
         "kind": kind,
         "media_type": part.media_type,
         "name": part.name,
-        "sha256": None if part.data is None else hashlib.sha256(part.data).hexdigest(),
-        "url": part.url,
+        # An address, too: it may hold a password or a signature.
+        "sha256": hashlib.sha256(part.data if part.data is not None else str(part.url).encode()).hexdigest(),
+        "is_address": part.data is None,
     }
 
 
@@ -213,6 +227,10 @@ class ChatRepository(ABC):
     def without_retries(self) -> ChatRepository:
         """The same provider, which sends no request twice: for callers with a retry policy, such as a batch."""
         return self
+
+    def reply_sources(self, model: str) -> frozenset[ReplySource]:
+        """The sources whose provider details may be sent with a request; a wrapper around several has several."""
+        return frozenset()
 
     def wrap_tools(self, run: ToolCallRunner) -> ToolCallRunner:
         """What runs the tool calls of a turn: ``run`` itself, unless a wrapper stands around it."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from ..redaction import mask_keys
+
 __all__ = [
     "CallRecord",
     "CallStatus",
@@ -180,8 +182,8 @@ def redact_call(record: CallRecord, policy: ContentPolicy) -> CallRecord:
 
 
 def redact_error(error: str | None, policy: ContentPolicy) -> str | None:
-    """Apply ``policy`` to a provider's error message, which stays unchanged where no content is kept."""
-    return error if error is None else (policy(error) or error)
+    """Apply ``policy`` to a provider's error message, in which at least keys are masked."""
+    return error if error is None else (policy(error) or mask_keys(error))
 
 
 def redact_tool(record: ToolRecord, policy: ContentPolicy) -> ToolRecord:

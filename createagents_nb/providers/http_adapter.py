@@ -217,10 +217,13 @@ class HttpChatAdapter(ChatRepository):
         key = "" if self._api_key is None else hashlib.sha256(self._api_key.encode()).hexdigest()
         return ReplySource(origin_of(self._url), model, key)
 
+    def reply_sources(self, model: str) -> frozenset[ReplySource]:
+        return frozenset({self.reply_source(model)})
+
     def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         if any(has_details(message) for message in request.messages):
-            source = self.reply_source(request.model)
-            request = replace(request, messages=without_foreign_details(request.messages, source))
+            sources = self.reply_sources(request.model)
+            request = replace(request, messages=without_foreign_details(request.messages, sources))
         body = self._body(request)
         return reply_events(self._api, self._transport, body, streamed=bool(body.get("stream")))
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..core.messages import ImagePart, Message, Part, TextPart
 from ..core.provider import ChatRequest
 from ..errors import InvalidMessageError, UnsupportedConfigError
-from .wire_format import argument_object, as_base64, has_media, wire_name, wire_tools
+from .wire_format import argument_object, as_base64, has_media, last_question, wire_name, wire_tools
 
 __all__ = ["UNSUPPORTED", "build_body", "wire_messages"]
 
@@ -53,13 +53,16 @@ def build_body(request: ChatRequest) -> dict[str, Any]:
 
 
 def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    return [_wire_message(message) for message in messages]
+    question = last_question(messages)
+    return [_wire_message(message, is_old=message is not question) for message in messages]
 
 
-def _wire_message(message: Message) -> dict[str, Any]:
-    wire: dict[str, Any] = {"role": message.role, "content": message.content}
+def _wire_message(message: Message, *, is_old: bool) -> dict[str, Any]:
+    wire: dict[str, Any] = {"role": message.role, "content": message.description}
     if has_media(message):
-        wire["images"] = [_image(part) for part in message.parts if not isinstance(part, TextPart)]
+        described = [part for part in message.parts if isinstance(part, TextPart) or (is_old and not _fits(part))]
+        wire["content"] = "\n".join(map(str, described))
+        wire["images"] = [_image(part) for part in message.parts if part not in described]
     if message.role == "tool":
         wire["tool_name"] = wire_name(message.name or "")
         wire["tool_call_id"] = message.tool_call_id
@@ -75,7 +78,11 @@ def _wire_message(message: Message) -> dict[str, Any]:
     return wire
 
 
+def _fits(part: Part) -> bool:
+    return isinstance(part, ImagePart) and part.data is not None
+
+
 def _image(part: Part) -> str:
     if not isinstance(part, ImagePart):
-        raise InvalidMessageError(f"Ollama cannot be sent {part}. Give its text, or an image of it")
+        raise InvalidMessageError("Ollama takes no files. Give the file's text, or an image of it")
     return as_base64(part, refused="Give the image's bytes: ImagePart(data, media_type)")

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..core.messages import ImagePart, Message, Part, TextPart
+from ..core.messages import FilePart, ImagePart, Message, Part, TextPart
 from ..core.provider import ChatRequest
-from .wire_format import argument_object, as_base64, has_media, well_formed, wire_name, wire_tools
+from .wire_format import argument_object, as_base64, has_media, last_question, well_formed, wire_name, wire_tools
 
 __all__ = ["UNSUPPORTED", "build_body", "wire_messages"]
 
@@ -58,15 +58,17 @@ def _tool_choice(choice: str) -> str | dict[str, Any]:
 
 
 def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    return [_wire_message(message) for message in messages]
+    question = last_question(messages)
+    return [_wire_message(message, is_old=message is not question) for message in messages]
 
 
-def _wire_message(message: Message) -> dict[str, Any]:
+def _wire_message(message: Message, *, is_old: bool) -> dict[str, Any]:
+    content = well_formed(message.description)
     if message.role == "tool":
-        return {"role": "tool", "tool_call_id": message.tool_call_id, "content": well_formed(message.content)}
+        return {"role": "tool", "tool_call_id": message.tool_call_id, "content": content}
     if has_media(message):
-        return {"role": message.role, "content": [_wire_part(part) for part in message.parts]}
-    wire: dict[str, Any] = {"role": message.role, "content": well_formed(message.content)}
+        return {"role": message.role, "content": [_wire_part(part, is_old=is_old) for part in message.parts]}
+    wire: dict[str, Any] = {"role": message.role, "content": content}
     if message.tool_calls:
         wire["content"] = wire["content"] if wire["content"].strip() else None
         wire["tool_calls"] = [
@@ -80,10 +82,14 @@ def _wire_message(message: Message) -> dict[str, Any]:
     return wire
 
 
-def _wire_part(part: Part) -> dict[str, Any]:
-    """Return a part of a message, in the form of OpenAI's guides on images and on files."""
-    if isinstance(part, TextPart):
-        return {"type": "text", "text": well_formed(part.text)}
+def _wire_part(part: Part, *, is_old: bool) -> dict[str, Any]:
+    """Return a part of a message, in the form of OpenAI's guides on images and on files.
+
+    Args:
+        is_old: describe what cannot be sent, in place of refusing it.
+    """
+    if isinstance(part, TextPart) or (is_old and isinstance(part, FilePart) and part.data is None):
+        return {"type": "text", "text": well_formed(str(part))}
     if isinstance(part, ImagePart) and part.url is not None:
         return {"type": "image_url", "image_url": {"url": part.url}}
     data = as_base64(part, refused="Give the file's bytes: FilePart(data, media_type)")

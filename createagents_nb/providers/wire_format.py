@@ -15,7 +15,16 @@ from ..core.provider import ToolSpec
 from ..errors import InvalidMessageError
 from ..redaction import SecretBytes
 
-__all__ = ["argument_object", "as_base64", "encoded", "has_media", "well_formed", "wire_name", "wire_tools"]
+__all__ = [
+    "argument_object",
+    "as_base64",
+    "encoded",
+    "has_media",
+    "last_question",
+    "well_formed",
+    "wire_name",
+    "wire_tools",
+]
 
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
@@ -76,8 +85,17 @@ def as_base64(part: ImagePart | FilePart, *, refused: str) -> str:
         InvalidMessageError: the part has an address.
     """
     if part.data is None:
-        raise InvalidMessageError(f"This provider cannot be sent {part}. {refused}")
+        raise InvalidMessageError(f"This provider takes no address of {_kind_of(part)}. {refused}")
     return base64.b64encode(part.data).decode()
+
+
+def last_question(messages: Sequence[Message]) -> Message | None:
+    """The newest user message: what it holds must be sent, or refused. Older ones may be described."""
+    return next((message for message in reversed(messages) if message.role == "user"), None)
+
+
+def _kind_of(part: ImagePart | FilePart) -> str:
+    return "an image" if isinstance(part, ImagePart) else "a file"  # and no more: an address may hold a password
 
 
 def wire_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:

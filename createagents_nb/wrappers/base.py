@@ -6,7 +6,7 @@ import copy
 from collections.abc import AsyncGenerator
 from typing import Self
 
-from ..core.events import Event
+from ..core.events import Event, ReplySource
 from ..core.provider import ChatRepository, ChatRequest, ToolCallRunner
 
 __all__ = ["ProviderWrapper"]
@@ -47,6 +47,9 @@ class ProviderWrapper(ChatRepository):
         other = copy.copy(self)
         other.inner = self.inner.without_retries()
         return other
+
+    def reply_sources(self, model: str) -> frozenset[ReplySource]:
+        return self.inner.reply_sources(model)
 
     def wrap_tools(self, run: ToolCallRunner) -> ToolCallRunner:
         return self.inner.wrap_tools(run)

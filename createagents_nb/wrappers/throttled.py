@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from ..core.events import Event, RoundEnded
+from ..core.events import AttemptEnded, Event, RoundEnded
 from ..core.messages import ImagePart, Message, TextPart
 from ..core.provider import ChatRepository, ChatRequest
 from ..core.records import RequestRecord
@@ -103,6 +103,9 @@ class ThrottledRepository(ProviderWrapper):
             async with aclosing(self.inner.round_trip(request)) as events:
                 try:
                     event = await anext(events, None)
+                    while isinstance(event, AttemptEnded):  # of a wrapper; nothing has been answered yet
+                        yield event
+                        event = await anext(events, None)
                 except RateLimitError as error:
                     limiter.refused(permit, error.retry_after_s)
                     error.retries = refusals + failures
@@ -116,6 +119,9 @@ class ThrottledRepository(ProviderWrapper):
                     wait_s = self._wait_s(error, failures)
                     if wait_s is None:
                         raise
+                except BaseException:
+                    limiter.not_answered(permit)
+                    raise
                 else:
                     limiter.answered()
                     self._answered.append(permit)

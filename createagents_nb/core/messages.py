@@ -64,7 +64,7 @@ class _Media:
             )
 
     def __str__(self) -> str:
-        """What records and displays show in place of the data, as in ``<image/png, 640 × 480, 24 kB>``."""
+        """A description, shown in place of the data, as in ``<image/png, 640 × 480, 24 kB>``."""
         if self.data is None:
             # The query may be a signature that opens the file.
             return f"<{self.media_type or 'file'} at {str(self.url).partition('?')[0][:200]}>"
@@ -101,7 +101,7 @@ MessageContent: TypeAlias = "str | Part | Iterable[str | Part]"
 
 
 def read_parts(content: MessageContent) -> tuple[Part, ...]:
-    """The parts of a message's content; empty text is no part.
+    """The parts of a message's content; an empty string has none.
 
     Raises:
         TypeError: something in it is neither text nor a part; the message names its type.
@@ -184,12 +184,12 @@ class Message:
 
     @property
     def description(self) -> str:
-        """All parts as text: images and files as what they are, in place of their data."""
+        """All parts as text, with a description of each image and file in place of its data."""
         return "\n".join(map(str, self.parts))
 
     @property
     def is_blank(self) -> bool:
-        """Whether no server would take it: neither a word, an image nor a file."""
+        """Whether it has no text, image or file; servers refuse such a message."""
         return all(isinstance(part, TextPart) and not part.text.strip() for part in self.parts)
 
     def __repr__(self) -> str:
@@ -209,7 +209,7 @@ class Turn:
     messages: tuple[Message, ...]
 
     def without_tools(self) -> Turn:
-        """The question and the final answer alone."""
+        """Return the turn with only its question and its final answer."""
         return Turn(self.number, (self.messages[0], *self.messages[1:][-1:]))
 
 

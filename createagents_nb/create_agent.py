@@ -52,7 +52,6 @@ ToolLike: TypeAlias = BaseTool | type[BaseTool] | Callable[..., Any] | str
 
 _agent_numbers = itertools.count(1)
 """Numbers for the names of agents that the user does not name."""
-"""Numbers for agents without a name."""
 
 
 class CreateAgent:

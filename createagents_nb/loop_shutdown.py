@@ -1,7 +1,7 @@
 """Work that must settle when its event loop ends.
 
-asyncio has no callback for a closed loop. But a loop drops its timers when it is closed, and with them whatever
-only they refer to. This module knows callables, not turns.
+asyncio has no callback for a closed loop. But a loop drops its timers when it is closed, and with them the
+objects that only a timer refers to. This module knows callables, not turns.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Running:
 
 
 class _HeldByTimer:
-    """Abandons what runs on its loop when the loop lets go of it."""
+    """Abandons the work on a loop when the loop drops the timer that holds this object."""
 
     def __init__(self) -> None:
         self.running: dict[Running, None] = {}

@@ -102,7 +102,7 @@ def reset() -> None:
 def as_secret(key: Any) -> Any:
     """Convert an argument that may be a key to a `Secret`, so that no stack frame holds it in the clear.
 
-    None stays None. Anything else becomes a stand-in that only tells its type, for the check that rejects it.
+    None stays None. Any other value becomes an object that shows only its type, for the check that rejects it.
     """
     if key is None or isinstance(key, str):
         return key if key is None else Secret(key)

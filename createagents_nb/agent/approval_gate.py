@@ -30,7 +30,7 @@ class ApprovalGate:
 
     Args:
         agent, call_id: as in `ApprovalRequest`.
-        approve: decides; None for whoever can be asked through ``pending``.
+        approve: makes the decision; None to ask the approvers registered with ``pending``.
         timeout_s: how long a call waits for a decision, in seconds.
         executor: checks arguments.
         pending: the calls that wait.
@@ -53,9 +53,9 @@ class ApprovalGate:
     async def decide(
         self, tool: BaseTool, call: ToolCallRequested, round_number: int, emit: Emit
     ) -> str | ToolExecutionResult:
-        """The arguments to run the tool with, as JSON, or what the model gets in place of a result.
+        """The arguments to run the tool with, as JSON, or the result of a call that is not run.
 
-        Arguments that do not fit are refused without asking.
+        Invalid arguments are refused without asking.
         """
         problem = self._executor.problem_with(tool, call.arguments)
         if problem is not None:
@@ -89,7 +89,7 @@ class ApprovalGate:
         return edited
 
     async def _get_approval(self, request: ApprovalRequest, tool: BaseTool) -> Approval | str:
-        """The approval, or why there is none."""
+        """The approval, or the reason why the call is rejected."""
         problem_with = self._problem_finder(tool)
         decision: Approval | None
         try:
@@ -133,7 +133,7 @@ def with_note(outcome: ToolExecutionResult, arguments: str) -> ToolExecutionResu
 
 
 def _is_same(edited: dict[str, Any], arguments: dict[str, Any]) -> bool:
-    """Whether both are the same JSON: 1 is not True, and the order of keys does not count."""
+    """Whether both are the same JSON: 1 is not True, and the order of keys does not matter."""
     return _as_json(edited) == _as_json(arguments)
 
 

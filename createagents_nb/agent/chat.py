@@ -47,7 +47,7 @@ _Number = TypeVar("_Number", int, float)
 _logger = LoggingConfig.get_logger(__name__)
 
 _MAX_TOOL_THREADS = 32
-"""How many tool threads one turn runs at the same time."""
+"""Limit for the tool threads that one turn runs at the same time."""
 
 # Added to the text of a turn that did not end by itself, for the next request.
 _MARKS = {
@@ -62,7 +62,7 @@ FollowUp: TypeAlias = Callable[[Message], Sequence[Message] | None]
 
 
 class TurnSettings(Protocol):
-    """What the loop reads of an agent: its settings and its history."""
+    """The settings of an agent and its history, as far as the loop reads them."""
 
     name: str
     model: str
@@ -117,7 +117,7 @@ class ChatWithAgentUseCase:
         """As `execute`, but the turn does not begin before the caller awaits something.
 
         Args:
-            follow_up: may ask again after an answer. What it adds counts as a round, and is not remembered.
+            follow_up: may ask again after an answer. That counts as a round, and does not enter the history.
 
         Raises:
             InvalidMessageError: as `execute`.
@@ -146,7 +146,7 @@ def _user_message(content: MessageContent) -> Message:
 
 
 class _Turn:
-    """The state of one turn. Nothing here is shared with another turn but the agent's history, at the end."""
+    """The state of one turn. Turns share only the agent's history, which is changed when a turn ends."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class _Turn:
         self.thread_slots = asyncio.Semaphore(_MAX_TOOL_THREADS)
         # Totals of the rounds whose rate is known.
         self.generated, self.generation_s = 0, 0.0
-        # Opened as interrupted: whatever happens from here on, there is a row to settle.
+        # Until the turn has ended otherwise, so that an interrupted one settles as such.
         self.status: CallStatus = "cancelled"
         self.error: BaseException | None = None
         cell = current_cell.get()
@@ -279,7 +279,7 @@ class _Turn:
                         continue
                     if isinstance(event, ToolCallRequested):
                         event = _checked_call(event)
-                        # Some servers give one twice, or again in the next round: a decision is for one call.
+                        # Some servers repeat ids, in a reply or in the next round; an approval is for one call.
                         while event.tool_call_id in self.tool_call_ids:
                             event = replace(event, tool_call_id=f"{event.tool_call_id}-{len(self.tool_call_ids)}")
                         self.tool_call_ids.add(event.tool_call_id)
@@ -310,7 +310,7 @@ class _Turn:
             raise
         finally:
             self.answer_details = end.provider_details
-            # An interrupted reply has no end that tells when it began.
+            # An interrupted reply has no `RoundEnded`, which has the exact time.
             self._settle_request(record, status, failure, started, end.first_output_at or first, end)
         return calls
 
@@ -336,7 +336,7 @@ class _Turn:
         ]
 
     async def _record_call(self, call: ToolCallRequested, number: int) -> ToolCallFinished:
-        """Run a call, by whatever a wrapper put around it, and settle its record."""
+        """Run a call, through the wrappers around the provider, and settle its record."""
         self.log.feed(ToolCallStarted(call.tool_call_id, call.name, number))
         record = ToolRecord(
             call_id=self.record.call_id,
@@ -357,7 +357,7 @@ class _Turn:
             if isinstance(event, ToolCallFinished):
                 finished = event  # fed when it is settled, below
                 return
-            if isinstance(event, ApprovalDecided):  # waiting for it does not count
+            if isinstance(event, ApprovalDecided):  # the wait for approval does not count
                 record = replace(
                     record, started_at=datetime.now(UTC), arguments=event.arguments or record.arguments
                 )
@@ -384,7 +384,7 @@ class _Turn:
                 self.sink.tool_settled(record)
 
     async def _run_call(self, call: ToolCallRequested, round_number: int, emit: Emit) -> ToolCallFinished:
-        """Have a call decided on, where its tool needs approval, and run it."""
+        """Get approval for a call if its tool needs it, and run it."""
         started: float | None = None
         outcome = ToolExecutionResult(success=False, error="stopped", status="cancelled")
         try:
@@ -475,7 +475,7 @@ class _Turn:
             self.sink.request_settled(record)
 
     def settle(self) -> None:
-        """The end of the turn, however it ends; the second call does nothing."""
+        """Settle the turn, however it ended; a second call does nothing."""
         if self.log.done:
             return
         error = self.error

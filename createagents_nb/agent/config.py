@@ -15,9 +15,9 @@ from ..redaction import Secret, is_secret_name
 __all__ = ["CONFIG_KEYS", "validate_config"]
 
 _SCHEMA = frozenset({"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"})
-"""Keywords that mark a JSON Schema: of an argument named ``token``, for example, which is not a secret."""
+"""Keywords that mark a JSON Schema: the schema of an argument named ``token`` is not a secret."""
 _SCHEMES = ("basic", "bearer")
-"""Words before a key in a header, which are not secret."""
+"""Authentication schemes before a key in a header; they are not secret."""
 _MAX_DEPTH = 40
 """Limit for the nesting of ``extra``; a little below the limit for files of `CreateAgent.save`."""
 
@@ -51,7 +51,7 @@ CONFIG_KEYS: Mapping[str, tuple[str, Any]] = {
     "top_k": ("a whole number above 0", _is_count),
     "top_p": ("a number from 0 to 1", _number(0, 1)),
 }
-"""For each key, what its values must be, as a phrase and as a check."""
+"""For each key, a description of its valid values and a check."""
 
 
 def validate_config(
@@ -106,7 +106,7 @@ def _sendable(value: Any, around: tuple[Any, ...] = (), *, is_secret: bool = Fal
     if len(around) > _MAX_DEPTH or any(value is outer for outer in around):
         raise ValueError(f"it is nested more than {_MAX_DEPTH} deep, or holds itself")
     if isinstance(value, str):
-        text = str.__str__(value)  # of an enum, the value and not the name
+        text = str.__str__(value)  # for an enum, its value and not its name
         text.encode()  # half a surrogate pair cannot be sent
         return _masked(text) if text and (is_secret or isinstance(value, Secret)) else text
     if isinstance(value, Mapping):

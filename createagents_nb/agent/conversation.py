@@ -19,7 +19,7 @@ from .settings import SETTINGS, AgentSettings
 __all__ = ["Conversation"]
 
 _MIN_SECRET = 8
-"""Shorter keys are placeholders, and words of the text that they are in."""
+"""Shorter keys are placeholders and may be words of the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Conversation:
 
     @classmethod
     def of(cls, settings: AgentSettings, history: History, is_stock: Callable[[BaseTool], bool]) -> Conversation:
-        """The conversation of an agent; ``is_stock`` says whether the name of a tool is all of it."""
+        """The conversation of an agent; ``is_stock`` says whether a tool can be made from its name alone."""
         return cls(
             settings.saved(),
             own_tools=tuple(tool.name for tool in settings.tools if not is_stock(tool)),
@@ -93,7 +93,7 @@ class Conversation:
         ]
 
     def arguments(self, options: Mapping[str, Any], *, address: str | None) -> dict[str, Any]:
-        """Arguments for an agent, without ``tools``: ``options``, then what is believed of the file.
+        """Arguments for an agent, without ``tools``: ``options``, and the file's settings that are believed.
 
         Args:
             options: from the user.

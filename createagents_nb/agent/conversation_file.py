@@ -86,7 +86,7 @@ def _encode(talk: Conversation) -> bytes:
         "turns": [{"messages": [_encode_message(message) for message in messages]} for messages in talk.turns],
     }
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1)
-    # Half a surrogate pair, as in what models say and in names of files, is JSON but not UTF-8.
+    # Half a surrogate pair, as in some answers and file names, is valid in JSON but not in UTF-8.
     data = _SURROGATES.sub(lambda half: f"\\u{ord(half[0]):04x}", text).encode()
     if len(data) > MAX_BYTES:
         raise _too_large(len(data))
@@ -102,7 +102,7 @@ def _encode_message(message: Message) -> dict[str, Any]:
     if read_parts(message.content) == message.parts:
         entry["content"] = message.content
     else:
-        # Without `content`, so that a reader that knows text alone refuses it.
+        # Without `content`, so that older versions, which know only text, refuse it.
         entry["parts"] = [_encode_part(part) for part in message.parts]
     if message.tool_calls:
         entry["tool_calls"] = [
@@ -400,7 +400,7 @@ def _finite_float(text: str) -> float:
 
 
 def _check_depth(value: Any, where: str) -> None:
-    """Refuse what is nested so deeply that it cannot be copied part by part."""
+    """Refuse a value that is nested too deeply to be copied recursively."""
     level: list[Any] = [value]
     for _ in range(_MAX_DEPTH):
         parts = [part for part in level if isinstance(part, Mapping | list | tuple)]
@@ -421,4 +421,4 @@ _READERS: Mapping[Kind, Callable[[Any, str], Any]] = {
     "text": _read_optional,
     "tools": _read_names,
 }
-"""How a setting is read, by its kind; objects are not saved."""
+"""Readers of settings by kind; settings that are objects are not saved."""

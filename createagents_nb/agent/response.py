@@ -85,7 +85,7 @@ class StreamingResponseDTO:
 
     @property
     def content_policy(self) -> ContentPolicy:
-        """What a notebook may save of the turn's content; see `MetricsRecorder`."""
+        """The policy for saving the turn's content in a notebook; see `MetricsRecorder`."""
         return self._log.content_policy
 
     @property
@@ -114,11 +114,11 @@ class StreamingResponseDTO:
         return self._log.approvals.requests
 
     def add_approver(self, approver: object) -> None:
-        """From now on calls wait for `decide`: ``approver`` shows them to somebody who can answer."""
+        """Register an approver: from now on, calls that need approval wait for `decide`."""
         self._log.approvals.register(approver)
 
     def remove_approver(self, approver: object) -> None:
-        """Without any approver left, waiting calls are rejected."""
+        """Unregister an approver; without any left, waiting calls are rejected."""
         self._log.approvals.unregister(approver)
 
     def decide(self, tool_call_id: str, decision: Decision) -> None:
@@ -204,7 +204,7 @@ class StreamingResponseDTO:
         return tuple(self._log.events)
 
     async def batches(self, interval_s: float) -> AsyncGenerator[list[Event], None]:
-        """All events, in lists that come at most once in ``interval_s`` seconds: what a view needs.
+        """All events, in lists that come at most once in ``interval_s`` seconds, as a view needs them.
 
         Never raises the turn's error; `TurnDone` is the last event. A view does not count as a consumer that keeps
         the turn alive.
@@ -256,9 +256,9 @@ class StreamingResponseDTO:
                 try:
                     bridge.run(self.wait())
                 except BridgeError:
-                    return self.text  # what there is; `await response` is the way to the rest
+                    return self.text  # the text so far; `await response` gives the rest
             elif log.loop.is_closed() or running_loop() is not None:
-                return self.text  # nothing drives the turn any more
+                return self.text  # the turn's loop no longer runs
             else:
                 self._drive()
         if log.is_abandoned:
@@ -276,10 +276,10 @@ class StreamingResponseDTO:
         except asyncio.CancelledError:
             raise bridge.render_as_stopped(KeyboardInterrupt()) from None
         finally:
-            self.cancel()  # a later interrupt breaks in: the turn settles when the loop runs again
+            self.cancel()  # after a second interrupt, the turn settles when the loop runs again
 
     async def _wait_or_stop(self) -> None:
-        """Wait for the end; if cancelled, stop the turn and wait all the same."""
+        """Wait for the end; if cancelled, stop the turn and wait until it has ended."""
         try:
             await self.wait()
         except asyncio.CancelledError:
@@ -303,7 +303,7 @@ class StreamingResponseDTO:
 
     @contextmanager
     def _consuming(self, *, counts: bool = True) -> Iterator[None]:
-        """Around the life of a consumer: cancelled while it waits, it stops the turn, unless there are others."""
+        """Track a consumer: if it is cancelled while it waits, the turn stops, unless there are others."""
         consumer = object()
         if counts:
             self._consumers.add(consumer)

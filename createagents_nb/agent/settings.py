@@ -1,4 +1,4 @@
-"""The settings of an agent, declared once. Whatever shows, copies, saves, loads or sends them reads this list."""
+"""The settings of an agent, declared once. Code that shows, copies, saves, loads or sends them reads this list."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class Setting:
     """How a setting may be used.
 
     Attributes:
-        kind: what values it takes.
+        kind: the kind of its values.
         secret: never shown, saved or sent.
         listed: part of `CreateAgent.get_configs`.
         saved: written to conversation files.
-        believed: taken from a conversation file. False for what could send keys or data elsewhere.
+        believed: taken from a conversation file. False for settings that could send keys or data elsewhere.
         travels: sent to Dask workers.
-        limit: passed to the provider, whichever it is.
-        bound: passed to the provider, and meant for one server: another provider does not get it.
+        limit: passed to every provider.
+        bound: meant for one server: passed to its provider, and not to another one.
     """
 
     kind: Kind
@@ -74,7 +74,7 @@ _EVERYWHERE: Final = ("listed", "saved", "believed", "travels")
 
 @dataclass
 class SharedSettings:
-    """The settings that `Agent` and `AgentSettings` have in common: what a turn needs besides a provider."""
+    """The settings that `Agent` and `AgentSettings` have in common: with a provider, all that a turn needs."""
 
     name: str = field(metadata=_setting("name", *_EVERYWHERE))
     model: str = field(metadata=_setting("choice", *_EVERYWHERE))
@@ -94,7 +94,7 @@ class SharedSettings:
 
 @dataclass(kw_only=True, repr=False)
 class AgentSettings(SharedSettings):
-    """What a `CreateAgent` is made of. Frozen: `dataclasses.replace` makes another.
+    """All settings of a `CreateAgent`. Frozen: `dataclasses.replace` makes a changed copy.
 
     Attributes are the arguments of `CreateAgent`, checked and resolved: ``name``, ``provider`` and ``model`` are
     chosen, ``tools`` are `BaseTool` objects, ``base_url`` is also the address that the environment names.
@@ -132,7 +132,7 @@ class AgentSettings(SharedSettings):
         return dict.fromkeys(_FIRST_LISTED) | listed
 
     def saved(self) -> dict[str, Any]:
-        """The settings that a conversation file holds, as JSON has them; those that are None are left out."""
+        """The settings that are saved in a conversation file, as JSON values; those that are None are left out."""
         saved = {name: self._as_data(name) for name in self.select("saved")}
         endless = [name for name in saved if SETTINGS[name].kind == "seconds" and saved[name] > MAX_SAVED_SECONDS]
         return {name: value for name, value in saved.items() if value is not None and name not in endless}
@@ -183,12 +183,12 @@ _AS_DATA: Mapping[Kind, Callable[[Any], Any]] = {
 
 
 def select(settings: Mapping[str, Any], use: Use) -> dict[str, Any]:
-    """Those of ``settings`` that have this use."""
+    """The entries of ``settings`` that have this use."""
     return {name: value for name, value in settings.items() if getattr(SETTINGS[name], use)}
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of ``arguments`` that are settings, each checked as far as its kind says.
+    """The settings among ``arguments``, each checked by its kind.
 
     Raises:
         ConfigurationError: a value has the wrong type or is out of range; the message names the argument.

@@ -84,7 +84,7 @@ class TurnLog:
             self.tools.append(settled)
 
     def settle(self, record: CallRecord, error: BaseException | None = None) -> None:
-        """End the turn: everyone who waits is woken, and no event follows."""
+        """End the turn and wake all readers; no event follows."""
         if self.done:
             return
         self.record, self.error = record, error

@@ -33,7 +33,7 @@ class Batch:
     """The rows of one `CreateAgent.map`.
 
     Args:
-        row_agent: answers.
+        row_agent: the agent that answers the rows.
         recorder: where calls are recorded, and found again.
         data, template, options: see `CreateAgent.map`.
         client: a Dask client whose workers ask; None for this process.

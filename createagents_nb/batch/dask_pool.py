@@ -209,7 +209,7 @@ class DaskPool:
 
     def _next_rows(self, share: int) -> list[Row]:
         """The rows of the next chunk, as many as the budget allows; empty at the end or after `close`."""
-        # With a budget, few: what a chunk costs is known when it comes back.
+        # Few if there is a budget: the cost of a chunk is known only when it comes back.
         limit = share if self._recorder.budget() else min(share * _ROWS_PER_SLOT, self._fair_share, _MAX_CHUNK)
         rows: list[Row] = []
         while self._todo and len(rows) < limit and not self._is_closed:

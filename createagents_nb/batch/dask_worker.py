@@ -31,7 +31,7 @@ _MAX_REMEMBERED = 256
 
 @dataclass(frozen=True, slots=True)
 class AgentPlan:
-    """What a worker makes the agent from.
+    """The settings from which a worker makes the agent.
 
     Attributes:
         settings: arguments of `AgentSettings`, without keys and objects that do not travel.

@@ -75,7 +75,7 @@ class RowAgent:
         executor: runs the tools.
         is_named: whether the user named the agent.
         max_retries: how often the batch sends a failed request again.
-        settings: what the agent was made from; None on a Dask worker.
+        settings: the agent's settings; None on a Dask worker.
     """
 
     agent: Agent
@@ -87,7 +87,7 @@ class RowAgent:
 
 
 HEARTBEAT_S = 0.1
-"""How often an idle loop wakes up: a kernel's interrupt reaches it with its next event."""
+"""Seconds between the wake-ups of an idle loop: a kernel's interrupt reaches it with its next event."""
 
 
 Row = tuple[int, MessageContent]
@@ -109,7 +109,7 @@ class Pool:
     """Asks rows on this event loop.
 
     Args:
-        row_agent: answers.
+        row_agent: the agent that answers the rows.
         sink: where the calls are recorded.
         limiter: says when a request may be sent.
         settled: called with each row that has ended.

@@ -1,4 +1,4 @@
-"""When the next request of a batch may be sent. `Limiter` computes it from a clock, `Gate` waits for it."""
+"""Rate limits of a batch: `Limiter` computes when the next request may be sent, `Gate` waits for it."""
 
 from __future__ import annotations
 
@@ -103,11 +103,11 @@ class Limiter:
 
 
 class Gate:
-    """Where requests wait for their permit, in the order in which they came.
+    """Gives permits to requests, in the order in which they came.
 
     Args:
-        limiter: says how long.
-        sleep: waits.
+        limiter: computes how long a request waits.
+        sleep: waits for that many seconds.
     """
 
     def __init__(self, limiter: Limiter, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:

@@ -118,9 +118,9 @@ class ToolCallFinished:
     latency_s: float | None
     """None if the tool did not run."""
     result: str
-    """What the model reads: the result, or an error message that it can act on."""
+    """The text sent to the model: the result, or an error message that it can act on."""
     display: ToolDisplay | None = None
-    """What the user may see in place of the text: a table or an image."""
+    """A table or an image, shown to the user in place of the text."""
     error: str | None = None
     """Why it failed, as in `ToolExecutionResult.error`; None after a success."""
 
@@ -205,9 +205,9 @@ class RoundEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptEnded:
-    """A wrapper tells which provider a request went to; the request's record names the last one.
+    """Reports which provider a request went to; the request's record names the last one.
 
-    A plain provider need not send it.
+    Sent by wrappers; a plain provider need not send it.
     """
 
     provider: str

@@ -67,7 +67,7 @@ def image_size(data: bytes) -> tuple[int, int] | None:
 
 
 def describe_media(media_type: str, data: bytes | None, name: str | None = None) -> str:
-    """Describe an image or file in one short line, to stand in its place in records, logs and plain text.
+    """Describe an image or file in one short line, for use in its place in records, logs and plain text.
 
     Args:
         media_type: such as ``image/png``.

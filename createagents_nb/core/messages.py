@@ -72,7 +72,7 @@ class _Media:
             raise ValueError(f"{kind} needs a media type such as image/png, not {self.media_type[:100]!r}")
 
     def __str__(self) -> str:
-        """What records and displays show in place of the data, as in ``<image/png, 640 × 480, 24 kB>``."""
+        """A description, shown in place of the data, as in ``<image/png, 640 × 480, 24 kB>``."""
         if self.url is not None:
             return f"<{self.media_type or 'file'} at {_without_secrets(self.url)}>"
         return describe_media(self.media_type, self.data, self.name)
@@ -120,7 +120,7 @@ MessageContent: TypeAlias = "str | Part | Sequence[str | Part]"
 
 
 def read_parts(content: MessageContent) -> tuple[Part, ...]:
-    """The parts of a message's content; empty text is no part.
+    """The parts of a message's content; an empty string has none.
 
     Raises:
         TypeError: something in it is neither text nor a part; the message names its type.
@@ -203,12 +203,12 @@ class Message:
 
     @property
     def description(self) -> str:
-        """All parts as text: images and files as what they are, in place of their data."""
+        """All parts as text, with a description of each image and file in place of its data."""
         return "\n".join(map(str, self.parts))
 
     @property
     def is_blank(self) -> bool:
-        """Whether no server would take it: neither a word, an image nor a file."""
+        """Whether it has no text, image or file; servers refuse such a message."""
         return all(isinstance(part, TextPart) and not part.text.strip() for part in self.parts)
 
     def __repr__(self) -> str:
@@ -228,7 +228,7 @@ class Turn:
     messages: tuple[Message, ...]
 
     def without_tools(self) -> Turn:
-        """The question and the final answer alone."""
+        """Return the turn with only its question and its final answer."""
         return Turn(self.number, (self.messages[0], *self.messages[1:][-1:]))
 
 

@@ -51,8 +51,8 @@ class ChatRequest:
         config: validated options, see `createagents_nb.create_agent.CreateAgent`.
         output_schema: JSON Schema that the answer must follow, None for free text.
         tool_choice: ``"auto"``, ``"required"``, ``"none"`` or a tool's name; None for the server's default.
-        turn_id: the ``call_id`` of the turn; not part of what is asked.
-        round: of the turn, from 1; not part of what is asked.
+        turn_id: the ``call_id`` of the turn; ignored by comparisons.
+        round: the round of the turn, from 1; ignored by comparisons.
 
     Example:
         >>> ChatRequest("m", [Message("user", "Hello")]) == ChatRequest("m", [Message("user", "Hello")], round=2)
@@ -73,10 +73,10 @@ class ChatRequest:
         object.__setattr__(self, "tools", tuple(self.tools))
 
     def canonical_json(self) -> str:
-        """The one form for hashing, comparing and storing: sorted keys, no blanks.
+        """The canonical JSON for hashing, comparing and storing: sorted keys, no whitespace.
 
-        Bytes and addresses are their SHA-256. Provider details are left out, ids of tool calls are numbers in the
-        order of the calls, and keys in ``config`` are ``***``.
+        Bytes and addresses are replaced by their SHA-256, ids of tool calls by numbers in the order of the calls,
+        and keys in ``config`` by ``***``. Provider details are left out.
         """
         calls = _CallNumbers()
         asked = {
@@ -178,14 +178,14 @@ class ToolCallRunner(Protocol):
 
 
 class TurnResponse(Protocol):
-    """What a started turn gives: its text, piece by piece."""
+    """The part of a turn's response that `ChatRepository.chat` uses: its text, piece by piece."""
 
     def __aiter__(self) -> AsyncIterator[str]: ...
     async def aclose(self) -> None: ...
 
 
 class StartsTurns(Protocol):
-    """An agent, as far as a provider needs one."""
+    """The part of an agent that `ChatRepository.chat` uses."""
 
     async def start_turn(self, repository: ChatRepository, message: MessageContent) -> TurnResponse: ...
 
@@ -210,7 +210,7 @@ class ChatRepository(ABC):
 
     @abstractmethod
     def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        """Send one request; text as it comes, other events, and `RoundEnded` last.
+        """Send one request and yield its text as it arrives, other events, and `RoundEnded` last.
 
         Raises:
             ProviderError: translated from whatever the SDK, the network or the server raised.
@@ -225,7 +225,7 @@ class ChatRepository(ABC):
         """
 
     def without_retries(self) -> ChatRepository:
-        """The same provider, which sends no request twice: for callers with a retry policy, such as a batch."""
+        """This provider without its own retries, for callers with a retry policy, such as a batch."""
         return self
 
     def reply_sources(self, model: str) -> frozenset[ReplySource]:
@@ -233,7 +233,7 @@ class ChatRepository(ABC):
         return frozenset()
 
     def wrap_tools(self, run: ToolCallRunner) -> ToolCallRunner:
-        """What runs the tool calls of a turn: ``run`` itself, unless a wrapper stands around it."""
+        """The function that runs the tool calls of a turn: ``run``, or a wrapper's function that calls it."""
         return run
 
     async def chat(self, agent: StartsTurns, message: str) -> AsyncGenerator[str, None]:

@@ -75,4 +75,4 @@ class ImageDisplay:
 
 
 ToolDisplay: TypeAlias = TableDisplay | ImageDisplay
-"""Everything a user may be shown of a tool's result besides text."""
+"""Any display of a tool's result."""

@@ -20,7 +20,7 @@ __all__ = ["SdkResponse", "make_records", "read_response", "status_of"]
 
 @dataclass(frozen=True, slots=True)
 class SdkResponse:
-    """What a response says about itself; None where it says nothing."""
+    """The values that a response reports about itself; None for those it does not report."""
 
     text: str | None = None
     model: str | None = None

@@ -106,7 +106,7 @@ class TurnWidget(anywidget.AnyWidget):
     _esm = _STATIC / "loader.js"
 
     about = traitlets.Dict().tag(sync=True)
-    """What does not change during a turn: agent, whether remote images are loaded, the first status line."""
+    """The state that is fixed during a turn: agent, whether remote images are loaded, the first status line."""
     snapshot = traitlets.Dict().tag(sync=True, to_json=lambda _, widget: widget.state_so_far())
     """``{"seq": n, "elapsed_s": s, "pieces": […], "status": […]}``: the starting point of a page that comes late.
 
@@ -300,7 +300,7 @@ class TurnChannel:
 
 
 def _edited_arguments(arguments: object) -> dict[str, Any]:
-    """Parse edited arguments strictly: unlike a model's, nothing and ``null`` do not stand for no arguments.
+    """Parse edited arguments strictly: unlike a model's, empty text and ``null`` do not mean an empty object.
 
     Raises:
         ValueError: not the JSON text of an object.

@@ -1,1 +1,1 @@
-"""Providers: what is on the other side of a request. `registry` is the table of them."""
+"""Providers: adapters for the servers that run models. `registry` is the table of them."""

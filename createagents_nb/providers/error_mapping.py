@@ -1,4 +1,4 @@
-"""From what came instead of an answer to one error of our tree that names the way out."""
+"""Maps failed requests and error replies to errors of our tree, each with a hint about what to do."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ _TAG = re.compile(r"<[^<>]*>")
 
 @dataclass(frozen=True, slots=True)
 class ErrorWords:
-    """What a provider's errors say.
+    """The texts of a provider's errors.
 
     Attributes:
-        label: what the text calls the server at an address.
-        key_hint: the way out if the key is refused.
-        model_hint: the way out if there is no such model, with ``{model}``.
+        label: called with an address; the server's name in the text.
+        key_hint: what to do if the key is refused.
+        model_hint: what to do if there is no such model, with ``{model}``.
         unknown_model: statuses with which a server says that it has no such model.
-        full_label: `label` where the error is about the way to the server.
+        full_label: the same for errors about the connection.
         refused, lost, timeout: the whole text for these failures, with ``{label}``, ``{url}`` and ``{reason}``.
         unwrap: takes the error object out of a decoded error body.
         status_in: the HTTP status that an error object inside a stream names.
@@ -91,7 +91,7 @@ class ErrorMapper(RetryCount):
     """Makes the errors of one request.
 
     Args:
-        words: what they say.
+        words: their texts.
         url: the server's base address.
         secret: the key in use; a server may repeat it.
         model: the model asked for; None for a request without one.
@@ -119,7 +119,7 @@ class ErrorMapper(RetryCount):
         return self._from_body(body, self._words.status_in(body))
 
     def from_exception(self, error: Exception, summary: ForeignError | None) -> ProviderError | None:
-        """Return the error for an exception, its summary chained below; None for one that is not ours to explain.
+        """Return the error for an exception, its summary chained below; None if it has no summary.
 
         Args:
             summary: of an exception of the HTTP library.
@@ -155,7 +155,7 @@ class ErrorMapper(RetryCount):
         return self.complete(error)
 
     def complete(self, error: ProviderError) -> ProviderError:
-        """Add what every error carries, and take a key that a server repeated out of it."""
+        """Set provider and retries, and mask a key that the server repeated."""
         error.provider = error.provider or self._words.provider
         error.retries = self.retries
         error.args = tuple(sanitize(str(argument), self._secret) for argument in error.args)
@@ -240,7 +240,7 @@ def _page_text(page: str) -> str:
 
 
 def error_message(body: Any) -> str:
-    """Return the sentence in an error body, in whatever shape servers send one.
+    """Return the sentence in an error body, in any of the shapes that servers send.
 
     ``{"error": {"message": …}}``, ``{"error": "…"}`` (whose text may be JSON again), ``{"detail": "…" | […]}``,
     ``{"message": …}``, plain text or HTML.
@@ -281,8 +281,8 @@ def status_error(
     Args:
         status: None for an error object that names none.
         provider: its name in the records.
-        label: what the text calls the server.
-        key_hint: the way out if the key is refused.
+        label: the server's name in the text.
+        key_hint: what to do if the key is refused.
         secret: the key in use, which is not repeated.
         headers: of the reply, which may say how long to wait.
     """
@@ -341,7 +341,7 @@ def model_not_found(
 
     Args:
         names: the models that exist; the closest are listed first.
-        hint: another way out.
+        hint: what else to do.
     """
     close = difflib.get_close_matches(model, names, n=3, cutoff=0.4)
     listed = [*close, *(name for name in sorted(names) if name not in close)]
@@ -359,7 +359,7 @@ def _short(text: str) -> str:
 
 
 def _address_hint(url: str, provider: str) -> str:
-    """Guess what is wrong with an address at which nothing is served."""
+    """Guess the mistake in an address that serves nothing."""
     for ending in (
         "/chat/completions",
         "/completions",

@@ -1,4 +1,4 @@
-"""Framing: from blocks of bytes, cut anywhere, to the payloads in them. No I/O, no JSON."""
+"""Framing: splits blocks of bytes, cut anywhere, into payloads. No I/O, no JSON."""
 
 from __future__ import annotations
 

@@ -39,9 +39,8 @@ __all__ = [
 
 Connect = Callable[[], Awaitable[Transport]]
 
-
 _TAIL_S = 0.25
-
+"""Limit for reading what follows a complete answer."""
 
 _NAMES_S = 5.0
 """How long an error about an unknown model waits for the names of those that exist."""
@@ -71,7 +70,7 @@ async def reply_events(
     """Send a chat request and yield everything in its reply, `RoundEnded` last.
 
     Args:
-        connect: gives the way to the server.
+        connect: returns the transport to the server.
         body: the request, sent as JSON.
         streamed: the reply is expected as a stream.
 
@@ -95,7 +94,7 @@ async def reply_events(
                             await _read_to_end(reply.blocks)
                             break
                 except Exception as error:
-                    # A connection that breaks after the end of an answer takes nothing from it.
+                    # A connection that breaks after the end of the answer does not fail it.
                     if not decoder.is_finished or transport.summary(error) is None:
                         raise
                 for event in decoder.finish():
@@ -157,7 +156,7 @@ async def _names(api: ChatApi, transport: Transport) -> list[str]:
 async def _read_to_end(blocks: AsyncIterator[bytes]) -> None:
     """Read what follows a complete answer, so that the connection can be used again.
 
-    What breaks there takes nothing from the answer, and a server that does not end the body is not waited for.
+    Errors are ignored, and a body that does not end soon is not read to its end.
     """
     with suppress(Exception):
         async with asyncio.timeout(_TAIL_S):
@@ -173,13 +172,13 @@ class HttpChatAdapter(ChatRepository):
         url: the server's base address: checked, without a trailing slash.
         base_url: the address that the user or the environment names; None for the default.
         api_key: checked.
-        timeout_s: how long no byte may arrive, in seconds.
-        max_retries: of a request that was not answered; never after the first token.
+        timeout_s: limit for the time without a byte, in seconds.
+        max_retries: how often a request without an answer is sent again; never after the first token.
         client: the user's own SDK client, used as it is and never closed.
     """
 
     _retries_refused: ClassVar[bool] = True
-    """Whether a request is sent again where nothing listens."""
+    """Whether a request is sent again after a refused connection."""
     _uses_proxies: ClassVar[bool] = True
 
     def __init__(
@@ -210,10 +209,10 @@ class HttpChatAdapter(ChatRepository):
 
     @abstractmethod
     def _client_transport(self, client: Any) -> Transport:
-        """Return the way over the user's own client."""
+        """Return the transport that uses the user's own client."""
 
     def reply_source(self, model: str) -> ReplySource:
-        """Return what binds provider details to this server, this model and this key."""
+        """Return the source that binds provider details to this server, this model and this key."""
         key = "" if self._api_key is None else hashlib.sha256(self._api_key.encode()).hexdigest()
         return ReplySource(origin_of(self._url), model, key)
 
@@ -231,7 +230,7 @@ class HttpChatAdapter(ChatRepository):
         return await list_models(self._api, await self._transport())
 
     def without_retries(self) -> Self:
-        """Return the same provider, which sends no request again by itself."""
+        """Return a copy of this provider without retries."""
         same = copy.copy(self)
         same._max_retries = 0
         same._transports = WeakKeyDictionary()

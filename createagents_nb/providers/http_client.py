@@ -1,4 +1,4 @@
-"""The way to every server: aiohttp, one connection pool per server and event loop, one TLS context per process.
+"""The HTTP client: aiohttp, with one connection pool per server and event loop and one TLS context per process.
 
 Imported with the first request, because aiohttp takes some tenths of a second to import.
 """
@@ -102,7 +102,7 @@ class StaleConnectionError(aiohttp.ServerDisconnectedError):
 
 @cache
 def _guarded_protocol(protocol: Any) -> Any:
-    """aiohttp's protocol class, with a closer look at a connection that is taken from the pool again."""
+    """aiohttp's protocol class, with stricter checks of a connection that is taken from the pool again."""
 
     class GuardedProtocol(protocol):  # type: ignore[misc]
         _requests = 0
@@ -142,7 +142,7 @@ def _guarded_connector(connector: Any) -> Any:
     """A connector class whose connections use `_guarded_protocol`.
 
     There is no public way to choose the protocol. Should a version of aiohttp not call this method, requests work
-    as before, without the closer look.
+    as before, without these checks.
     """
 
     class GuardedConnector(connector):  # type: ignore[misc]
@@ -226,8 +226,8 @@ class HttpClient:
 
     Args:
         origin: of the server, as in ``https://api.openai.com``.
-        proxy: the proxy to go by.
-        clock: seconds; tells how long ago a request was sent.
+        proxy: the proxy to use; None for a direct connection.
+        clock: returns seconds; measures how long ago a request was sent.
     """
 
     def __init__(
@@ -261,8 +261,8 @@ class HttpClient:
 
         Args:
             content: the body; dropped where a redirect turns the request into a GET.
-            headers: kept from other servers, except for a few that no key is in.
-            timeout_s: how long no byte may arrive, in seconds.
+            headers: not sent to other servers, except for a few that never hold a key.
+            timeout_s: limit for the time without a byte, in seconds.
 
         Raises:
             aiohttp.ClientError, TimeoutError, RedirectError: here, and while the body is read.
@@ -354,7 +354,7 @@ class HttpClient:
 def _reply(
     response: aiohttp.ClientResponse, method: str, timeout_s: float, client: HttpClient | None = None
 ) -> HttpReply:
-    """Wrap a reply; all but an answer is limited.
+    """Wrap a reply, and limit its size and time unless it is an answer.
 
     Args:
         client: closed with the reply.
@@ -458,7 +458,7 @@ def _close_left_over() -> None:
                 loop.run_until_complete(closer.aclose())
 
 
-# ── a provider's way to its server ───────────────────────────────────────────────────────────────────────
+# ── the transport of one agent ───────────────────────────────────────────────────────────────────────────
 
 
 class HttpTransport(Transport):
@@ -469,7 +469,7 @@ class HttpTransport(Transport):
         url: the base address, without a trailing slash.
         headers: sent with each request; a key in them is a `Secret`.
         secret: the key in use.
-        timeout_s: how long no byte may arrive, in seconds.
+        timeout_s: limit for the time without a byte, in seconds.
     """
 
     def __init__(

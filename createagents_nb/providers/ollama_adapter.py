@@ -72,9 +72,9 @@ class OllamaChatAdapter(HttpChatAdapter):
     Args:
         base_url: default ``OLLAMA_HOST``, else ``http://127.0.0.1:11434``.
         api_key: for a server behind a key; default ``OLLAMA_API_KEY``.
-        timeout_s: how long no byte may arrive, in seconds. Loading a large model counts.
-        max_retries: of a request that was not answered (408, 409, 429, from 500 on, a lost connection, nothing for
-            too long); never after the first token, and never where nothing listens.
+        timeout_s: limit for the time without a byte, in seconds. Loading a large model counts.
+        max_retries: how often a request without an answer is sent again (408, 409, 429, 500 and above, a lost
+            connection, a timeout); never after the first token or a refused connection.
         client: your own ``ollama.AsyncClient``, used as it is and never closed.
 
     Raises:

@@ -1,4 +1,4 @@
-"""From the bytes of an Ollama chat reply to events. No I/O, and no SDK object per chunk."""
+"""Decodes the bytes of an Ollama chat reply into events. No I/O, and no SDK object per chunk."""
 
 from __future__ import annotations
 

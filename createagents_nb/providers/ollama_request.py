@@ -1,4 +1,4 @@
-"""From a `ChatRequest` to the body of Ollama's ``POST /api/chat``. No I/O."""
+"""Converts a `ChatRequest` to the body of Ollama's ``POST /api/chat``. No I/O."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OPTIONS = {
     "top_k": "top_k",
     "top_p": "top_p",
 }
-"""Our names of settings, and Ollama's in ``options``."""
+"""Our names of options, and Ollama's names for them."""
 
 
 def build_body(request: ChatRequest) -> dict[str, Any]:

@@ -83,8 +83,8 @@ class OpenAIChatAdapter(HttpChatAdapter):
     Args:
         api_key: default ``OPENAI_API_KEY``. A compatible server (``base_url``) may need none.
         base_url: default ``OPENAI_BASE_URL``, else OpenAI itself. It usually ends in ``/v1``.
-        timeout_s: how long no byte may arrive, in seconds.
-        max_retries: of a request that was not answered; never after the first token.
+        timeout_s: limit for the time without a byte, in seconds.
+        max_retries: how often a request without an answer is sent again; never after the first token.
         client: your own ``openai.AsyncOpenAI``, used as it is, retries included, and never closed.
 
     Raises:
@@ -140,7 +140,7 @@ class OpenAIChatAdapter(HttpChatAdapter):
         return build_body(request, is_openai_itself=self.is_openai_itself)
 
     def _headers(self) -> dict[str, str]:
-        # As the SDK sends them, but for those that describe this machine.
+        # The headers of the SDK, except those that describe this machine.
         headers = {
             "Authorization": Secret(f"Bearer {self._api_key or 'none'}"),
             "Accept": "application/json",

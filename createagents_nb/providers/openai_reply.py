@@ -1,4 +1,4 @@
-"""From the bytes of a Chat Completions reply to events. No I/O, and no SDK object per chunk.
+"""Decodes the bytes of a Chat Completions reply into events. No I/O, and no SDK object per chunk.
 
 Written against what real servers send, which is more than the specification allows: a first chunk with or without
 text, usage anywhere or nowhere, no ``[DONE]``, tool calls whole or in pieces, two calls that share an index,
@@ -155,7 +155,7 @@ class OpenAIReplyDecoder(ReplyDecoder):
         self._calls: list[_Call] = []
         self._by_id: dict[str, _Call] = {}
         self._by_index: dict[object, _Call] = {}  # the last call with each index
-        self._body = bytearray()  # kept until the first event: it may be no event stream at all
+        self._body = bytearray()  # kept until the first event: it may be one JSON object
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._model: str | None = None

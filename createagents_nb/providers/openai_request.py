@@ -1,4 +1,4 @@
-"""From a `ChatRequest` to the body of a Chat Completions request. No I/O."""
+"""Converts a `ChatRequest` to the body of a Chat Completions request. No I/O."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class ProviderSpec:
         client: ``"package:Class"`` of the SDK's asynchronous client, if the adapter takes one as ``client=``.
         local_models: ``"module:function"`` that returns the models of a server on this machine, without an
             argument; empty if none answers.
-        embedded: runs in this process: it has an address of its own and needs no key.
+        embedded: whether it runs in this process, at a fixed address and without a key.
 
     Example:
         >>> ProviderSpec("mine", "my_package.adapter:MyChatAdapter", key_variable="MINE_API_KEY")
@@ -172,7 +172,7 @@ def make_repository(name: str, **arguments: Any) -> ChatRepository:
 
     Args:
         arguments: of the adapter. ``timeout_s`` and ``max_retries`` are left out if its constructor does not take
-            them, and so is what is None.
+            them, and so are arguments that are None.
 
     Raises:
         ConfigurationError: its constructor does not take an argument; or as its constructor and `find_provider`.

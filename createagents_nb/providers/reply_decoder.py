@@ -62,7 +62,7 @@ class ReplyDecoder(ABC):
 
     Args:
         on_error: makes the error for an error object inside the reply.
-        retries: how often the request was sent before.
+        retries: how often the request was sent again before this reply.
 
     Attributes:
         is_complete: nothing that follows belongs to the answer.

@@ -17,7 +17,7 @@ from .transport_errors import FailureKind, failure_kind
 __all__ = ["RetryPolicy", "retry_after_s", "send_until_answered"]
 
 _RETRIED_STATUSES = frozenset({408, 409, 429})
-"""Besides all from 500 on."""
+"""Statuses below 500 that are retried; all from 500 on are, too."""
 _LONGEST_WAIT_S = 120.0
 """A server that asks for a longer wait is not asked again."""
 
@@ -27,8 +27,8 @@ class RetryPolicy:
     """How often a request is sent again, and after which failures. Nothing is sent again after the first token.
 
     Args:
-        max_retries: of one request.
-        retries_refused: also where nothing listens. Not for Ollama: starting it takes a person.
+        max_retries: limit for one request.
+        retries_refused: also retry refused connections. False for Ollama, which a person has to start.
     """
 
     max_retries: int
@@ -59,7 +59,7 @@ class RetryPolicy:
 async def send_until_answered(
     send: Callable[[], Awaitable[HttpReply]], policy: RetryPolicy, count: RetryCount
 ) -> HttpReply:
-    """Send a request until a reply stands, or the policy gives up.
+    """Send a request until its reply is accepted or the policy gives up.
 
     Args:
         count: is set to the number of retries.

@@ -72,7 +72,7 @@ _last_message: str | None = None
 
 
 def reset() -> None:
-    """Forget what was chosen for the notebook, and what was said about it."""
+    """Forget the choice for the notebook, and the last line about a choice."""
     set_notebook_default(None)
 
 
@@ -106,7 +106,7 @@ def connect(
 
     Args:
         limits: ``timeout_s`` (seconds) and ``max_retries``.
-        bound: what else is meant for one server: ``api_key``.
+        bound: other arguments meant for one server: ``api_key``.
 
     Raises:
         ConfigurationError: arguments that exclude each other, or an object without a model; and as `resolve_model`
@@ -189,7 +189,7 @@ def check_model(provider: str, model: str | None) -> None:
     """Check a model for a provider that was not named: a model of OpenAI's may not go to the demo provider.
 
     Raises:
-        ConfigurationError: the provider does not have it; the message names the way out.
+        ConfigurationError: the provider does not have it; the message says what to do.
     """
     if model is None or not is_provider(provider) or not find_provider(provider).embedded:
         return

@@ -41,7 +41,7 @@ class HttpReply:
     Attributes:
         headers: their names are case-insensitive.
         blocks: the body as it arrives.
-        aclose: lets go of the connection, which goes back to its pool if the body was read to its end.
+        aclose: releases the connection, which returns to its pool if the body was read to its end.
     """
 
     status: int
@@ -55,7 +55,7 @@ class HttpReply:
 
 
 class Transport(ABC):
-    """One server as one agent reaches it: address, key, timeout and retries are settled.
+    """Sends one agent's requests to one server, with its address, key, timeout and retries.
 
     Attributes:
         url: the base address, without a trailing slash.

@@ -133,7 +133,7 @@ class TransportError(ForeignError):
 
     Attributes:
         kind: what failed.
-        reason: for ``tls`` and ``garbled``, what exactly; for the others, the text of the first cause.
+        reason: details for ``tls`` and ``garbled``; for the others, the text of the first cause.
     """
 
     kind: FailureKind = "lost"

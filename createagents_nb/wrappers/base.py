@@ -1,4 +1,4 @@
-"""The base of everything that stands around a provider: throttling, recorded answers, fallbacks."""
+"""The base class of wrappers around a provider: throttling, recorded answers, fallbacks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ProviderWrapper"]
 
 
 class ProviderWrapper(ChatRepository):
-    """A provider around a provider; does nothing but pass on. Subclasses override what they change.
+    """A provider that passes everything on to another one. Subclasses override what they change.
 
     `round_trip` sees each request of a turn and every event of its answer; `wrap_tools` sees each tool call with
     the decision on its approval. A wrapper that overrides both can record whole turns and replay them.
@@ -43,7 +43,7 @@ class ProviderWrapper(ChatRepository):
         return await self.inner.models()
 
     def without_retries(self) -> Self:
-        """This wrapper around the same provider, which sends no request twice."""
+        """This wrapper around the provider without its own retries."""
         other = copy.copy(self)
         other.inner = self.inner.without_retries()
         return other

@@ -24,7 +24,7 @@ _MAX_REFUSALS = 100
 """How often one request may be refused while others are answered."""
 _MAX_BACKOFF_S = 8.0
 _MAX_WAIT_S = 120.0
-"""Limit for what a failing server asks to wait, as in a chat; beyond it the request fails."""
+"""Limit for the wait that a failing server asks for, as in a chat; the request fails if it is longer."""
 _TYPICAL_ANSWER_TOKENS = 300
 """Estimate for an answer without a ``max_tokens``."""
 _CHARS_PER_TOKEN = 4
@@ -59,7 +59,7 @@ class Permit:
 
 
 class RequestLimiter(Protocol):
-    """Learns what became of each request; see `createagents_nb.batch.rate_limiter.Limiter`."""
+    """Is informed how each request ended; see `createagents_nb.batch.rate_limiter.Limiter`."""
 
     @property
     def counts_tokens(self) -> bool: ...
@@ -72,7 +72,7 @@ class RequestLimiter(Protocol):
 
 
 class RequestGate(Protocol):
-    """Where requests wait for their permit."""
+    """Gives permits to the requests that wait for one."""
 
     @property
     def limiter(self) -> RequestLimiter: ...
@@ -83,7 +83,7 @@ class ThrottledRepository(ProviderWrapper):
     """The requests of one row of a batch.
 
     Args:
-        inner: the provider; it must not send requests again by itself.
+        inner: the provider, without its own retries.
         gate: gives permits.
         first: the permit of the first request, so that waiting for it is not part of the turn.
         max_retries: how often a failed request is sent again; refusals (429) do not count.
@@ -138,7 +138,7 @@ class ThrottledRepository(ProviderWrapper):
             failures += 1
 
     def settle(self, records: Sequence[RequestRecord]) -> None:
-        """Tell the limiter what the requests of the row took, once it has ended."""
+        """Report the tokens of the row's requests to the limiter, once the row has ended."""
         limiter = self._gate.limiter
         if self._unused is not None:  # stopped before it was sent
             limiter.not_answered(self._unused)

@@ -7,6 +7,8 @@ objects that only a timer refers to. This module knows callables, not turns.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -93,6 +95,15 @@ def settle_all() -> None:
                 running.cancel()
             with suppress(Exception):
                 loop.run_until_complete(_wait_for_all(entries))
+
+
+_PROCESS = os.getpid()
+
+
+@atexit.register
+def _settle_at_exit() -> None:
+    if os.getpid() == _PROCESS:  # in a fork the loops belong to the parent
+        settle_all()
 
 
 async def wait_until_done(tasks: Iterable[asyncio.Future[Any]]) -> None:

@@ -280,7 +280,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 @pytest.mark.usefixtures("installed")
 async def test_another_package_adds_a_provider(recorder: MetricsRecorder, tmp_path: Path) -> None:
     assert "their_package" not in sys.modules
-    assert set(provider_names()) == {"openai", "ollama", *ENTRY_POINTS}
+    assert set(provider_names()) >= {"openai", "ollama", *ENTRY_POINTS}
     assert "their_package" not in sys.modules  # it is loaded when it is asked for
     agent = CreateAgent("mine", timeout_s=3.0, api_key="k", recorder=recorder)
     assert await (await agent.chat("hi")) == "mine-1 at 3.0"

@@ -199,3 +199,10 @@ async def test_details_of_others_reach_no_provider_object(provider: ScriptedProv
         await (await ChatWithAgentUseCase(repository).execute(agent, "go"))
     assert own.calls[1].messages[1].provider_details is not None
     assert all(message.provider_details is None for message in provider.calls[0].messages)
+
+
+def test_a_data_url_is_its_data() -> None:
+    part = ImagePart(url="data:image/png;base64,iVBORw0KGgo=")
+    assert (part.data, part.media_type, part.url) == (b"\x89PNG\r\n\x1a\n", "image/png", None)
+    with pytest.raises(ValueError, match="broken data URL"):
+        ImagePart(url="data:image/png;base64,not base64!")

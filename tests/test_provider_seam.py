@@ -125,7 +125,7 @@ class Recording(ProviderWrapper):
             kept.append(event)
             yield event
 
-    def wrap_tools(self, run: ToolCallRunner) -> ToolCallRunner:
+    def wrap_tools(self, run: ToolCallRunner, turn_id: str) -> ToolCallRunner:
         async def recorded(call: ToolCallRequested, round_number: int, emit: Emit) -> ToolCallFinished:
             kept = self.calls.setdefault((round_number, call.tool_call_id), [])
 
@@ -153,7 +153,7 @@ class Replaying(ProviderWrapper):
         for event in events:
             yield event
 
-    def wrap_tools(self, run: ToolCallRunner) -> ToolCallRunner:
+    def wrap_tools(self, run: ToolCallRunner, turn_id: str) -> ToolCallRunner:
         async def replayed(call: ToolCallRequested, round_number: int, emit: Emit) -> ToolCallFinished:
             *before, finished = self.recording.calls[round_number, call.tool_call_id]
             for event in before:
@@ -206,6 +206,7 @@ async def test_a_wrapper_can_record_a_whole_turn_and_replay_it(provider: Scripte
     assert told(first) == told(second)
     assert [status for _, _, status, *_ in told(second)] == ["ok", "rejected", "unknown_tool"]
     assert {(row.provider, row.server, row.replayed) for row in second.requests} == {("recorded", "disk", True)}
+    assert {row.cost_usd for row in second.requests} == {0.0}, "a recorded answer costs nothing"
     events = [event for event in replayed.events_so_far() if not isinstance(event, AttemptEnded)]
     assert len(events) == len(original.events_so_far())
 
@@ -347,7 +348,7 @@ async def test_a_wrapper_that_ends_a_call_wrongly_leaves_no_record_open(provider
     class Odd(ProviderWrapper):
         ends: Any = None
 
-        def wrap_tools(self, run: ToolCallRunner) -> ToolCallRunner:
+        def wrap_tools(self, run: ToolCallRunner, turn_id: str) -> ToolCallRunner:
             async def odd(call: ToolCallRequested, round_number: int, emit: Emit) -> ToolCallFinished:
                 return self.ends  # type: ignore[no-any-return]
 
@@ -358,7 +359,7 @@ async def test_a_wrapper_that_ends_a_call_wrongly_leaves_no_record_open(provider
     response = await ChatWithAgentUseCase(wrapped, sink=ledger).execute(Agent(name="a", model="m"), "hi")
     with pytest.raises(ProtocolError, match="ended a tool call with NoneType"):
         await response
-    assert [row.status for row in ledger.tools] == ["cancelled"]
+    assert [(row.status, row.error is not None) for row in ledger.tools] == [("error", True)]
 
     wrapped.ends = ToolCallFinished("other", "other", 9, "ok", 0.1, "seen")
     provider.enqueue(ToolCallRequested("a", "look", "{}"))

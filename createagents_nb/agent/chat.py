@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -32,6 +32,7 @@ from ..errors import BudgetExceededError, InvalidMessageError, ProtocolError, Pr
 from ..logging_config import LoggingConfig
 from ..loop_shutdown import cancel_coroutine
 from ..redaction import redact
+from ..text import format_error
 from ..tools.approval import Approver
 from ..tools.executor import ToolExecutionResult, ToolExecutor, needs_thread
 from ..tools.tool import BaseTool
@@ -188,7 +189,7 @@ class _Turn:
         )
         content_policy = str if sink is None else sink.content_policy()
         self.log = TurnLog(self.record, content_policy=content_policy, remote_images=agent.remote_images)
-        self.run_call = repository.wrap_tools(self._run_call)
+        self.run_call = repository.wrap_tools(self._run_call, self.record.call_id)
         if sink is not None:
             sink.call_opened(self.record)
 
@@ -270,7 +271,10 @@ class _Turn:
         first: float | None = None
         feed = self.log.feed
         try:
-            async with aclosing(self.repository.round_trip(request)) as events:
+            reply = self.repository.round_trip(request)
+            if not isinstance(reply, AsyncGenerator):
+                raise _broken_promise(self.repository, "has a round_trip() without a yield")
+            async with aclosing(reply) as events:
                 async for event in events:
                     if type(event) is str:
                         if first is None:
@@ -288,6 +292,7 @@ class _Turn:
                         end = event
                     elif isinstance(event, str):
                         event = str.__str__(event)
+                        first = first or time.perf_counter()
                     elif not isinstance(event, Reasoning | AttemptEnded):
                         raise _broken_promise(
                             self.repository, f"yielded {type(event).__name__}, which is no event"
@@ -369,6 +374,11 @@ class _Turn:
                 raise _broken_promise(self.repository, f"ended a tool call with {type(result).__name__}")
             finished = replace(result, tool_call_id=call.tool_call_id, name=call.name, round=number)
             return finished
+        except Exception as error:  # a wrapper's own: tools do not raise
+            if not self.log.is_abandoned:
+                failed = ToolExecutionResult(success=False, error=format_error(error), status="error")
+                finished = _finished(call, number, failed, None)
+            raise
         finally:
             self.log.feed(finished)
             record = replace(
@@ -431,6 +441,8 @@ class _Turn:
     ) -> None:
         now = time.perf_counter()
         usage = end.usage.checked() if isinstance(end.usage, Usage) else Usage()
+        if opened.replayed:  # it cost nothing, and its clock was that of another process
+            usage, first = replace(usage, cost_usd=0.0), None
         generation_s = number_or_none(end.generation_s)
         record = replace(
             opened,
@@ -517,7 +529,8 @@ def _checked_call(call: ToolCallRequested) -> ToolCallRequested:
     tool_call_id = call.tool_call_id if isinstance(call.tool_call_id, str) and call.tool_call_id else None
     arguments = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments, default=str)
     details = call.provider_details if isinstance(call.provider_details, ProviderDetails) else None
-    if (tool_call_id, arguments, details) == (call.tool_call_id, call.arguments, call.provider_details):
+    is_fine = (tool_call_id, arguments, details) == (call.tool_call_id, call.arguments, call.provider_details)
+    if is_fine and isinstance(call.name, str):
         return call
     return ToolCallRequested(
         tool_call_id or f"call_{uuid.uuid4().hex[:12]}", str(call.name), arguments, provider_details=details

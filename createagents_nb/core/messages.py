@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -59,6 +60,8 @@ class _Media:
     name: str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.url, str) and self.url[:5].lower() == "data:":
+            self._take_data_url(self.url)
         if (self.data is None) == (self.url is None):
             raise ValueError(f"{type(self).__name__} takes either data or url")
         if self.data is not None and not isinstance(self.data, bytes):
@@ -79,6 +82,19 @@ class _Media:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self})"
+
+    def _take_data_url(self, url: str) -> None:
+        """Replace a data URL (RFC 2397) in base64 by its data and media type."""
+        head, comma, content = url[5:].partition(",")
+        media_type, _, encoding = head.rpartition(";")
+        try:
+            if not comma or encoding.strip().lower() != "base64":
+                raise ValueError("not in base64")
+            data = base64.b64decode(content, validate=True)
+        except ValueError as error:
+            raise ValueError(f"{type(self).__name__}(url=…) has a broken data URL ({error})") from None
+        for name, value in (("data", data), ("media_type", self.media_type or media_type), ("url", None)):
+            object.__setattr__(self, name, value)
 
 
 def _without_secrets(url: str) -> str:

@@ -71,6 +71,7 @@ class ChatRequest:
     def __post_init__(self) -> None:
         object.__setattr__(self, "messages", tuple(self.messages))
         object.__setattr__(self, "tools", tuple(self.tools))
+        object.__setattr__(self, "config", MappingProxyType(dict(self.config)))
 
     def canonical_json(self) -> str:
         """The canonical JSON for hashing, comparing and storing: sorted keys, no whitespace.
@@ -191,7 +192,17 @@ class StartsTurns(Protocol):
 
 
 class ChatRepository(ABC):
-    """A provider. Holds no state of a stream, so one instance serves any number of turns at once."""
+    """A provider. Holds no state of a stream, so one instance serves any number of turns at once.
+
+    Example:
+        >>> class Echo(ChatRepository):
+        ...     provider = default_model = "echo"
+        ...     async def round_trip(self, request):
+        ...         yield request.messages[-1].text
+        ...         yield RoundEnded("stop")
+        ...     async def models(self):
+        ...         return ["echo"]
+    """
 
     provider: str
     """Name of the provider, as in the recorder."""
@@ -232,14 +243,19 @@ class ChatRepository(ABC):
         """The sources whose provider details may be sent with a request; a wrapper around several has several."""
         return frozenset()
 
-    def wrap_tools(self, run: ToolCallRunner) -> ToolCallRunner:
-        """The function that runs the tool calls of a turn: ``run``, or a wrapper's function that calls it."""
+    def wrap_tools(self, run: ToolCallRunner, turn_id: str) -> ToolCallRunner:
+        """The function that runs the tool calls of a turn: ``run``, or a wrapper's function that calls it.
+
+        Args:
+            turn_id: as in the requests of the turn.
+        """
         return run
 
     async def chat(self, agent: StartsTurns, message: str) -> AsyncGenerator[str, None]:
         """The text of a whole turn, tools included, piece by piece; closing the generator stops the turn.
 
         Example:
+            >>> agent = Agent(name="helper", model="gpt-4.1-mini")
             >>> async for token in OpenAIChatAdapter().chat(agent, "Hello"):
             ...     print(token, end="")
         """

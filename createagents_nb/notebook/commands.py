@@ -41,20 +41,7 @@ class Commands:
     def __init__(self, shell: InteractiveShell, registry: AgentRegistry) -> None:
         self._shell, self._registry = shell, registry
         self._commands: dict[str, Callable[[str], Any]] = {
-            "budget": self.budget,
-            "help": self.help,
-            "history": self.history,
-            "key": self.key,
-            "list": self.list,
-            "metrics": self.metrics,
-            "models": self.models,
-            "new": self.new,
-            "preview": self.preview,
-            "reset": self.reset,
-            "show": self.show,
-            "status": self.status,
-            "tools": self.tools,
-            "use": self.use,
+            name: getattr(self, name) for name in sorted(_subcommands(type(self)))
         }
 
     def run(self, line: str) -> Any:
@@ -229,12 +216,19 @@ def _print_tools(tools: Mapping[str, str]) -> None:
         print(f"  {name} ({kind}): {description.strip().partition(chr(10))[0]}")
 
 
-LINE_MANUAL = "\n".join(
-    ["%%agent [NAME] [options] — ask an agent; %%agent? is its manual"]
-    + [
-        f"%agent {method.__doc__}"
-        for method in vars(Commands).values()
+def _subcommands(commands: type[Commands]) -> dict[str, str]:
+    """The methods that are subcommands, each with its line of the manual, its docstring: ``name ARGS — what``."""
+    return {
+        name: method.__doc__ or ""
+        for name, method in vars(commands).items()
         if isinstance(method, FunctionType) and "—" in (method.__doc__ or "")
+    }
+
+
+LINE_MANUAL = "\n".join(
+    [
+        "%%agent [NAME] [options] — ask an agent; %%agent? is its manual",
+        *(f"%agent {line}" for line in _subcommands(Commands).values()),
     ]
 )
 

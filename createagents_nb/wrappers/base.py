@@ -19,6 +19,11 @@ class ProviderWrapper(ChatRepository):
     the decision on its approval. A wrapper that overrides both can record whole turns and replay them.
     `ChatRequest` says which turn and round it belongs to, so one wrapper serves any number of turns at once.
 
+    Only a call that somebody was asked about has an `ApprovalDecided`; others that are rejected just finish with
+    that status. `CreateAgent.map` asks a shallow copy (`without_retries`), so share what you count in an object.
+    The wrapper belongs to its agent: a variant with another provider, and a saved conversation that is loaded, are
+    without it.
+
     Args:
         inner: the provider, or another wrapper.
 
@@ -26,8 +31,10 @@ class ProviderWrapper(ChatRepository):
         >>> class Logged(ProviderWrapper):
         ...     async def round_trip(self, request):
         ...         print("asks", request.model)
-        ...         async for event in self.inner.round_trip(request):
-        ...             yield event
+        ...         async with aclosing(self.inner.round_trip(request)) as events:
+        ...             async for event in events:
+        ...                 yield event
+        >>> agent = CreateAgent(Logged(make_repository("openai")), "gpt-4.1-mini")
     """
 
     def __init__(self, inner: ChatRepository) -> None:
@@ -51,5 +58,5 @@ class ProviderWrapper(ChatRepository):
     def reply_sources(self, model: str) -> frozenset[ReplySource]:
         return self.inner.reply_sources(model)
 
-    def wrap_tools(self, run: ToolCallRunner) -> ToolCallRunner:
-        return self.inner.wrap_tools(run)
+    def wrap_tools(self, run: ToolCallRunner, turn_id: str) -> ToolCallRunner:
+        return self.inner.wrap_tools(run, turn_id)

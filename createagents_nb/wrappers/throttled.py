@@ -28,6 +28,8 @@ _MAX_WAIT_S = 120.0
 _TYPICAL_ANSWER_TOKENS = 300
 """Estimate for an answer without a ``max_tokens``."""
 _CHARS_PER_TOKEN = 4
+_MAX_FILE_CHARS = 40_000
+"""Limit for the estimate of a file: how much text is in it is not known."""
 _IMAGE_TOKENS = 765
 """Tokens of an image of 1,024 × 1,024 pixels in high detail (OpenAI's vision guide)."""
 
@@ -39,7 +41,7 @@ def estimate_chars(messages: Iterable[Message]) -> int:
         if isinstance(part, TextPart)
         else _IMAGE_TOKENS * _CHARS_PER_TOKEN
         if isinstance(part, ImagePart)
-        else len(part.data or b"")
+        else min(len(part.data or b""), _MAX_FILE_CHARS)
         for message in messages
         for part in message.parts
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from ..core.backoff import MAX_WAIT_S, backoff_s, is_transient
 from ..core.events import AttemptEnded, Event, RoundEnded
 from ..core.messages import ImagePart, Message, TextPart
 from ..core.provider import ChatRepository, ChatRequest
@@ -18,13 +18,8 @@ from .base import ProviderWrapper
 
 __all__ = ["Permit", "RequestGate", "RequestLimiter", "ThrottledRepository", "estimate_chars", "estimate_tokens"]
 
-_TRANSIENT = frozenset({408, 409, *range(500, 600)})
-"""Status codes of failures after which the SDKs send a request again."""
 _MAX_REFUSALS = 100
 """How often one request may be refused while others are answered."""
-_MAX_BACKOFF_S = 8.0
-_MAX_WAIT_S = 120.0
-"""Limit for the wait that a failing server asks for, as in a chat; the request fails if it is longer."""
 _TYPICAL_ANSWER_TOKENS = 300
 """Estimate for an answer without a ``max_tokens``."""
 _CHARS_PER_TOKEN = 4
@@ -158,12 +153,11 @@ class ThrottledRepository(ProviderWrapper):
 
     def _wait_s(self, error: ProviderError, failures: int) -> float | None:
         """How long to wait before a failed request is sent again; None if it is not."""
-        is_transient = isinstance(error, ProviderConnectionError) or error.status_code in _TRANSIENT
-        if failures == self._max_retries or not is_transient:
+        may_pass = isinstance(error, ProviderConnectionError) or is_transient(error.status_code)
+        if failures == self._max_retries or not may_pass:
             return None
-        backoff_s = min(0.5 * 2**failures, _MAX_BACKOFF_S) * random.uniform(0.75, 1.0)
-        wait_s = error.retry_after_s or backoff_s
-        return wait_s if wait_s <= _MAX_WAIT_S else None
+        wait_s = error.retry_after_s or backoff_s(failures)
+        return wait_s if wait_s <= MAX_WAIT_S else None
 
 
 def _with_retries(event: Event, retries: int) -> Event:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -230,3 +231,19 @@ async def test_without_the_extra_a_socks_proxy_is_a_setting_to_mend(
     with pytest.raises(ConfigurationError, match=r"createagents-nb\[socks\]") as caught:
         await anext(adapter_of(provider, "http://far-away.invalid").round_trip(HELLO))
     assert caught.value.__context__ is None
+
+
+@pytest.mark.asyncio
+async def test_a_proxy_that_does_not_answer_to_connect_is_given_up_like_a_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        start_s = time.monotonic()
+        failure = (await round_trip(adapter_of("openai", "https://far-away.invalid", timeout_s=0.5))).failure
+        assert time.monotonic() - start_s < 1.5  # the limit for the whole head would be three times as long
+    assert type(failure) is ProviderTimeoutError

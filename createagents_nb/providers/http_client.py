@@ -139,15 +139,17 @@ def _guarded_protocol(protocol: Any) -> Any:
 
 @cache
 def _guarded_connector(connector: Any) -> Any:
-    """A connector class whose connections use `_guarded_protocol`.
+    """A connector class whose connections use `_guarded_protocol`, and take no longer than ``sock_connect`` in all.
 
-    There is no public way to choose the protocol. Should a version of aiohttp not call this method, requests work
-    as before, without these checks.
+    There is no public way to either. Should a version of aiohttp not call this method, requests work as before,
+    without these checks.
     """
 
     class GuardedConnector(connector):  # type: ignore[misc]
         async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> Any:
-            protocol = await super()._create_connection(req, traces, timeout)
+            # aiohttp bounds the TCP connection and the TLS handshake, but not the proxy's answer to CONNECT.
+            async with asyncio.timeout(timeout.sock_connect):
+                protocol = await super()._create_connection(req, traces, timeout)
             original: Any = type(protocol)
             protocol.__class__ = _guarded_protocol(original)
             return protocol

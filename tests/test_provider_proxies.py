@@ -247,3 +247,45 @@ async def test_a_proxy_that_does_not_answer_to_connect_is_given_up_like_a_connec
         failure = (await round_trip(adapter_of("openai", "https://far-away.invalid", timeout_s=0.5))).failure
         assert time.monotonic() - start_s < 1.5  # the limit for the whole head would be three times as long
     assert type(failure) is ProviderTimeoutError
+
+
+REFUSALS = [
+    ("407 Nobody p:w", "The proxy refused the connection (407 Proxy Authentication Required): check its user", 1),
+    ("403 Forbidden", "The proxy refused the connection to https://far-away.invalid/v1 (403 Forbidden)", 1),
+    ("502 Bad Gateway", "The proxy cannot reach https://far-away.invalid/v1 (502 Bad Gateway). Try again", 2),
+]
+
+
+@pytest.mark.parametrize(("status", "words", "sent"), REFUSALS)
+@pytest.mark.asyncio
+async def test_a_proxy_that_refuses_a_tunnel_says_why(
+    status: str, words: str, sent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(f"HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n".encode())
+        writer.close()
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:p%3Aw@127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        trip = await round_trip(adapter_of("openai", "https://far-away.invalid", max_retries=1))
+    assert type(trip.failure) is ProviderConnectionError
+    assert str(trip.failure).startswith(words)
+    assert trip.failure.status_code == int(status[:3])
+    assert "p:w" not in f"{trip.failure} {trip.failure.__cause__}"
+    assert len(asked) == sent
+
+
+@pytest.mark.asyncio
+async def test_a_proxy_without_a_tunnel_says_that_it_wants_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.reply(b"no", "407 Proxy Authentication Required")
+
+    with FaultServer("openai", refuse) as proxy:
+        proxy.listen()
+        monkeypatch.setenv("HTTP_PROXY", proxy.origin)
+        failure = (await round_trip(adapter_of("openai", "http://far-away.invalid"))).failure
+    assert type(failure) is ProviderConnectionError
+    assert "check its user and password in HTTP_PROXY" in str(failure)

@@ -74,13 +74,19 @@ def test_the_server_says_how_long() -> None:
     assert wait_s > 0.3  # it does not want to be asked at once for ever
 
 
-@pytest.mark.parametrize("kind", ["refused", "lost", "timeout", "tls", "redirects", "garbled", "protocol", None])
+@pytest.mark.parametrize("kind", ["refused", "lost", "timeout", "tls", "redirects", "proxy", "garbled", None])
 def test_which_failures_pass(kind: Any) -> None:
     for retries_refused in (True, False):
         policy = RetryPolicy(1, retries_refused)
         passes = kind in ("lost", "timeout") or (kind == "refused" and retries_refused)
         assert (policy.wait_after_failure_s(0, kind) is not None) == passes
         assert policy.wait_after_failure_s(1, kind) is None
+
+
+def test_a_proxy_that_fails_is_asked_again_and_one_that_refuses_is_not() -> None:
+    assert RetryPolicy(1).wait_after_failure_s(0, "proxy", 502) is not None
+    assert RetryPolicy(1).wait_after_failure_s(1, "proxy", 502) is None
+    assert RetryPolicy(1).wait_after_failure_s(0, "proxy", 407) is None
 
 
 # ── reused connections ───────────────────────────────────────────────────────────────────────────────────

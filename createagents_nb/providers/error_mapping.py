@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import html
+import http.client
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -189,6 +190,8 @@ class ErrorMapper(RetryCount):
                 return ProviderConnectionError(f"{label} cannot be reached over TLS: {reason}. {way}")
             case "redirects":
                 return ProtocolError(f"{label} redirects to nowhere. Give its final address as base_url")
+            case "proxy":
+                return _proxy_error(summary.status or 0, self._url)
             case "garbled":
                 return ProtocolError(f"{label} does not answer in HTTP ({reason}). Check base_url")
             case "protocol":
@@ -200,6 +203,20 @@ class ErrorMapper(RetryCount):
             case "refused":
                 text = words.refused.format(label=self._label, url=self._url, reason=reason)
                 return ProviderConnectionError(text)
+
+
+def _proxy_error(status: int, url: str) -> ProviderConnectionError:
+    """Return the error for a proxy that refused to pass a request on."""
+    variables = "HTTPS_PROXY (or ALL_PROXY)" if url.startswith("https:") else "HTTP_PROXY (or ALL_PROXY)"
+    phrase = f"{status} {http.client.responses.get(status, '')}".strip()
+    if status == 407:
+        text = f"The proxy refused the connection ({phrase}): check its user and password in {variables}"
+    elif status >= 500:
+        text = f"The proxy cannot reach {url} ({phrase}). Try again, or name the server in NO_PROXY"
+    else:
+        way = f"check {variables}, or name the server in NO_PROXY"
+        text = f"The proxy refused the connection to {url} ({phrase}): {way}"
+    return ProviderConnectionError(text, status_code=status or None)
 
 
 async def read_body(blocks: AsyncIterator[bytes], limit: int = MAX_ERROR_BYTES) -> bytes:
@@ -296,6 +313,8 @@ def status_error(
     if is_page and status != 404:
         kind = AuthenticationError if status == 403 else InvalidRequestError
         text = f"{label} refused the request ({status}: {message}). {page}Check base_url{example}"
+    elif status == 407:
+        return _proxy_error(status, url)
     elif status in (401, 403):
         kind, text = AuthenticationError, f"{label} refused the key ({status}: {message}). {key_hint}"
     elif status == 429:

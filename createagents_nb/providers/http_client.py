@@ -139,7 +139,7 @@ def _guarded_protocol(protocol: Any) -> Any:
 
 @cache
 def _guarded_connector(connector: Any) -> Any:
-    """A connector class whose connections use `_guarded_protocol`, and take no longer than ``sock_connect`` in all.
+    """A connector class that uses `_guarded_protocol`; none of its connections takes longer than ``sock_connect``.
 
     There is no public way to either. Should a version of aiohttp not call this method, requests work as before,
     without these checks.

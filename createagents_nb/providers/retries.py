@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from .transport import HttpReply, RetryCount
-from .transport_errors import FailureKind, failure_kind
+from .transport_errors import FailureKind, failure_kind, proxy_status
 
 __all__ = ["RetryPolicy", "retry_after_s", "send_until_answered"]
 
@@ -34,13 +34,20 @@ class RetryPolicy:
     max_retries: int
     retries_refused: bool = True
 
-    def wait_after_failure_s(self, retries: int, kind: FailureKind | None) -> float | None:
+    def wait_after_failure_s(
+        self, retries: int, kind: FailureKind | None, proxy_status: int | None = None
+    ) -> float | None:
         """Return how long to wait after a request without a reply; None to give up.
 
         Args:
             retries: how often it was sent again so far.
+            proxy_status: the HTTP status with which a proxy refused a tunnel.
         """
-        passes = kind in ("lost", "timeout") or (kind == "refused" and self.retries_refused)
+        passes = (
+            kind in ("lost", "timeout")
+            or (kind == "refused" and self.retries_refused)
+            or (kind == "proxy" and (proxy_status or 0) >= 500)
+        )
         return _backoff_s(retries) if passes and retries < self.max_retries else None
 
     def wait_after_reply_s(self, retries: int, status: int, headers: Mapping[str, str]) -> float | None:
@@ -72,7 +79,7 @@ async def send_until_answered(
         try:
             reply = await send()
         except Exception as error:
-            wait_s = policy.wait_after_failure_s(retries, failure_kind(error))
+            wait_s = policy.wait_after_failure_s(retries, failure_kind(error), proxy_status(error))
             if wait_s is None:
                 raise
         else:

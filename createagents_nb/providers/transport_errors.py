@@ -22,11 +22,12 @@ __all__ = [
     "TransportError",
     "cleaned_json",
     "failure_kind",
+    "proxy_status",
     "sanitize",
     "summarize",
 ]
 
-FailureKind = Literal["refused", "lost", "timeout", "tls", "redirects", "garbled", "protocol"]
+FailureKind = Literal["refused", "lost", "timeout", "tls", "redirects", "proxy", "garbled", "protocol"]
 
 NO_TLS: Final = "it does not speak TLS"
 
@@ -96,6 +97,7 @@ _KINDS: tuple[tuple[FailureKind, frozenset[str]], ...] = (
             }
         ),
     ),
+    ("proxy", frozenset({"aiohttp.ClientHttpProxyError"})),
     ("garbled", frozenset({"aiohttp.ClientResponseError"})),
 )
 # Looked for after those above: httpx reports failed handshakes and redirects as one of these, too.
@@ -133,10 +135,12 @@ class TransportError(ForeignError):
 
     Attributes:
         kind: what failed.
+        status: for ``proxy``, the HTTP status with which it refused the tunnel.
         reason: details for ``tls`` and ``garbled``; for the others, the text of the first cause.
     """
 
     kind: FailureKind = "lost"
+    status: int | None = None
     reason: str = ""
 
 
@@ -158,6 +162,15 @@ def failure_kind(error: Exception) -> FailureKind | None:
     return "protocol"
 
 
+def proxy_status(error: BaseException) -> int | None:
+    """Return the HTTP status with which a proxy refused a tunnel; None if none did."""
+    for cause in _causes(error):
+        if "aiohttp.ClientHttpProxyError" in _names(cause):
+            status = getattr(cause, "status", None)
+            return status if isinstance(status, int) else None
+    return None
+
+
 def summarize(error: Exception, secret: str | None) -> ForeignError | None:
     """Return the summary of an error of aiohttp, httpx or an SDK; None for any other.
 
@@ -167,13 +180,16 @@ def summarize(error: Exception, secret: str | None) -> ForeignError | None:
     kind = failure_kind(error)
     if kind is None:
         return ForeignError.of(error, secret) if "openai.OpenAIError" in _names(error) else None
-    # A parser quotes some of the bytes that it refuses, and a key may be cut in them.
-    summary = TransportError(type(error).__name__) if kind == "garbled" else TransportError.of(error, secret)
+    # A parser quotes some of the bytes that it refuses, and a key may be cut in them. A proxy may say anything.
+    is_quoting = kind in ("garbled", "proxy")
+    summary = TransportError(type(error).__name__) if is_quoting else TransportError.of(error, secret)
     summary.kind = kind
     if kind == "tls":
         summary.reason = _tls_reason(error)
     elif kind == "garbled":
         summary.reason = _http_reason(error)
+    elif kind == "proxy":
+        summary.status = proxy_status(error)
     else:
         first: BaseException = error
         while first.__cause__ is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from typing import Any
 
 import ollama
@@ -300,3 +301,39 @@ async def test_headers_from_the_environment_replace_ours(
     await round_trip(adapter_of("openai", server.url))
     headers = server.requests[0].headers
     assert (headers["authorization"], headers["user-agent"]) == ("Custom other-1234", "mine")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OPENAI_CUSTOM_HEADERS", "X-Key: hunter2\rX-Evil: 1"),
+        ("OPENAI_CUSTOM_HEADERS", "X\rhunter2: 1"),
+        ("OPENAI_ORG_ID", "hunter2\r\nX-Evil: 1"),
+        ("OPENAI_PROJECT_ID", "hunter2\x01"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_header_with_control_characters_is_refused_and_not_repeated(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match=f"{variable} has control characters") as caught:
+        await anext(adapter_of("openai", server.url).round_trip(HELLO))
+    ours = caught.value.__traceback__
+    assert ours is not None
+    frames = traceback.StackSummary.extract(traceback.walk_tb(ours.tb_next), capture_locals=True)
+    assert "hunter2" not in f"{caught.value}{''.join(frames.format())}"
+    assert not server.requests
+
+
+@pytest.mark.asyncio
+async def test_a_key_in_a_header_from_the_environment_is_not_repeated(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "OPENAI_CUSTOM_HEADERS", "Authorization: Bearer custom-0123456789ab\nX-Key: other-0123456789"
+    )
+    refusal = {"error": {"message": "bad key custom-0123456789ab, other-0123456789"}}
+    server.on("*", json_reply(refusal, "401 Unauthorized"))
+    failure = (await round_trip(adapter_of("openai", server.url))).failure
+    assert "bad key ***, ***" in str(failure)

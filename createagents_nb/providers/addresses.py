@@ -14,8 +14,10 @@ from ..redaction import Secret
 
 __all__ = [
     "Proxy",
+    "can_be_header",
     "checked_address",
     "checked_key",
+    "mask_header",
     "origin_of",
     "proxy_for",
     "unusable_proxy",
@@ -89,6 +91,21 @@ def checked_key(key: str | None) -> Secret | None:
     if not (key.isascii() and key.isprintable()):
         raise ConfigurationError("api_key has characters that no key has; copy it again, without quotes or spaces")
     return key.mask() if key else None
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def can_be_header(text: str) -> bool:
+    """Whether a header may hold this text: a line end in it would begin another header."""
+    return _CONTROLS.search(text) is None
+
+
+def mask_header(value: str) -> Secret:
+    """Mask the value of a header that holds a key, with its scheme (``Bearer``) and without, and return it."""
+    _, _, key = value.strip().partition(" ")
+    Secret(key.strip()).mask()
+    return Secret(value).mask()
 
 
 _SOCKS = ("socks", "socks4", "socks4a", "socks5", "socks5h")

@@ -10,9 +10,9 @@ import msgspec
 
 from ..core.events import Event
 from ..core.provider import ChatRequest
-from ..errors import MissingKeyError, ProtocolError
+from ..errors import ConfigurationError, MissingKeyError, ProtocolError
 from ..redaction import Secret, as_secret, is_secret_name, mask_known_keys
-from .addresses import checked_address, checked_key
+from .addresses import can_be_header, checked_address, checked_key, mask_header
 from .error_mapping import ErrorWords
 from .http_adapter import BufferedHandler, ChatApi, Handler, HttpChatAdapter, StreamHandler, reply_events
 from .openai_reply import OpenAIReplyDecoder
@@ -147,13 +147,13 @@ class OpenAIChatAdapter(HttpChatAdapter):
             "Content-Type": "application/json",
             "User-Agent": "createagents-nb",
         }
-        for name, variable in (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID")):
-            value = os.environ.get(variable, "").strip()
-            if value:
-                headers[name] = value
-        custom = _custom_headers()
-        replaced = {name.lower() for name in custom}
-        return {name: value for name, value in headers.items() if name.lower() not in replaced} | custom
+        others, flawed = _headers_of_environment()
+        if flawed is not None:
+            raise ConfigurationError(
+                f"{flawed} has control characters, which no header may have: set it anew, without line ends inside"
+            )
+        replaced = {name.lower() for name in others}
+        return {name: value for name, value in headers.items() if name.lower() not in replaced} | others
 
     def _client_transport(self, client: Any) -> Transport:
         return OpenAIClientTransport(client)
@@ -165,15 +165,30 @@ class OpenAIChatAdapter(HttpChatAdapter):
         return same
 
 
-def _custom_headers() -> dict[str, str]:
-    """The headers in OPENAI_CUSTOM_HEADERS, one ``Name: value`` a line; they replace ours."""
-    headers: dict[str, str] = {}
+def _headers_of_environment() -> tuple[dict[str, Secret], str | None]:
+    """Read the headers that the environment adds; those in OPENAI_CUSTOM_HEADERS also replace ours.
+
+    Returns:
+        The headers, or the name of a variable that no header can be made of. Nothing is raised here: a traceback
+        would show the values.
+    """
+    headers: dict[str, Secret] = {}
+    for name, variable in (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID")):
+        value = Secret(os.environ.get(variable, "").strip())
+        if not can_be_header(value):
+            return {}, variable
+        if value:
+            headers[name] = value
+    custom: dict[str, Secret] = {}
     for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n"):
-        name, colon, value = line.partition(":")
-        if colon and name.strip():
-            secret = Secret(value.strip())
-            headers[name.strip()] = secret.mask() if is_secret_name(name) else secret
-    return headers
+        name, colon, text = line.partition(":")
+        name, value = name.strip(), Secret(text.strip())
+        if not (can_be_header(name) and can_be_header(value)):
+            return {}, "OPENAI_CUSTOM_HEADERS"
+        if colon and name:
+            custom[name] = mask_header(value) if is_secret_name(name) else value
+    replaced = {name.lower() for name in custom}
+    return {name: value for name, value in headers.items() if name.lower() not in replaced} | custom, None
 
 
 class _OpenAIRequests(Handler):

@@ -237,7 +237,13 @@ class Fails(Bare):
         raise OSError("no card")
 
 
-spec = ProviderSpec("any name", f"{__name__}:Mine", key_variable="MINE_API_KEY", address_variable="MINE_URL")
+class Client:
+    pass
+
+
+spec = ProviderSpec(
+    "any name", f"{__name__}:Mine", "MINE_API_KEY", "MINE_URL", client="their_package:Client"
+)
 no_adapter = ProviderSpec("no_adapter", "no_such_module:Nobody")
 nothing = {"adapter": 3}
 """
@@ -370,3 +376,21 @@ def test_packages_installed_meanwhile_are_found_after_a_reset(installed: Path) -
 
 def test_a_spec_shows_how_it_is_made() -> None:
     assert ProviderSpec("mine", "m:A", key_variable="K") == ProviderSpec("mine", "m:A", "K")
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_a_row_declares_does_not_depend_on_an_earlier_use() -> None:
+    assert registry.key_variables()["mine"] == "MINE_API_KEY"
+    registry.reset()
+    client = importlib.import_module("their_package").Client()
+    assert registry.provider_of_client(client) == "mine"
+    with pytest.raises(
+        ConfigurationError, match=r"openai\.AsyncOpenAI, ollama\.AsyncClient, their_package\.Client"
+    ):
+        registry.provider_of_client(object())
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_client_of_a_built_in_provider_loads_no_other_package() -> None:
+    assert registry.provider_of_client(openai.AsyncOpenAI(api_key="k")) == "openai"
+    assert "their_package" not in sys.modules

@@ -6,7 +6,8 @@ package, declare an entry point with the provider's name, whose object is a `Pro
     [project.entry-points."createagents_nb.providers"]
     mine = "my_package.adapter:MyChatAdapter"
 
-An adapter is imported when its provider is first used, so one that is broken affects no other.
+An adapter is imported when its provider is first used, and a spec also when all are asked for their variables and
+clients. One that is broken affects no other.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import difflib
 import importlib
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import metadata
@@ -105,6 +106,8 @@ _entry_points: dict[str, metadata.EntryPoint] | None = None
 """Entry points of other packages by name; None until they are first looked for."""
 _loaded: dict[str, ProviderSpec] = {}
 """The entry points that have been loaded."""
+_unusable: set[str] = set()
+"""Names of the entry points that could not be loaded for a listing; `find_provider` tries them again."""
 
 
 def reset() -> None:
@@ -112,6 +115,7 @@ def reset() -> None:
     global _entry_points
     _entry_points = None
     _loaded.clear()
+    _unusable.clear()
 
 
 def provider_names() -> list[str]:
@@ -213,30 +217,40 @@ def provider_of_client(client: object) -> str:
         ConfigurationError: no provider takes such a client.
     """
     classes = [(kind.__module__.partition(".")[0], kind.__qualname__) for kind in type(client).__mro__]
-    takes_clients = [spec for spec in (*_BUILT_IN.values(), *_loaded.values()) if spec.client is not None]
-    for spec in takes_clients:
-        if tuple(str(spec.client).split(":")) in classes:
-            return spec.name
-    known = ", ".join(str(spec.client).replace(":", ".") for spec in takes_clients)
+    known = []
+    for spec in _specs():
+        if spec.client is not None:
+            if tuple(spec.client.split(":")) in classes:
+                return spec.name
+            known.append(spec.client.replace(":", "."))
     raise ConfigurationError(
-        f"client must be an asynchronous client of an SDK ({known}), not {type(client).__module__}."
+        f"client must be an asynchronous client of an SDK ({', '.join(known)}), not {type(client).__module__}."
         f"{type(client).__qualname__}"
     )
 
 
 def key_variables() -> dict[str, str]:
-    """The environment variables with API keys, by provider; of other packages, those in use."""
-    return {
-        spec.name: spec.key_variable
-        for spec in (*_BUILT_IN.values(), *_loaded.values())
-        if spec.key_variable is not None
-    }
+    """The environment variables with API keys, by provider."""
+    return {spec.name: spec.key_variable for spec in _specs() if spec.key_variable is not None}
 
 
 def load_object(path: str) -> Any:
     """The object at ``"module:name"``."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def _specs() -> Iterator[ProviderSpec]:
+    """All providers, the built-in ones first; those of other packages are loaded, and broken ones left out."""
+    yield from _BUILT_IN.values()
+    for name in _discovered():
+        if name not in _unusable:
+            try:
+                spec = find_provider(name)
+            except ConfigurationError:
+                _unusable.add(name)
+            else:
+                yield spec
 
 
 def _discovered() -> Mapping[str, metadata.EntryPoint]:

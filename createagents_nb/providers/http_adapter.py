@@ -211,9 +211,16 @@ class HttpChatAdapter(ChatRepository):
     def _client_transport(self, client: Any) -> Transport:
         """Return the transport that uses the user's own client."""
 
+    @abstractmethod
+    def _client_fingerprint(self, client: Any) -> str:
+        """Return what tells the key that the user's own client uses now from others; empty without a key."""
+
     def reply_source(self, model: str) -> ReplySource:
         """Return the source that binds provider details to this server, this model and this key."""
-        key = "" if self._api_key is None else hashlib.sha256(self._api_key.encode()).hexdigest()
+        if self._client is not None:
+            key = self._client_fingerprint(self._client)
+        else:
+            key = "" if self._api_key is None else hashlib.sha256(self._api_key.encode()).hexdigest()
         return ReplySource(origin_of(self._url), model, key)
 
     def reply_sources(self, model: str) -> frozenset[ReplySource]:

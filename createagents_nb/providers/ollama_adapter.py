@@ -19,7 +19,7 @@ from .http_adapter import BufferedHandler, ChatApi, Handler, HttpChatAdapter, St
 from .ollama_reply import OllamaReplyDecoder
 from .ollama_request import UNSUPPORTED, build_body
 from .retries import RetryPolicy
-from .sdk_client import OllamaClientTransport, ollama_address_and_key
+from .sdk_client import OllamaClientTransport, ollama_address_and_key, ollama_key_fingerprint
 from .transport import Transport
 from .transport_errors import ForeignError
 
@@ -132,6 +132,9 @@ class OllamaChatAdapter(HttpChatAdapter):
 
     def _client_transport(self, client: Any) -> Transport:
         return OllamaClientTransport(client, RetryPolicy(self._max_retries, self._retries_refused))
+
+    def _client_fingerprint(self, client: Any) -> str:
+        return ollama_key_fingerprint(client)
 
 
 def url_of(host: str) -> str:

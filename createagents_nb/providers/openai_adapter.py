@@ -17,7 +17,7 @@ from .error_mapping import ErrorWords
 from .http_adapter import BufferedHandler, ChatApi, Handler, HttpChatAdapter, StreamHandler, reply_events
 from .openai_reply import OpenAIReplyDecoder
 from .openai_request import UNSUPPORTED, build_body
-from .sdk_client import OPENAI_OPTIONS, OpenAIClientTransport
+from .sdk_client import OPENAI_OPTIONS, OpenAIClientTransport, openai_key_fingerprint
 from .transport import Transport
 from .transport_errors import ForeignError
 
@@ -157,6 +157,9 @@ class OpenAIChatAdapter(HttpChatAdapter):
 
     def _client_transport(self, client: Any) -> Transport:
         return OpenAIClientTransport(client)
+
+    def _client_fingerprint(self, client: Any) -> str:
+        return openai_key_fingerprint(client)
 
     def without_retries(self) -> OpenAIChatAdapter:
         same = super().without_retries()

@@ -5,18 +5,29 @@ Only the bytes of a reply are taken from them: their own streams build an object
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from ..errors import ConfigurationError
-from ..redaction import Secret
+from ..redaction import Secret, is_secret_name
+from .addresses import mask_header
 from .retries import RetryPolicy, send_until_answered
 from .transport import MAX_ERROR_BYTES, MAX_LIST_BYTES, HttpReply, RetryCount, Transport, limited
 from .wire_format import encoded
 
-__all__ = ["OPENAI_OPTIONS", "OllamaClientTransport", "OpenAIClientTransport", "ollama_address_and_key"]
+__all__ = [
+    "OPENAI_OPTIONS",
+    "OllamaClientTransport",
+    "OpenAIClientTransport",
+    "ollama_address_and_key",
+    "ollama_key_fingerprint",
+    "openai_key_fingerprint",
+]
 
 OPENAI_OPTIONS: Final = {
     "extra_headers": "headers",
@@ -48,6 +59,7 @@ class OpenAIClientTransport(Transport):
         try:
             if body is None:
                 listed = await self._client.get(path, cast_to=httpx2.Response)
+                _mask_keys_sent(listed)
                 return HttpReply(listed.status_code, listed.headers, _one(listed.content), _nothing)
             fields = {
                 name: value for name, value in body.items() if not isinstance(value, openai.Omit | openai.NotGiven)
@@ -63,12 +75,14 @@ class OpenAIClientTransport(Transport):
             )
         except openai.APIStatusError as error:
             response = error.response
+            _mask_keys_sent(response)
             count.retries = _retries(response)
             return HttpReply(error.status_code, response.headers, _one(response.content), _nothing)
         except openai.APIConnectionError as error:
             count.retries = _retries(error)
             raise
         count.retries = _retries(reply)
+        _mask_keys_sent(reply)
         return HttpReply(reply.status_code, reply.headers, reply.aiter_bytes(), reply.aclose)
 
 
@@ -103,6 +117,7 @@ class OllamaClientTransport(Transport):
     async def _send(self, method: str, path: str, content: bytes | None) -> HttpReply:
         stack = AsyncExitStack()
         reply = await stack.enter_async_context(self._http.stream(method, path, content=content))
+        _mask_keys_sent(reply)
         blocks = reply.aiter_bytes()
         if reply.status_code >= 300:
             blocks = limited(blocks, MAX_ERROR_BYTES, self._http.timeout.read)
@@ -132,6 +147,52 @@ def _http_client_of(client: Any) -> Any:
             "'ollama>=0.6,<0.7', or give base_url=… in place of client=…"
         )
     return http
+
+
+def _mask_keys_sent(reply: Any) -> None:
+    """Mask the keys in the request that a reply is for: a client may get one from a function, or in a header."""
+    for each in (*getattr(reply, "history", ()), reply):
+        request = getattr(each, "request", None)
+        for name, value in () if request is None else request.headers.items():
+            if is_secret_name(name):
+                mask_header(value)
+
+
+def openai_key_fingerprint(client: Any) -> str:
+    """Return what tells the keys of clients of OpenAI apart, as they are now; empty without a key.
+
+    A client whose key comes from a function has a fingerprint of its own.
+    """
+    if any(getattr(client, name, None) is not None for name in ("_api_key_provider", "_azure_ad_token_provider")):
+        return _fingerprint_of_object(client)
+    return _fingerprint(client.api_key, getattr(client, "_azure_ad_token", None), client.default_headers)
+
+
+def ollama_key_fingerprint(client: Any) -> str:
+    """Return what tells the keys of clients of Ollama apart; see `openai_key_fingerprint`."""
+    http = _http_client_of(client)
+    if getattr(http, "auth", None) is not None:
+        return _fingerprint_of_object(client)
+    others = {name: value for name, value in http.headers.items() if name.lower() != "authorization"}
+    return _fingerprint(ollama_address_and_key(client)[1], None, others)
+
+
+def _fingerprint(key: Any, token: Any, headers: Mapping[str, Any]) -> str:
+    others = [f"{name.lower()}:{value}" for name, value in headers.items() if is_secret_name(name)]
+    keys = [str.__str__(each) for each in (key, token, *sorted(others)) if isinstance(each, str) and each]
+    return hashlib.sha256("\n".join(keys).encode()).hexdigest() if keys else ""
+
+
+_objects: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+"""Random fingerprints of clients whose keys are not known."""
+
+
+def _fingerprint_of_object(client: Any) -> str:
+    fingerprint = secrets.token_hex(32)
+    try:
+        return _objects.setdefault(client, fingerprint)
+    except TypeError:  # it takes no weak reference: equal to nothing, which is safe
+        return fingerprint
 
 
 def _known_key(key: object) -> Secret | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,10 @@ import ollama
 import openai
 import pytest
 from family import ScriptedServer, json_reply
+from fault_server import Exchange, FaultServer
 
 from createagents_nb import CreateAgent, MetricsRecorder
+from createagents_nb.errors import ConfigurationError
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
 
@@ -94,3 +97,64 @@ def test_the_key_of_a_client_is_read_when_it_is_used() -> None:
     before = fingerprint(adapter)
     client.api_key = "two"
     assert fingerprint(adapter) != before
+
+
+@pytest.mark.parametrize("provider", ["openai", "ollama"])
+@pytest.mark.asyncio
+async def test_a_client_that_was_closed_says_so(
+    server: ScriptedServer, recorder: MetricsRecorder, provider: str
+) -> None:
+    client: Any
+    if provider == "openai":
+        client = openai.AsyncOpenAI(api_key="sk-secret-0123456789abcdef", base_url=server.openai_url)
+    else:
+        client = ollama.AsyncClient(host=server.url)
+    agent = CreateAgent(client=client, model="m", recorder=recorder)
+    await client._client.aclose()
+    words = rf"client={type(client).__name__}\(…\) was closed: make a new one"
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        await (await agent.chat("hi"))
+    assert caught.value.__context__ is None
+    with pytest.raises(ConfigurationError, match=words):
+        await agent.models()
+    frame = await agent.map(["one"], progress=False)
+    assert "was closed: make a new one" in frame["error"][0]
+    assert not server.requests
+
+
+@pytest.mark.parametrize("provider", ["openai", "ollama"])
+def test_a_client_of_a_loop_that_has_ended_says_so(recorder: MetricsRecorder, provider: str) -> None:
+    async def fine(exchange: Exchange) -> None:
+        await exchange.answer("fine")
+
+    async def ask(agent: CreateAgent) -> str:
+        return await (await agent.chat("hi"))
+
+    with FaultServer(provider, fine) as server:
+        server.listen()
+        client: Any
+        if provider == "openai":
+            client = openai.AsyncOpenAI(api_key="k", base_url=f"{server.origin}/v1", max_retries=0)
+        else:
+            client = ollama.AsyncClient(host=server.origin)
+        agent = CreateAgent(client=client, model="m", recorder=recorder)
+        assert asyncio.run(ask(agent)) == "fine"
+        with pytest.raises(
+            ConfigurationError, match="belongs to an event loop that has ended: make one in this loop"
+        ):
+            asyncio.run(ask(agent))
+
+
+@pytest.mark.asyncio
+async def test_a_subclass_with_a_constructor_of_its_own_serves_a_batch(
+    server: ScriptedServer, recorder: MetricsRecorder
+) -> None:
+    class Mine(openai.AsyncOpenAI):
+        def __init__(self) -> None:
+            super().__init__(api_key="k", base_url=server.openai_url, max_retries=2)
+
+    server.on("*", json_reply({"error": {"message": "no"}}, "400 Bad Request"))
+    agent = CreateAgent(client=Mine(), model="m", recorder=recorder)
+    frame = await agent.map(["one"], progress=False)
+    assert "400: no" in frame["error"][0]
+    assert len(server.requests) == 1

@@ -126,6 +126,7 @@ class OpenAIChatAdapter(HttpChatAdapter):
             max_retries=max_retries,
             client=client,
         )
+        self._max_client_retries: int | None = None
         if client is None and not self._api_key and self.is_openai_itself:
             raise MissingKeyError(
                 "OpenAI needs a key: `%agent key` asks for it in a notebook; else set OPENAI_API_KEY in the "
@@ -156,15 +157,14 @@ class OpenAIChatAdapter(HttpChatAdapter):
         return {name: value for name, value in headers.items() if name.lower() not in replaced} | others
 
     def _client_transport(self, client: Any) -> Transport:
-        return OpenAIClientTransport(client)
+        return OpenAIClientTransport(client, max_retries=self._max_client_retries)
 
     def _client_fingerprint(self, client: Any) -> str:
         return openai_key_fingerprint(client)
 
     def without_retries(self) -> OpenAIChatAdapter:
         same = super().without_retries()
-        if same._client is not None:
-            same._client = same._client.with_options(max_retries=0)
+        same._max_client_retries = 0
         return same
 
 

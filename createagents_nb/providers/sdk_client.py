@@ -6,8 +6,9 @@ Only the bytes of a reply are taken from them: their own streams build an object
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final
@@ -38,27 +39,39 @@ OPENAI_OPTIONS: Final = {
 """Arguments of ``create`` that are not in the body, and what ``client.post`` calls them."""
 
 
+_OTHER_LOOP = re.compile(r"(?i)event loop is closed|different (?:event )?loop")
+
+
 class OpenAIClientTransport(Transport):
     """The user's ``openai.AsyncOpenAI``, or a subclass such as ``AsyncAzureOpenAI``; it retries by itself.
 
     Args:
         options: of each request, as in `OPENAI_OPTIONS`.
+        max_retries: in place of the client's; None for those.
     """
 
-    def __init__(self, client: Any, options: Mapping[str, Any] | None = None) -> None:
-        self._client, self._options = client, options or {}
+    def __init__(
+        self, client: Any, options: Mapping[str, Any] | None = None, *, max_retries: int | None = None
+    ) -> None:
+        self._client = client
+        self._options = {OPENAI_OPTIONS[name]: value for name, value in (options or {}).items()}
+        if max_retries is not None:
+            self._options["max_retries"] = max_retries
         self.url = str(client.base_url).rstrip("/")
         self.secret = _known_key(client.api_key)
 
     async def request(
         self, method: str, path: str, body: Mapping[str, Any] | None, count: RetryCount
     ) -> HttpReply:
+        return await _usable(self._client, self._client.is_closed, self._request(path, body, count))
+
+    async def _request(self, path: str, body: Mapping[str, Any] | None, count: RetryCount) -> HttpReply:
         import httpx2  # the HTTP library of the SDK, so it is imported already
         import openai
 
         try:
             if body is None:
-                listed = await self._client.get(path, cast_to=httpx2.Response)
+                listed = await self._client.get(path, cast_to=httpx2.Response, options=self._options)
                 _mask_keys_sent(listed)
                 return HttpReply(listed.status_code, listed.headers, _one(listed.content), _nothing)
             fields = {
@@ -69,7 +82,7 @@ class OpenAIClientTransport(Transport):
                 path,
                 cast_to=httpx2.Response,
                 body=fields,
-                options={OPENAI_OPTIONS[name]: value for name, value in self._options.items()},
+                options=self._options,
                 stream=True,  # or the body would be read now
                 stream_cls=openai.AsyncStream,
             )
@@ -104,7 +117,7 @@ class OllamaClientTransport(Transport):
     """
 
     def __init__(self, client: Any, policy: RetryPolicy) -> None:
-        self._http = _http_client_of(client)
+        self._client, self._http = client, _http_client_of(client)
         self._policy = policy
         self.url, self.secret = ollama_address_and_key(client)
 
@@ -112,7 +125,8 @@ class OllamaClientTransport(Transport):
         self, method: str, path: str, body: Mapping[str, Any] | None, count: RetryCount
     ) -> HttpReply:
         content = None if body is None else encoded(body)
-        return await send_until_answered(partial(self._send, method, path, content), self._policy, count)
+        reply = send_until_answered(partial(self._send, method, path, content), self._policy, count)
+        return await _usable(self._client, lambda: self._http.is_closed, reply)
 
     async def _send(self, method: str, path: str, content: bytes | None) -> HttpReply:
         stack = AsyncExitStack()
@@ -147,6 +161,25 @@ def _http_client_of(client: Any) -> Any:
             "'ollama>=0.6,<0.7', or give base_url=… in place of client=…"
         )
     return http
+
+
+async def _usable(client: Any, is_closed: Callable[[], bool], reply: Awaitable[HttpReply]) -> HttpReply:
+    """Await a reply, and explain the `RuntimeError` of a client that can send nothing anymore.
+
+    Raises:
+        ConfigurationError: the client was closed, or belongs to another event loop.
+    """
+    try:
+        return await reply
+    except RuntimeError as error:
+        if is_closed():
+            why = "was closed: make a new one"
+        elif _OTHER_LOOP.search(str(error)):
+            why = "belongs to an event loop that has ended: make one in this loop"
+        else:
+            raise
+    # Raised here, so that the frames of the SDK, which hold the key, are not chained.
+    raise ConfigurationError(f"client={type(client).__name__}(…) {why}")
 
 
 def _mask_keys_sent(reply: Any) -> None:

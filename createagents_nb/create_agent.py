@@ -416,6 +416,8 @@ class CreateAgent:
             ConfigurationError: as the constructor.
         """
         settings, repository = self._settings, self._repository
+        if config is not None and not isinstance(config, Mapping):
+            raise UnknownConfigKeyError(f"config must be a dict, not {type(config).__name__}")
         if not isinstance(provider, ChatRepository):
             provider, model = split_model(provider, model)
         if provider in (None, self.provider):

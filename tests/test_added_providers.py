@@ -76,6 +76,13 @@ def test_an_object_takes_no_way_to_a_server(argument: str) -> None:
         CreateAgent(Echo(), **{argument: "http://127.0.0.1:1"})
 
 
+def test_an_object_with_a_blank_name_is_refused() -> None:
+    provider = ScriptedProvider()
+    provider.provider = " "
+    with pytest.raises(ConfigurationError, match="ScriptedProvider needs a class attribute `provider`: its name"):
+        CreateAgent(provider, "m")
+
+
 def test_an_object_refuses_what_it_cannot_take_and_a_class_is_no_object() -> None:
     with pytest.raises(UnsupportedConfigError, match=r"echo cannot take config\['top_k'\]: leave it out"):
         CreateAgent(Echo(), config={"top_k": 3})
@@ -190,6 +197,11 @@ def test_the_model_of_a_client_may_name_its_provider(client: openai.AsyncOpenAI)
     assert CreateAgent(client=client).variant("demo").provider == "demo"
 
 
+def test_the_model_of_a_client_is_a_name(client: openai.AsyncOpenAI) -> None:
+    with pytest.raises(ConfigurationError, match="model must be a name, not 5"):
+        CreateAgent(client=client, model=5)  # type: ignore[arg-type]
+
+
 def test_the_key_of_a_client_is_in_no_file(client: openai.AsyncOpenAI, tmp_path: Path) -> None:
     agent = CreateAgent(client=client, model="m", instructions=f"Use {client.api_key}")
     assert client.api_key not in agent.save(tmp_path / "talk.json").read_text("utf-8")
@@ -245,6 +257,27 @@ spec = ProviderSpec(
     "any name", f"{__name__}:Mine", "MINE_API_KEY", "MINE_URL", client="their_package:Client"
 )
 no_adapter = ProviderSpec("no_adapter", "no_such_module:Nobody")
+exits = ProviderSpec("exits", "package_that_exits:Adapter")
+odd_spec = ProviderSpec("odd_spec", Mine, key_variable=5)
+odd_model = ProviderSpec("odd_model", type("OddModel", (Bare,), {"provider": "odd_model", "default_model": 5}))
+NoList = type("NoList", (Bare,), {"provider": "no_list"})
+no_list = ProviderSpec("no_list", NoList, local_models=f"{__name__}:no_list_of_models")
+unreadable = type("Unreadable", (Bare,), {"__signature__": 5})
+
+
+def no_list_of_models():
+    raise OSError("no disk")
+
+
+class Nameless(ChatRepository):
+    round_trip, models = Mine.round_trip, Mine.models
+
+
+class Exits(Bare):
+    def __init__(self):
+        raise SystemExit(3)
+
+
 nothing = {"adapter": 3}
 """
 
@@ -258,6 +291,13 @@ ENTRY_POINTS = {
     "another": "their_package:Misnamed",
     "misnamed": "their_package:Misnamed",
     "fails": "their_package:Fails",
+    "exits": "their_package:exits",
+    "exits_when_made": "their_package:Exits",
+    "odd_spec": "their_package:odd_spec",
+    "odd_model": "their_package:odd_model",
+    "no_list": "their_package:no_list",
+    "unreadable": "their_package:unreadable",
+    "nameless": "their_package:Nameless",
     "demo": "their_package:Mine",
 }
 
@@ -274,6 +314,7 @@ def install(folder: Path, package: str, entry_points: dict[str, str]) -> None:
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "their_package.py").write_text(textwrap.dedent(PACKAGE))
+    (tmp_path / "package_that_exits.py").write_text("import sys\n\nsys.exit('bye')\n")
     install(tmp_path, "their-package", ENTRY_POINTS)
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()
@@ -340,6 +381,11 @@ def test_built_in_names_win() -> None:
         ("no_adapter", "cannot be loaded: ModuleNotFoundError"),
         ("misnamed", "calls itself 'another'"),
         ("fails", "cannot be made: OSError: no card"),
+        ("exits", "cannot be loaded: SystemExit: bye"),
+        ("exits_when_made", "cannot be made: SystemExit: 3"),
+        ("odd_spec", "declares key_variable=5: it must be a name or None"),
+        ("unreadable", "has a constructor that cannot be read: TypeError"),
+        ("nameless", "has no name: its adapter's `provider` must be 'nameless'"),
     ],
 )
 def test_a_broken_entry_point_names_its_package_and_breaks_no_other(name: str, words: str) -> None:
@@ -347,6 +393,19 @@ def test_a_broken_entry_point_names_its_package_and_breaks_no_other(name: str, w
         CreateAgent(name, "m")
     assert f"The provider {name!r} of the package 'their-package' {words}" in str(raised.value)
     assert CreateAgent("mine").provider == "mine"
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_default_that_cannot_be_found_names_its_package() -> None:
+    for name, words in (
+        ("odd_model", "has default_model=5: it must be a name or None"),
+        ("no_list", "cannot list its local models: OSError: no disk"),
+    ):
+        with pytest.raises(
+            ConfigurationError, match=f"The provider '{name}' of the package 'their-package' {words}"
+        ):
+            CreateAgent(name)
+        assert CreateAgent(name, "m").model == "m"
 
 
 @pytest.mark.usefixtures("installed")

@@ -406,6 +406,21 @@ async def test_models_are_those_that_the_server_lists(server: ScriptedServer, re
 # ── variants ─────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"provider": 5}, "provider must be a name, not 5"),
+        ({"provider": dict}, "provider must be a name, not <class 'dict'>"),
+        ({"model": 5}, "model must be a name, not 5"),
+        ({"config": [1]}, "config must be a dict, not list"),
+        ({"config": "x"}, "config must be a dict, not str"),
+    ],
+)
+def test_a_variant_of_the_wrong_kind_is_refused(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        CreateAgent("demo").variant(**arguments)
+
+
 def test_a_variant_with_its_own_provider_keeps_the_model() -> None:
     agent = CreateAgent("openai", "gpt-4o", api_key="key-of-a-test")
     assert agent.variant("openai").model == "gpt-4o"

@@ -31,9 +31,11 @@ __all__ = [
     "ENTRY_POINT_GROUP",
     "ProviderSpec",
     "adapter_class",
+    "default_model",
     "find_provider",
     "is_provider",
     "key_variables",
+    "local_models",
     "make_repository",
     "provider_names",
     "provider_of_client",
@@ -161,8 +163,8 @@ def adapter_class(name: str) -> type[ChatRepository]:
     adapter: Any = spec.adapter
     if isinstance(adapter, str):
         try:
-            adapter = load_object(adapter)
-        except Exception as error:
+            adapter = _load_object(adapter)
+        except (Exception, SystemExit) as error:
             if name in _BUILT_IN:
                 raise
             raise _broken(name, f"cannot be loaded: {format_error(error)}") from error
@@ -182,7 +184,10 @@ def make_repository(name: str, **arguments: Any) -> ChatRepository:
         ConfigurationError: its constructor does not take an argument; or as its constructor and `find_provider`.
     """
     adapter = adapter_class(name)
-    accepted = _parameters_of(adapter)
+    try:
+        accepted = _parameters_of(adapter)
+    except (TypeError, ValueError) as error:
+        raise _broken(name, f"has a constructor that cannot be read: {format_error(error)}") from error
     if accepted is not None:
         for argument, value in arguments.items():
             if value is not None and argument not in accepted and argument not in ("timeout_s", "max_retries"):
@@ -190,15 +195,51 @@ def make_repository(name: str, **arguments: Any) -> ChatRepository:
         arguments = {key: value for key, value in arguments.items() if key in accepted}
     try:
         repository = adapter(**arguments)
+        own_name = getattr(repository, "provider", None)
     except CreateAgentsError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if name in _BUILT_IN:
             raise
         raise _broken(name, f"cannot be made: {format_error(error)}") from error
-    if repository.provider != name:
-        raise _broken(name, f"calls itself {repository.provider!r}: its adapter's `provider` must be {name!r}")
+    if own_name != name:
+        calls_itself = "has no name" if own_name is None else f"calls itself {own_name!r}"
+        raise _broken(name, f"{calls_itself}: its adapter's `provider` must be {name!r}")
     return repository
+
+
+def default_model(name: str) -> str | None:
+    """The model of an agent of this provider that names none; None if one must be named.
+
+    Raises:
+        UnknownProviderError, ConfigurationError: as for `adapter_class`.
+    """
+    model: Any = adapter_class(name).default_model
+    if model is not None and not _is_text(model):
+        raise _broken(name, f"has default_model={model!r}: it must be a name or None")
+    return str(model) if model is not None else None
+
+
+def local_models(name: str) -> list[str]:
+    """The models of a server of this provider on this machine; empty if none answers.
+
+    Raises:
+        UnknownProviderError, ConfigurationError: as for `find_provider`, or they cannot be listed.
+    """
+    function = find_provider(name).local_models
+    if function is None:
+        return []
+    try:
+        models = list(_load_object(function)())
+    except (Exception, SystemExit) as error:
+        raise _broken(name, f"cannot list its local models: {format_error(error)}") from error
+    if not all(map(_is_text, models)):
+        raise _broken(name, f"lists local models that are not names: {models!r}")
+    return models
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 @lru_cache(64)
@@ -234,7 +275,7 @@ def key_variables() -> dict[str, str]:
     return {spec.name: spec.key_variable for spec in _specs() if spec.key_variable is not None}
 
 
-def load_object(path: str) -> Any:
+def _load_object(path: str) -> Any:
     """The object at ``"module:name"``."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
@@ -274,6 +315,10 @@ def _load_entry_point(name: str) -> ProviderSpec:
     except (Exception, SystemExit) as error:
         raise _broken(name, f"cannot be loaded: {format_error(error)}") from error
     if isinstance(loaded, ProviderSpec):
+        for field in ("key_variable", "address_variable", "client", "local_models"):
+            value = getattr(loaded, field)
+            if value is not None and not _is_text(value):
+                raise _broken(name, f"declares {field}={value!r}: it must be a name or None")
         return replace(loaded, name=name)
     if isinstance(loaded, type) and issubclass(loaded, ChatRepository):
         return ProviderSpec(name, loaded)

@@ -12,10 +12,10 @@ from ..errors import ConfigurationError, UnknownProviderError
 from ..redaction import Secret
 from .registry import (
     DEFAULT_PROVIDER,
-    adapter_class,
+    default_model,
     find_provider,
     is_provider,
-    load_object,
+    local_models,
     make_repository,
     provider_names,
     provider_of_client,
@@ -114,7 +114,8 @@ def connect(
     """
     if isinstance(provider, ChatRepository):
         _check_excluded("provider=… is an object, which", base_url=base_url, client=client, **bound)
-        if not isinstance(getattr(provider, "provider", None), str):
+        name = getattr(provider, "provider", None)
+        if not (isinstance(name, str) and name.strip()):
             raise ConfigurationError(f"{type(provider).__name__} needs a class attribute `provider`: its name")
         return Connection(provider, provider, _model_of(provider, model), provider.base_url)
     if client is not None:
@@ -164,10 +165,6 @@ def resolve_model(provider: str | None, model: str | None, *, base_url: str | No
         ConfigurationError: a model must be named, is not a string, or the demo provider would be asked for a model
             that it does not have.
     """
-    for name, value in (("provider", provider), ("model", model)):
-        if value is not None and not (isinstance(value, str) and value.strip()):
-            kind = UnknownProviderError if name == "provider" else ConfigurationError
-            raise kind(f"{name} must be a name, not {value!r}. Providers: {', '.join(provider_names())}")
     provider, model = split_model(provider, model)
     if provider is None and base_url is not None:
         provider = DEFAULT_PROVIDER
@@ -206,7 +203,14 @@ def split_model(provider: str | None, model: str | None) -> tuple[str | None, st
     """Provider and model, if one of them names both: ``"openai:gpt-4.1-mini"``.
 
     A model's own colon is left alone: Ollama may have a model ``demo:latest``.
+
+    Raises:
+        UnknownProviderError, ConfigurationError: the provider or the model is not a name.
     """
+    for name, value in (("provider", provider), ("model", model)):
+        if value is not None and not (isinstance(value, str) and value.strip()):
+            kind = UnknownProviderError if name == "provider" else ConfigurationError
+            raise kind(f"{name} must be a name, not {value!r}. Providers: {', '.join(provider_names())}")
     if model is None and provider is not None and is_provider(provider.partition(":")[0]):
         prefix, _, rest = provider.partition(":")
         return prefix, rest or None
@@ -219,10 +223,10 @@ def split_model(provider: str | None, model: str | None) -> tuple[str | None, st
 def _default_model(provider: str) -> str:
     if _notebook is not None and _notebook.provider == provider:
         return _notebook.model
-    model = adapter_class(provider).default_model
+    model = default_model(provider)
     if model is not None:
         return model
-    names = _local_models(provider)
+    names = local_models(provider)
     if names:
         return names[0]
     if find_provider(provider).local_models is None:
@@ -231,11 +235,6 @@ def _default_model(provider: str) -> str:
         f"Name a model: CreateAgent({provider!r}, 'llama3.2'). `ollama list` shows what is there; "
         "if Ollama does not run, start it with `ollama serve`"
     )
-
-
-def _local_models(provider: str) -> list[str]:
-    function = find_provider(provider).local_models
-    return [] if function is None else load_object(function)()
 
 
 def _from_environment(model: str | None) -> ModelChoice:
@@ -254,7 +253,7 @@ def _from_machine(model: str | None) -> ModelChoice:
     if os.environ.get("OPENAI_API_KEY"):
         model = model or _default_model("openai")
         return ModelChoice("openai", model, f"Using openai:{model} (OPENAI_API_KEY is set)\n{how}")
-    names = _local_models("ollama")
+    names = local_models("ollama")
     if names:
         model = model or names[0]
         return ModelChoice("ollama", model, f"Using ollama:{model} (a local Ollama answers)\n{how}")

@@ -27,7 +27,13 @@ from createagents_nb import CreateAgent, errors
 from createagents_nb.core.events import Event
 from createagents_nb.core.messages import Message
 from createagents_nb.core.provider import ChatRequest
-from createagents_nb.errors import ProviderConnectionError, ProviderError, ProviderTimeoutError, ServerError
+from createagents_nb.errors import (
+    ConfigurationError,
+    ProviderConnectionError,
+    ProviderError,
+    ProviderTimeoutError,
+    ServerError,
+)
 from createagents_nb.metrics import MetricsRecorder
 from createagents_nb.providers import http_client
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
@@ -442,6 +448,29 @@ def test_certificates_come_from_the_variables_first(monkeypatch: pytest.MonkeyPa
             assert count() == 1
         monkeypatch.delenv("SSL_CERT_FILE")
         assert count() == 0
+    finally:
+        http_client.reset()
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "text", "broken"])
+@pytest.mark.asyncio
+async def test_a_file_of_certificates_that_is_none_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "certificates.pem"
+    if kind == "folder":
+        path.mkdir()
+    elif kind != "missing":
+        path.write_text(
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" if kind == "broken" else ""
+        )
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    http_client.reset()
+    try:
+        with pytest.raises(
+            ConfigurationError, match=r"SSL_CERT_FILE names '.*certificates\.pem', which (cannot|has)"
+        ):
+            await adapter_of("openai", "https://127.0.0.1:1").models()
     finally:
         http_client.reset()
 

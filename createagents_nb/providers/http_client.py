@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 import aiohttp
 from yarl import URL
 
+from ..errors import ConfigurationError
 from ..loop_shutdown import settle_all
 from ..redaction import Secret
 from .addresses import Proxy, proxy_for, unusable_proxy
@@ -67,6 +68,9 @@ def tls_context() -> ssl.SSLContext:
     """Return the context of all connections; building one takes tens of milliseconds.
 
     The certificates are those of SSL_CERT_FILE, else of SSL_CERT_DIR, else the system's.
+
+    Raises:
+        ConfigurationError: SSL_CERT_FILE names no file with certificates.
     """
     context = _new_tls_context()
     context.set_alpn_protocols(["http/1.1"])
@@ -75,7 +79,17 @@ def tls_context() -> ssl.SSLContext:
 
 def _new_tls_context() -> ssl.SSLContext:
     if file := os.environ.get("SSL_CERT_FILE"):
-        return ssl.create_default_context(cafile=file)
+        try:
+            return ssl.create_default_context(cafile=file)
+        except OSError as error:  # an `SSLError` is one, too
+            why = (
+                "has no certificates in PEM"
+                if isinstance(error, ssl.SSLError)
+                else f"cannot be read: {error.strerror}"
+            )
+            raise ConfigurationError(
+                f"SSL_CERT_FILE names {file!r}, which {why}. Name a file with certificates in PEM, or unset it"
+            ) from error
     if folder := os.environ.get("SSL_CERT_DIR"):
         return ssl.create_default_context(capath=folder)
     if sys.platform in ("win32", "darwin"):

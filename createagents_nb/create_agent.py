@@ -17,7 +17,7 @@ from .agent.chat import ChatWithAgentUseCase
 from .agent.config import validate_config
 from .agent.history import History
 from .agent.response import StreamingResponseDTO
-from .agent.settings import AgentSettings, check_arguments, select
+from .agent.settings import SETTINGS, AgentSettings, check_arguments, select
 from .batch.pool import RowAgent
 from .builtin_tools import BUILTIN_TOOLS, is_stock_builtin
 from .core.messages import Message, MessageContent
@@ -74,8 +74,8 @@ class CreateAgent:
         api_key: default: the provider's environment variable. Never shown, logged or saved.
         client: an ``openai.AsyncOpenAI``, ``openai.AsyncAzureOpenAI`` or ``ollama.AsyncClient`` of your own, with
             its key, address, timeout and retries; it is never closed.
-        timeout_s: how long no byte may arrive, in seconds.
-        max_retries: of a request that was not answered.
+        timeout_s: how long no byte may arrive, in seconds; not with ``client``.
+        max_retries: of a request that was not answered; not with a ``client`` that has retries of its own.
         max_tool_rounds: how often tools run in one turn before it ends with status ``limit``.
         recorder: where calls are recorded; default `createagents_nb.recorder`.
         remote_images: True shows the http and https images of an answer; default False: each is a link. A page
@@ -253,9 +253,16 @@ class CreateAgent:
             repository=self._repository.without_retries(),
             executor=self._executor,
             is_named=self._is_named,
-            max_retries=self._settings.max_retries,
+            max_retries=self._max_row_retries,
             settings=self._settings,
         )
+
+    @property
+    def _max_row_retries(self) -> int:
+        """How often a batch sends a request again: no more often than a client of the user's would."""
+        own = getattr(self._settings.client, "max_retries", None)
+        max_retries = self._settings.max_retries
+        return min(own, max_retries) if isinstance(own, int) else max_retries
 
     async def aclose(self) -> None:
         """Stop the turns that are running, those of `map` too. The agent can be used again."""
@@ -362,6 +369,9 @@ class CreateAgent:
         is_known = is_provider(talk.provider)
         address = find_provider(talk.provider).address if is_known else None
         arguments = talk.arguments(options, address=address)
+        if options.get("client") is not None:  # it has its own limits
+            for name in select(SETTINGS, "limit").keys() - options.keys():
+                arguments.pop(name, None)
         given = talk.tools_with(resolve_tools(tools, BUILTIN_TOOLS), BUILTIN_TOOLS)
         try:
             agent = cls(**arguments, tools=given)

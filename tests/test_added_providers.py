@@ -155,11 +155,14 @@ async def test_a_client_of_ollama_is_used_as_it_is(server: ScriptedServer, recor
 
 @pytest.mark.asyncio
 async def test_in_a_batch_the_client_does_not_retry(server: ScriptedServer, recorder: MetricsRecorder) -> None:
-    async with openai.AsyncOpenAI(api_key=KEY, base_url=server.openai_url, max_retries=5) as client:
-        server.on("*", json_reply({"error": {"message": "no"}}, "500 Internal Server Error"))
-        agent = CreateAgent(client=client, model="m", recorder=recorder, max_retries=0)
-        frame = await agent.map(["one"], progress=False)
-    assert (frame["status"].tolist(), len(server.requests)) == (["error"], 1)
+    server.on(
+        "*", json_reply({"error": {"message": "no"}}, "500 Internal Server Error", **{"retry-after-ms": "1"})
+    )
+    for retries, sent in ((0, 1), (1, 2), (5, 3)):  # the batch retries, and no more often than either would
+        server.requests.clear()
+        async with openai.AsyncOpenAI(api_key=KEY, base_url=server.openai_url, max_retries=retries) as client:
+            frame = await CreateAgent(client=client, model="m", recorder=recorder).map(["one"], progress=False)
+        assert (frame["status"].tolist(), len(server.requests)) == (["error"], sent)
 
 
 @pytest.fixture
@@ -195,6 +198,35 @@ def test_the_model_of_a_client_may_name_its_provider(client: openai.AsyncOpenAI)
     assert CreateAgent(client=client, model="openai:gpt-4").model == "gpt-4"
     assert CreateAgent("openai", client=client).model == "gpt-4.1-mini"
     assert CreateAgent(client=client).variant("demo").provider == "demo"
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"timeout_s": 5}, r"takes no timeout_s: set it there, as in AsyncOpenAI\(timeout=5\)"),
+        ({"max_retries": 0}, r"takes no max_retries: set it there, as in AsyncOpenAI\(max_retries=0\)"),
+        (
+            {"timeout_s": 5.0, "max_retries": 3},
+            r"no timeout_s and no max_retries: set them .*\(timeout=5.0, max_retries=3",
+        ),
+    ],
+)
+def test_a_client_has_limits_of_its_own(client: openai.AsyncOpenAI, limits: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        CreateAgent(client=client, **limits)
+
+
+def test_a_client_of_ollama_has_a_timeout_and_no_retries_of_its_own() -> None:
+    with pytest.raises(ConfigurationError, match=r"no timeout_s: set it there, as in AsyncClient\(timeout=5\)"):
+        CreateAgent(client=ollama.AsyncClient(), model="m", timeout_s=5)
+    assert CreateAgent(client=ollama.AsyncClient(), model="m", max_retries=0).get_configs()["max_retries"] == 0
+
+
+def test_limits_of_a_talk_are_not_those_of_a_client(client: openai.AsyncOpenAI, tmp_path: Path) -> None:
+    path = CreateAgent("demo", timeout_s=5.0, max_retries=0).save(tmp_path / "talk.json")
+    assert CreateAgent.load(path, client=client).get_configs()["timeout_s"] == 120.0
+    with pytest.raises(ConfigurationError, match="takes no timeout_s"):
+        CreateAgent.load(path, client=client, timeout_s=5.0)
 
 
 def test_the_model_of_a_client_is_a_name(client: openai.AsyncOpenAI) -> None:

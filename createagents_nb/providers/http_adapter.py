@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from ..core.events import Event, ReplySource
 from ..core.messages import has_details, without_foreign_details
 from ..core.provider import ChatRepository, ChatRequest
-from ..errors import ProviderError
+from ..errors import ConfigurationError, ProviderError
 from ..redaction import Secret
 from .addresses import origin_of, proxy_for
 from .error_mapping import ErrorMapper, ErrorWords, read_body
@@ -33,11 +33,15 @@ __all__ = [
     "Handler",
     "HttpChatAdapter",
     "StreamHandler",
+    "check_client_limits",
     "list_models",
     "reply_events",
 ]
 
 Connect = Callable[[], Awaitable[Transport]]
+
+DEFAULT_TIMEOUT_S = 120.0
+DEFAULT_MAX_RETRIES = 2
 
 _TAIL_S = 0.25
 """Limit for reading what follows a complete answer."""
@@ -162,6 +166,29 @@ async def _read_to_end(blocks: AsyncIterator[bytes]) -> None:
         async with asyncio.timeout(_TAIL_S):
             async for _ in blocks:
                 pass
+
+
+def check_client_limits(client: Any, *, timeout_s: float, max_retries: int = DEFAULT_MAX_RETRIES) -> None:
+    """Refuse limits that a client has itself.
+
+    Args:
+        max_retries: left out for a client without retries.
+
+    Raises:
+        ConfigurationError: a limit is not the default; nothing would heed it.
+    """
+    given = []
+    if timeout_s != DEFAULT_TIMEOUT_S:
+        given.append(("timeout_s", f"timeout={timeout_s!r}"))
+    if max_retries != DEFAULT_MAX_RETRIES:
+        given.append(("max_retries", f"max_retries={max_retries!r}"))
+    if given:
+        it = "it" if len(given) == 1 else "them"
+        names, arguments = " and no ".join(name for name, _ in given), ", ".join(way for _, way in given)
+        raise ConfigurationError(
+            f"client=… has limits of its own, so it takes no {names}: set {it} there, as in "
+            f"{type(client).__name__}({arguments})"
+        )
 
 
 class HttpChatAdapter(ChatRepository):

@@ -15,7 +15,17 @@ from ..errors import ConfigurationError, ProtocolError
 from ..redaction import Secret, as_secret, mask_known_keys
 from .addresses import checked_key, without_password
 from .error_mapping import ErrorWords
-from .http_adapter import BufferedHandler, ChatApi, Handler, HttpChatAdapter, StreamHandler, reply_events
+from .http_adapter import (
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_TIMEOUT_S,
+    BufferedHandler,
+    ChatApi,
+    Handler,
+    HttpChatAdapter,
+    StreamHandler,
+    check_client_limits,
+    reply_events,
+)
 from .ollama_reply import OllamaReplyDecoder
 from .ollama_request import UNSUPPORTED, build_body
 from .retries import RetryPolicy
@@ -75,10 +85,11 @@ class OllamaChatAdapter(HttpChatAdapter):
         timeout_s: limit for the time without a byte, in seconds. Loading a large model counts.
         max_retries: how often a request without an answer is sent again (408, 409, 429, 500 and above, a lost
             connection, a timeout); never after the first token or a refused connection.
-        client: your own ``ollama.AsyncClient``, used as it is and never closed.
+        client: your own ``ollama.AsyncClient``, used as it is and never closed. ``timeout_s`` is set on it.
 
     Raises:
-        ConfigurationError: not an address, or the key has characters that no key has.
+        ConfigurationError: not an address, the key has characters that no key has, or ``client`` comes with a
+            timeout.
 
     Example:
         >>> adapter = OllamaChatAdapter(base_url="http://gpu-box:11434")
@@ -95,11 +106,13 @@ class OllamaChatAdapter(HttpChatAdapter):
         *,
         base_url: str | None = None,
         api_key: str | None = None,
-        timeout_s: float = 120.0,
-        max_retries: int = 2,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        max_retries: int = DEFAULT_MAX_RETRIES,
         client: Any = None,
     ) -> None:
         api_key, base_url = as_secret(api_key), as_secret(base_url)
+        if client is not None:
+            check_client_limits(client, timeout_s=timeout_s)
         # Apart from the checks: a verbose traceback shows the values in a line that fails, all of os.environ too.
         if client is None:
             named = base_url or as_secret(os.environ.get("OLLAMA_HOST"))

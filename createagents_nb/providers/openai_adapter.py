@@ -14,7 +14,17 @@ from ..errors import ConfigurationError, MissingKeyError, ProtocolError
 from ..redaction import Secret, as_secret, is_secret_name, mask_known_keys
 from .addresses import can_be_header, checked_address, checked_key, mask_header
 from .error_mapping import ErrorWords
-from .http_adapter import BufferedHandler, ChatApi, Handler, HttpChatAdapter, StreamHandler, reply_events
+from .http_adapter import (
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_TIMEOUT_S,
+    BufferedHandler,
+    ChatApi,
+    Handler,
+    HttpChatAdapter,
+    StreamHandler,
+    check_client_limits,
+    reply_events,
+)
 from .openai_reply import OpenAIReplyDecoder
 from .openai_request import UNSUPPORTED, build_body
 from .sdk_client import OPENAI_OPTIONS, OpenAIClientTransport, openai_key_fingerprint
@@ -85,11 +95,13 @@ class OpenAIChatAdapter(HttpChatAdapter):
         base_url: default ``OPENAI_BASE_URL``, else OpenAI itself. It usually ends in ``/v1``.
         timeout_s: limit for the time without a byte, in seconds.
         max_retries: how often a request without an answer is sent again; never after the first token.
-        client: your own ``openai.AsyncOpenAI``, used as it is, retries included, and never closed.
+        client: your own ``openai.AsyncOpenAI``, used as it is, retries included, and never closed. ``timeout_s``
+            and ``max_retries`` are set on it.
 
     Raises:
         MissingKeyError: no key, and the server is OpenAI itself.
-        ConfigurationError: ``base_url`` is not an http(s) address, or the key has characters that no key has.
+        ConfigurationError: ``base_url`` is not an http(s) address, the key has characters that no key has, or
+            ``client`` comes with a limit that it has itself.
 
     Example:
         >>> adapter = OpenAIChatAdapter(base_url="http://127.0.0.1:8080/v1")
@@ -104,11 +116,13 @@ class OpenAIChatAdapter(HttpChatAdapter):
         *,
         api_key: str | None = None,
         base_url: str | None = None,
-        timeout_s: float = 120.0,
-        max_retries: int = 2,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        max_retries: int = DEFAULT_MAX_RETRIES,
         client: Any = None,
     ) -> None:
         api_key, base_url = as_secret(api_key), as_secret(base_url)
+        if client is not None:
+            check_client_limits(client, timeout_s=timeout_s, max_retries=max_retries)
         own_url = None if client is None else as_secret(str(client.base_url))
         # Apart from the checks: a verbose traceback shows the values in a line that fails, all of os.environ too.
         named = own_url or base_url or as_secret(os.environ.get("OPENAI_BASE_URL"))

@@ -28,6 +28,7 @@ __all__ = [
     "ollama_address_and_key",
     "ollama_key_fingerprint",
     "openai_key_fingerprint",
+    "reset",
 ]
 
 OPENAI_OPTIONS: Final = {
@@ -38,7 +39,6 @@ OPENAI_OPTIONS: Final = {
 }
 """Arguments of ``create`` that are not in the body, and what ``client.post`` calls them."""
 
-
 _OTHER_LOOP = re.compile(r"(?i)event loop is closed|different (?:event )?loop")
 
 
@@ -46,7 +46,7 @@ class OpenAIClientTransport(Transport):
     """The user's ``openai.AsyncOpenAI``, or a subclass such as ``AsyncAzureOpenAI``; it retries by itself.
 
     Args:
-        options: of each request, as in `OPENAI_OPTIONS`.
+        options: of each chat request, as in `OPENAI_OPTIONS`.
         max_retries: in place of the client's; None for those.
     """
 
@@ -54,9 +54,8 @@ class OpenAIClientTransport(Transport):
         self, client: Any, options: Mapping[str, Any] | None = None, *, max_retries: int | None = None
     ) -> None:
         self._client = client
-        self._options = {OPENAI_OPTIONS[name]: value for name, value in (options or {}).items()}
-        if max_retries is not None:
-            self._options["max_retries"] = max_retries
+        self._limits = {} if max_retries is None else {"max_retries": max_retries}
+        self._options = {OPENAI_OPTIONS[name]: value for name, value in (options or {}).items()} | self._limits
         self.url = str(client.base_url).rstrip("/")
         self.secret = _known_key(client.api_key)
 
@@ -71,7 +70,7 @@ class OpenAIClientTransport(Transport):
 
         try:
             if body is None:
-                listed = await self._client.get(path, cast_to=httpx2.Response, options=self._options)
+                listed = await self._client.get(path, cast_to=httpx2.Response, options=self._limits)
                 _mask_keys_sent(listed)
                 return HttpReply(listed.status_code, listed.headers, _one(listed.content), _nothing)
             fields = {
@@ -218,6 +217,11 @@ def _fingerprint(key: Any, token: Any, headers: Mapping[str, Any]) -> str:
 
 _objects: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 """Random fingerprints of clients whose keys are not known."""
+
+
+def reset() -> None:
+    """Forget the fingerprints of clients whose keys are not known."""
+    _objects.clear()
 
 
 def _fingerprint_of_object(client: Any) -> str:

@@ -383,7 +383,8 @@ def test_a_row_of_another_package_has_its_variables(monkeypatch: pytest.MonkeyPa
     agent = CreateAgent("mine", instructions="Say what looks like no key")
     text = agent.save(tmp_path / "talk.json").read_text("utf-8")
     assert "looks like no key" not in text
-    assert CreateAgent.load(tmp_path / "talk.json").get_configs()["base_url"] == "https://mine.example"
+    # Its adapter takes no address, so the one in the environment is no setting of the agent.
+    assert CreateAgent.load(tmp_path / "talk.json").get_configs()["base_url"] is None
 
 
 @pytest.mark.asyncio

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import sys
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from proxy_server import Tunnels, tunnel
 from createagents_nb.core.messages import Message
 from createagents_nb.core.provider import ChatRequest
 from createagents_nb.errors import ConfigurationError, ProviderConnectionError, ProviderTimeoutError
+from createagents_nb.providers import http_client
 from createagents_nb.providers.addresses import proxy_for
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter
@@ -217,7 +217,10 @@ async def test_a_socks_proxy_that_breaks_is_a_typed_error(
     async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         monkeypatch.setenv("ALL_PROXY", f"socks5://127.0.0.1:{port}")
-        failure = (await round_trip(adapter_of("openai", f"{scheme}://far-away.invalid", timeout_s=0.5))).failure
+        timeout_s = 0.5 if reply is None else 60.0  # a busy machine may take a while to answer
+        failure = (
+            await round_trip(adapter_of("openai", f"{scheme}://far-away.invalid", timeout_s=timeout_s))
+        ).failure
     assert type(failure) is kind
 
 
@@ -243,9 +246,9 @@ async def test_a_proxy_that_does_not_answer_to_connect_is_given_up_like_a_connec
 
     async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        start_s = time.monotonic()
-        failure = (await round_trip(adapter_of("openai", "https://far-away.invalid", timeout_s=0.5))).failure
-        assert time.monotonic() - start_s < 1.5  # the limit for the whole head would be three times as long
+        monkeypatch.setattr(http_client, "CONNECT_TIMEOUT_S", 0.2)
+        # The limit for the whole head would be hours.
+        failure = (await round_trip(adapter_of("openai", "https://far-away.invalid", timeout_s=3_601.5))).failure
     assert type(failure) is ProviderTimeoutError
 
 

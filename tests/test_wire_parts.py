@@ -148,3 +148,14 @@ async def test_a_client_that_is_handed_in_says_server_and_key(monkeypatch: pytes
         assert adapter.reply_source("m").key_fingerprint == hashlib.sha256(b"sk-of-the-client-1").hexdigest()
     local = OllamaChatAdapter(client=ollama.AsyncClient(host="http://own.example:99"))
     assert (local.server, local.base_url) == ("own.example", "http://own.example:99")
+
+
+@pytest.mark.asyncio
+@pytest.mark.filterwarnings("error")
+async def test_a_large_image_is_sent_whole(server: ScriptedServer) -> None:
+    agent = CreateAgent("openai", "m", base_url=server.openai_url, api_key="k", recorder=MetricsRecorder())
+    server.enqueue([b'data: {"choices":[{"delta":{"content":"ok"},"finish_reason":"stop"}]}\n\n'])
+    data = bytes(3 * 2**20)
+    assert await (await agent.chat(["Look", ImagePart(data, "image/png")])) == "ok"
+    sent = server.requests[0].json["messages"][0]["content"][1]["image_url"]["url"]
+    assert base64.b64decode(sent.partition(",")[2]) == data

@@ -9,7 +9,9 @@ import asyncio
 import atexit
 import base64
 import importlib
+import io
 import os
+import re
 import select
 import ssl
 import sys
@@ -46,10 +48,12 @@ KEEPALIVE_S = 60.0
 MAX_REDIRECTS = 10
 
 _HEAD_TIMEOUTS = 3
+_MAX_BYTES_AT_ONCE = 2**20
 _STALE_WITHIN_S = 1.0
 """A reused connection that ends this soon was being closed by the server when the request was sent."""
 _PUBLIC_HEADERS = frozenset({"accept", "content-type", "user-agent"})
 """Headers that another server may see after a redirect; any other may hold a key."""
+_HASHED_NAME = re.compile(r"[0-9a-fA-F]{8}\.\d")
 _CA_FILES = (
     "/etc/ssl/cert.pem",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
@@ -100,7 +104,9 @@ def _new_tls_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_default_certs()
     paths = ssl.get_default_verify_paths()
-    if paths.cafile is None and not (paths.capath and os.listdir(paths.capath)):
+    # OpenSSL finds a certificate in a folder by the hash of its subject only.
+    has_hashed = paths.capath is not None and any(map(_HASHED_NAME.fullmatch, os.listdir(paths.capath)))
+    if paths.cafile is None and not has_hashed:
         for file in filter(os.path.isfile, _CA_FILES):
             context.load_verify_locations(file)
             break
@@ -339,16 +345,14 @@ class HttpClient:
     ) -> aiohttp.ClientResponse:
         if self._headers:
             headers = {**headers, **self._headers}
-        send = partial(
-            self._session.request,
-            method,
-            url,
-            data=content,
-            headers=headers,
-            timeout=timeout,
-            allow_redirects=False,
-            **self._proxy,
-        )
+        options = {"headers": headers, "timeout": timeout, "allow_redirects": False, **self._proxy}
+
+        async def send() -> aiohttp.ClientResponse:
+            data: Any = content
+            if content is not None and len(content) > _MAX_BYTES_AT_ONCE:
+                data = io.BytesIO(content)  # aiohttp warns of long bytes, and wants a file
+            return await self._session.request(method, url, data=data, **options)
+
         sent_at = self._clock()
         try:
             return await send()

@@ -40,6 +40,7 @@ __all__ = [
     "provider_names",
     "provider_of_client",
     "reset",
+    "takes_address",
 ]
 
 ENTRY_POINT_GROUP = "createagents_nb.providers"
@@ -240,6 +241,12 @@ def local_models(name: str) -> list[str]:
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
+
+
+def takes_address(name: str) -> bool:
+    """Whether a provider can be given the address of its server."""
+    accepted = _parameters_of(adapter_class(name))
+    return accepted is None or "base_url" in accepted
 
 
 @lru_cache(64)

@@ -5,21 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
+from ..core.backoff import MAX_WAIT_S, backoff_s, is_transient
 from .transport import HttpReply, RetryCount
 from .transport_errors import FailureKind, failure_kind, proxy_status
 
 __all__ = ["RetryPolicy", "retry_after_s", "send_until_answered"]
-
-_RETRIED_STATUSES = frozenset({408, 409, 429})
-"""Statuses below 500 that are retried; all from 500 on are, too."""
-_LONGEST_WAIT_S = 120.0
-"""A server that asks for a longer wait is not asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +43,19 @@ class RetryPolicy:
             or (kind == "refused" and self.retries_refused)
             or (kind == "proxy" and (proxy_status or 0) >= 500)
         )
-        return _backoff_s(retries) if passes and retries < self.max_retries else None
+        return backoff_s(retries) if passes and retries < self.max_retries else None
 
     def wait_after_reply_s(self, retries: int, status: int, headers: Mapping[str, str]) -> float | None:
         """Return how long to wait after a reply of this status; None to take it as it is."""
         if 200 <= status < 300 or retries >= self.max_retries:
             return None
         advice = headers.get("x-should-retry")
-        if advice == "false" or (advice != "true" and status not in _RETRIED_STATUSES and status < 500):
+        if advice == "false" or (advice != "true" and not is_transient(status)):
             return None
         asked_s = retry_after_s(headers)
-        if asked_s is not None and asked_s > _LONGEST_WAIT_S:
+        if asked_s is not None and asked_s > MAX_WAIT_S:
             return None
-        return asked_s or _backoff_s(retries)
+        return asked_s or backoff_s(retries)
 
 
 async def send_until_answered(
@@ -103,8 +98,3 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def _backoff_s(retries: int) -> float:
-    """0.5, 1, 2… up to 8 seconds, up to a quarter less at random."""
-    return min(0.5 * 2.0 ** min(retries, 10), 8.0) * random.uniform(0.75, 1.0)

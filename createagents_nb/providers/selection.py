@@ -19,6 +19,7 @@ from .registry import (
     make_repository,
     provider_names,
     provider_of_client,
+    takes_address,
 )
 
 __all__ = [
@@ -133,7 +134,8 @@ def connect(
         return Connection(repository, name, _model_of(repository, model), repository.base_url)
     choice = resolve_model(provider, model, base_url=base_url)
     repository = make_repository(choice.provider, base_url=base_url, **limits, **bound)
-    address = base_url or find_provider(choice.provider).address
+    # An address that the environment names counts only for a provider that takes one.
+    address = base_url or (find_provider(choice.provider).address if takes_address(choice.provider) else None)
     # The provider has checked it, so it is not secret anymore.
     return Connection(repository, choice.provider, choice.model, address and str.__str__(address), choice.why)
 
@@ -188,7 +190,7 @@ def check_model(provider: str, model: str | None) -> None:
     Raises:
         ConfigurationError: the provider does not have it; the message says what to do.
     """
-    if model is None or not is_provider(provider) or not find_provider(provider).embedded:
+    if model is None or provider != "demo":
         return
     from ..demo.conversation import MODELS, canonical_model  # needed only if a model alone is named
 

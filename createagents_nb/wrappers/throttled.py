@@ -153,7 +153,8 @@ class ThrottledRepository(ProviderWrapper):
 
     def _wait_s(self, error: ProviderError, failures: int) -> float | None:
         """How long to wait before a failed request is sent again; None if it is not."""
-        may_pass = isinstance(error, ProviderConnectionError) or is_transient(error.status_code)
+        is_lost = isinstance(error, ProviderConnectionError) and error.status_code is None  # not by a proxy
+        may_pass = is_lost or is_transient(error.status_code)
         if failures == self._max_retries or not may_pass:
             return None
         wait_s = error.retry_after_s or backoff_s(failures)

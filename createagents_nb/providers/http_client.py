@@ -17,6 +17,7 @@ import ssl
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
 from functools import cache, lru_cache, partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -48,6 +49,7 @@ KEEPALIVE_S = 60.0
 MAX_REDIRECTS = 10
 
 _HEAD_TIMEOUTS = 3
+_CLOSE_S = 2.0
 _MAX_BYTES_AT_ONCE = 2**20
 _STALE_WITHIN_S = 1.0
 """A reused connection that ends this soon was being closed by the server when the request was sent."""
@@ -368,7 +370,10 @@ class HttpClient:
         return self._session.closed
 
     async def aclose(self) -> None:
-        await self._session.close()
+        # aiohttp waits for each connection to end; one that does not must not hold the end of its loop.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self._session.close()
 
 
 def _reply(

@@ -124,9 +124,10 @@ class ThrottledRepository(ProviderWrapper):
                     self._answered.append(permit)
                     retries = refusals + failures
                     try:
-                        while event is not None:
+                        if event is not None:
+                            yield _with_retries(event, retries)
+                        async for event in events:
                             yield event if type(event) is str else _with_retries(event, retries)
-                            event = await anext(events, None)
                     except ProviderError as error:
                         error.retries = retries or error.retries
                         raise

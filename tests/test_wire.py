@@ -22,11 +22,10 @@ from createagents_nb.errors import (
     ProviderError,
     ServerError,
 )
-from createagents_nb.providers import framing, reply_decoder
-from createagents_nb.providers.framing import NDJSONDecoder, SSEDecoder
+from createagents_nb.providers import reply_decoder
 from createagents_nb.providers.ollama_reply import OllamaReplyDecoder
 from createagents_nb.providers.openai_reply import OpenAIReplyDecoder
-from createagents_nb.providers.reply_decoder import ThinkingSplitter
+from createagents_nb.providers.reply_decoder import NDJSONDecoder, SSEDecoder, ThinkingSplitter
 
 pytestmark = pytest.mark.once
 
@@ -148,7 +147,7 @@ def test_any_cut_of_lines_gives_the_same_payloads(lines: list[bytes], has_last_e
 def test_an_event_without_end_does_not_fill_the_memory(
     splitter: type[SSEDecoder | NDJSONDecoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(framing, "_MAX_PENDING", 2**20)
+    monkeypatch.setattr(reply_decoder, "_MAX_PENDING", 2**20)
     running = splitter()
     running.feed(b"data: " + b"x" * 2**19)
     with pytest.raises(ProtocolError, match="1 MB without ending"):

@@ -26,7 +26,7 @@ from test_wire import (
 from createagents_nb.core.events import RoundEnded, Usage
 from createagents_nb.errors import IncompleteReplyError, ProtocolError, ProviderError
 from createagents_nb.providers import openai_reply
-from createagents_nb.providers.framing import NDJSONDecoder, SSEDecoder
+from createagents_nb.providers.reply_decoder import NDJSONDecoder, SSEDecoder
 
 pytestmark = pytest.mark.once
 

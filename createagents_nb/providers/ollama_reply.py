@@ -10,8 +10,8 @@ import msgspec
 
 from ..core.events import Event, Reasoning, ToolCallRequested, Usage, count_or_none, number_or_none
 from ..errors import EmptyReplyError, ProviderError
-from .framing import NDJSONDecoder
 from .reply_decoder import (
+    NDJSONDecoder,
     ReplyDecoder,
     check_arguments,
     incomplete_error,

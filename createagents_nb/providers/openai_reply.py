@@ -16,10 +16,11 @@ import msgspec
 
 from ..core.events import Event, Reasoning, Usage, cost_in_usd, count_or_none
 from ..errors import EmptyReplyError, ProtocolError, ProviderError
-from .framing import BOM, SSEDecoder
 from .reply_decoder import (
+    BOM,
     MAX_SILENT_BYTES,
     ReplyDecoder,
+    SSEDecoder,
     check_arguments,
     excerpt,
     incomplete_error,

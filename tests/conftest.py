@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,10 @@ STATEFUL = (
     "redaction",
 )
 """Modules whose state no test may leave to the next. Others keep caches and servers, which tests share."""
+
+# A shell lets its background jobs ignore interrupts, and what they start does, too: kernels, and programs of tests.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 

@@ -36,7 +36,7 @@ STATEFUL = (
 )
 """Modules whose state no test may leave to the next. Others keep caches and servers, which tests share."""
 
-# A shell lets its background jobs ignore interrupts, and what they start does, too: kernels, and programs of tests.
+# Background jobs of a shell ignore interrupts, and so would the kernels and programs that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

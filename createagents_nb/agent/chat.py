@@ -25,7 +25,7 @@ from ..core.events import (
     Usage,
     number_or_none,
 )
-from ..core.messages import Message, MessageContent, Turn, read_parts, without_foreign_details
+from ..core.messages import Message, MessageContent, Turn, has_details, read_parts, without_foreign_details
 from ..core.provider import ChatRepository, ChatRequest, Emit, ToolSpec
 from ..core.records import CallRecord, CallStatus, RecordSink, RequestRecord, ToolRecord, current_cell
 from ..errors import BudgetExceededError, InvalidMessageError, ProtocolError, ProviderError
@@ -240,11 +240,12 @@ class _Turn:
         if self.sink is not None:
             self.sink.admit(number)
         system = [Message("system", self.agent.instructions)] if self.agent.instructions else []
+        messages = (*system, *self.past, *self.messages)
+        if any(map(has_details, messages)):  # few have them, and sources are made of hashes
+            messages = without_foreign_details(messages, self.repository.reply_sources(self.agent.model))
         request = ChatRequest(
             model=self.agent.model,
-            messages=without_foreign_details(
-                [*system, *self.past, *self.messages], self.repository.reply_sources(self.agent.model)
-            ),
+            messages=messages,
             tools=[ToolSpec(tool.name, tool.description, tool.parameters) for tool in self.agent.tools],
             config=self.agent.config,
             turn_id=self.record.call_id,
@@ -293,10 +294,6 @@ class _Turn:
                     elif isinstance(event, str):
                         event = str.__str__(event)
                         first = first or time.perf_counter()
-                    elif not isinstance(event, Reasoning | AttemptEnded):
-                        raise _broken_promise(
-                            self.repository, f"yielded {type(event).__name__}, which is no event"
-                        )
                     elif isinstance(event, AttemptEnded):
                         record = replace(
                             record,
@@ -307,6 +304,8 @@ class _Turn:
                             telemetry_provider=event.telemetry_provider,
                             replayed=event.replayed,
                         )
+                    elif not isinstance(event, Reasoning):
+                        raise _broken_promise(self.repository, f"yielded {type(event).__name__}, not an event")
                     feed(event)
             status = "ok"
         except Exception as error:

@@ -146,10 +146,12 @@ class ProviderError(CreateAgentsError):
         status_code: HTTP status; None without an HTTP response.
         retry_after_s: seconds that the server asks to wait; None if it does not say.
         retries: number of times the request was sent again.
+        adjusted: what was left out or renamed because the server had refused it; None for nothing.
     """
 
     retry_after_s: float | None = None
     retries: int = 0
+    adjusted: str | None = None
 
     def __init__(self, message: str, *, provider: str | None = None, status_code: int | None = None) -> None:
         super().__init__(clean_text(message))  # it quotes the server

@@ -30,6 +30,7 @@ STATEFUL = (
     "metrics",
     "notebook.display",
     "notebook.turn_channel",
+    "providers.refusals",
     "providers.registry",
     "providers.selection",
     "redaction",

@@ -24,6 +24,13 @@ FINE: dict[str, Any] = {
     "num_ctx": 8192,
     "stream": False,
     "extra": {"user": "me"},
+    "api": "responses",
+    "tool_choice": "required",
+    "parallel_tool_calls": False,
+    "service_tier": "flex",
+    "response_format": {"type": "json_object"},
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "server_tools": ["web_search", {"type": "file_search", "vector_store_ids": ["vs_1"]}],
 }
 
 

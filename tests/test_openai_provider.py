@@ -17,6 +17,7 @@ from createagents_nb.core.provider import ChatRequest
 from createagents_nb.errors import ConfigurationError, MissingKeyError
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter, OpenAIHandler, OpenAIStreamHandler
 from createagents_nb.providers.openai_request import build_body
+from createagents_nb.providers.servers import OPENAI
 
 CHAT = "/v1/chat/completions"
 DONE = delta(finish="stop")
@@ -140,15 +141,15 @@ async def test_config_becomes_the_keys_of_the_format(server: ScriptedServer, ada
 @pytest.mark.parametrize(("think", "effort"), [(True, "medium"), (False, "none"), ("high", "high")])
 def test_think_is_called_reasoning_effort(think: bool | str, effort: str) -> None:
     request = ChatRequest("m", [Message("user", "Hello")], config={"think": think})
-    assert build_body(request, is_openai_itself=True)["reasoning_effort"] == effort
+    assert build_body(request, OPENAI)["reasoning_effort"] == effort
 
 
 def test_only_openai_itself_calls_the_limit_max_completion_tokens(server: ScriptedServer) -> None:
     request = ChatRequest("m", [Message("user", "Hello")], config={"max_tokens": 9})
     itself, other = OpenAIChatAdapter(api_key="k"), OpenAIChatAdapter(base_url=server.openai_url)
-    sent = build_body(request, is_openai_itself=itself.is_openai_itself)
+    sent = itself._body(request)
     assert (sent.get("max_completion_tokens"), sent.get("max_tokens")) == (9, None)
-    sent = build_body(request, is_openai_itself=other.is_openai_itself)
+    sent = other._body(request)
     assert (sent.get("max_completion_tokens"), sent.get("max_tokens")) == (None, 9)
 
 

@@ -19,6 +19,7 @@ from createagents_nb.core.messages import FilePart, ImagePart, Message
 from createagents_nb.core.provider import ChatRequest
 from createagents_nb.errors import InvalidMessageError, UnsupportedConfigError
 from createagents_nb.providers import ollama_request, openai_request
+from createagents_nb.providers.servers import OPENAI
 
 DATA = png(3, 2)
 IN_BASE64 = base64.b64encode(DATA).decode()
@@ -28,7 +29,7 @@ REPORT = FilePart(b"%PDF-1.7", "application/pdf", name="report.pdf")
 
 
 def openai_body(*messages: Message, **more: Any) -> dict[str, Any]:
-    return openai_request.build_body(ChatRequest("m", messages, **more), is_openai_itself=True)
+    return openai_request.build_body(ChatRequest("m", messages, **more), OPENAI)
 
 
 def ollama_body(*messages: Message, **more: Any) -> dict[str, Any]:

@@ -168,7 +168,7 @@ class _Turn:
         self.not_remembered: list[Message] = []  # some of `messages`: the exchanges of follow-ups
         self.round_text_from = 0
         self.answer_details: ProviderDetails | None = None
-        self.tool_call_ids: set[str] = set()
+        self.own_ids: dict[str, str] = {}  # of tool calls, as the server wrote them
         self.thread_slots = asyncio.Semaphore(_MAX_TOOL_THREADS)
         # Totals of the rounds whose rate is known.
         self.generated, self.generation_s = 0, 0.0
@@ -248,6 +248,8 @@ class _Turn:
             messages=messages,
             tools=[ToolSpec(tool.name, tool.description, tool.parameters) for tool in self.agent.tools],
             config=self.agent.config,
+            # Once: a choice that forces a call would never let the turn end.
+            tool_choice=self.agent.config.get("tool_choice") if number == 1 else None,
             turn_id=self.record.call_id,
             round=number,
         )
@@ -285,9 +287,11 @@ class _Turn:
                     if isinstance(event, ToolCallRequested):
                         event = _checked_call(event)
                         # Some servers repeat ids, in a reply or in the next round; an approval is for one call.
-                        while event.tool_call_id in self.tool_call_ids:
-                            event = replace(event, tool_call_id=f"{event.tool_call_id}-{len(self.tool_call_ids)}")
-                        self.tool_call_ids.add(event.tool_call_id)
+                        own_id = event.tool_call_id
+                        while event.tool_call_id in self.own_ids:
+                            event = replace(event, tool_call_id=f"{event.tool_call_id}-{len(self.own_ids)}")
+                        is_repeated = any(self.own_ids[call.tool_call_id] == own_id for call in calls)
+                        self.own_ids[event.tool_call_id] = event.tool_call_id if is_repeated else own_id
                         calls.append(event)
                     elif isinstance(event, RoundEnded):
                         end = event
@@ -344,7 +348,7 @@ class _Turn:
         self.log.feed(ToolCallStarted(call.tool_call_id, call.name, number))
         record = ToolRecord(
             call_id=self.record.call_id,
-            tool_call_id=call.tool_call_id,
+            tool_call_id=self.own_ids[call.tool_call_id],
             round=number,
             tool=call.name,
             arguments=call.arguments,

@@ -36,18 +36,41 @@ def _is_stop(value: object) -> bool:
     )
 
 
+def _is_tool(value: object) -> bool:
+    return (isinstance(value, str) and bool(value)) or (
+        isinstance(value, Mapping) and isinstance(value.get("type"), str)
+    )
+
+
+def _is_choice(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
 CONFIG_KEYS: Mapping[str, tuple[str, Any]] = {
+    "api": ("'responses' or 'chat'", lambda value: value in ("responses", "chat")),
     "extra": ("a dict that is passed to the provider as it is", lambda value: isinstance(value, Mapping)),
     "max_tokens": ("a whole number above 0", _is_count),
     "num_ctx": ("a whole number above 0", _is_count),
+    "parallel_tool_calls": ("True or False", lambda value: isinstance(value, bool)),
+    "reasoning": ("a dict such as {'effort': 'low', 'summary': 'auto'}", lambda value: isinstance(value, Mapping)),
+    "response_format": (
+        "a dict such as {'type': 'json_object'}",
+        lambda value: isinstance(value, Mapping) and isinstance(value.get("type"), str),
+    ),
     "seed": (
         "a whole number",
         lambda value: isinstance(value, int) and not isinstance(value, bool),
     ),
+    "server_tools": (
+        "a list of names such as 'web_search', or dicts with a 'type'",
+        lambda value: isinstance(value, list | tuple) and all(map(_is_tool, value)),
+    ),
+    "service_tier": ("a string such as 'flex'", _is_choice),
     "stop": ("a string or a list of strings", _is_stop),
     "stream": ("True or False", lambda value: isinstance(value, bool)),
     "temperature": ("a number of 0 or more", _number(0)),
     "think": ("True, False or a level such as 'low'", lambda value: isinstance(value, bool | str)),
+    "tool_choice": ("'auto', 'required', 'none' or a tool's name", _is_choice),
     "top_k": ("a whole number above 0", _is_count),
     "top_p": ("a number from 0 to 1", _number(0, 1)),
 }

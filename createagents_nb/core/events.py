@@ -192,6 +192,7 @@ class RoundEnded:
         model: the model that answered, as the server names it.
         retries: how often the request was sent again before it was answered.
         provider_details: opaque fields of the whole message that the server wants back.
+        adjusted: what was left out or renamed because the server had refused it, as in "without stream_options".
     """
 
     finish_reason: str | None = None
@@ -201,6 +202,7 @@ class RoundEnded:
     model: str | None = None
     retries: int = 0
     provider_details: ProviderDetails | None = field(default=None, repr=False)
+    adjusted: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -26,6 +26,7 @@ __all__ = [
     "decode_arguments",
     "has_details",
     "read_parts",
+    "without_details",
     "without_foreign_details",
 ]
 
@@ -291,16 +292,23 @@ def has_details(message: Message) -> bool:
 
 def without_foreign_details(messages: Iterable[Message], sources: Collection[ReplySource]) -> tuple[Message, ...]:
     """The messages without the provider details that none of ``sources`` wrote; nothing else may be sent."""
+    return without_details(messages, lambda details: details.source not in sources)
 
-    def own(details: ProviderDetails | None) -> ProviderDetails | None:
-        return details if details is not None and details.source in sources else None
+
+def without_details(
+    messages: Iterable[Message], is_dropped: Callable[[ProviderDetails], bool]
+) -> tuple[Message, ...]:
+    """The messages without the provider details for which ``is_dropped`` returns True."""
+
+    def kept(details: ProviderDetails | None) -> ProviderDetails | None:
+        return None if details is None or is_dropped(details) else details
 
     cleaned: list[Message] = []
     for message in messages:
         calls = message.tool_calls
-        if any(own(call.provider_details) is not call.provider_details for call in calls):
-            calls = tuple(replace(call, provider_details=own(call.provider_details)) for call in calls)
-        details = own(message.provider_details)
+        if any(kept(call.provider_details) is not call.provider_details for call in calls):
+            calls = tuple(replace(call, provider_details=kept(call.provider_details)) for call in calls)
+        details = kept(message.provider_details)
         if details is not message.provider_details or calls is not message.tool_calls:
             message = replace(message, tool_calls=calls, provider_details=details)
         cleaned.append(message)

@@ -6,6 +6,7 @@ import asyncio
 
 from .. import demo
 from .openai_adapter import OpenAIChatAdapter
+from .openai_request import UNSUPPORTED
 
 __all__ = ["DemoChatAdapter"]
 
@@ -21,6 +22,7 @@ class DemoChatAdapter(OpenAIChatAdapter):
     provider = "demo"
     price_provider = ""
     default_model = "demo"
+    unsupported_config = UNSUPPORTED | {"api": "it has one; leave it out"}
     _uses_proxies = False
 
     def __init__(self, *, timeout_s: float = 120.0, max_retries: int = 2, **ignored: object) -> None:

@@ -100,20 +100,31 @@ class ErrorMapper(RetryCount):
     Attributes:
         retries: how often the request has been sent again so far.
         is_unknown_model: the reply said that the server has no such model.
+        refusal: the decoded body of the reply, as `from_reply` read it.
+        adjusted: what was changed in the request because the server refused it.
     """
 
     def __init__(self, words: ErrorWords, url: str, secret: str | None, model: str | None = None) -> None:
         self.is_unknown_model = False
+        self.refusal: Any = None
+        self.adjusted: str | None = None
         self._words, self._url, self._secret, self._model = words, url, secret, model
         self._label = words.label(url)
 
-    async def from_reply(self, reply: HttpReply) -> ProviderError:
-        """Return the error for a reply without success; its body is in no frame that raises it."""
-        body = self._words.unwrap(_decoded(await read_body(reply.blocks)))
+    async def from_reply(
+        self, reply: HttpReply, hint: Callable[[Any], str | None] = lambda refusal: None
+    ) -> ProviderError:
+        """Return the error for a reply without success; its body is in no frame that raises it.
+
+        Args:
+            hint: returns what to do about an error body, where more is known than its status.
+        """
+        self.refusal = _decoded(await read_body(reply.blocks))
+        body = self._words.unwrap(self.refusal)
         self.is_unknown_model = (
             self._model is not None and reply.status in self._words.unknown_model and is_unknown_model(body)
         )
-        return self.complete(self._from_body(body, reply.status, reply.headers))
+        return self.complete(self._from_body(body, reply.status, reply.headers, hint(self.refusal)))
 
     def from_body(self, body: Any) -> ProviderError:
         """Return the error for an error object inside a reply that began with success."""
@@ -159,10 +170,17 @@ class ErrorMapper(RetryCount):
         """Set provider and retries, and mask a key that the server repeated."""
         error.provider = error.provider or self._words.provider
         error.retries = self.retries
+        error.adjusted = self.adjusted
         error.args = tuple(sanitize(str(argument), self._secret) for argument in error.args)
         return error
 
-    def _from_body(self, body: Any, status: int | None, headers: Mapping[str, str] | None = None) -> ProviderError:
+    def _from_body(
+        self,
+        body: Any,
+        status: int | None,
+        headers: Mapping[str, str] | None = None,
+        hint: str | None = None,
+    ) -> ProviderError:
         return status_error(
             status,
             body,
@@ -172,6 +190,7 @@ class ErrorMapper(RetryCount):
             key_hint=self._words.key_hint,
             secret=self._secret,
             headers=headers,
+            hint=hint,
         )
 
     def _from_summary(self, summary: ForeignError) -> ProviderError:
@@ -292,6 +311,7 @@ def status_error(
     key_hint: str,
     secret: str | None = None,
     headers: Mapping[str, str] | None = None,
+    hint: str | None = None,
 ) -> ProviderError:
     """Return the error for an HTTP status and its body, or for an error object inside a stream.
 
@@ -302,6 +322,7 @@ def status_error(
         key_hint: what to do if the key is refused.
         secret: the key in use, which is not repeated.
         headers: of the reply, which may say how long to wait.
+        hint: what to do about a refused request; default: by the status.
     """
     is_page = status in _PAGE_STATUSES and _is_page(body)
     page = "This looks like a web page and no model server. " if is_page else ""
@@ -332,7 +353,7 @@ def status_error(
         text = f"Nothing is served at {url} (404: {message}). {page}Check base_url{example}"
         kind = InvalidRequestError
     elif status is not None and 400 <= status < 500:
-        hint = _HINTS.get(status, "Look at the model, config=…, the tools and the message")
+        hint = hint or _HINTS.get(status, "Look at the model, config=…, the tools and the message")
         kind, text = InvalidRequestError, f"{label} refused the request ({status}: {message}). {hint}"
     elif status is not None and 300 <= status < 400:
         kind, text = (

@@ -1,4 +1,4 @@
-"""The base of the providers over HTTP: one request and its reply as events, and the adapter around it."""
+"""The base of the providers over HTTP: the adapter and its handlers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import asyncio
 import copy
 import hashlib
 import importlib
+import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -18,154 +19,37 @@ from weakref import WeakKeyDictionary
 from ..core.events import Event, ReplySource
 from ..core.messages import has_details, without_foreign_details
 from ..core.provider import ChatRepository, ChatRequest
-from ..errors import ConfigurationError, ProviderError
+from ..errors import ConfigurationError
 from ..redaction import Secret
 from .addresses import origin_of, proxy_for
-from .error_mapping import ErrorMapper, ErrorWords, read_body
-from .reply_decoder import ReplyDecoder
+from .exchange import ChatApi, Exchange, list_models, reply_events
+from .refusals import (
+    STATUSES,
+    Change,
+    RefusedDetails,
+    apply_changes,
+    find_change,
+    is_named,
+    learned,
+    refuses_details,
+    remember,
+)
 from .retries import RetryPolicy
-from .transport import MAX_LIST_BYTES, Transport, forget_closed_loops
+from .transport import Transport, forget_closed_loops
 
 __all__ = [
     "BufferedHandler",
-    "ChatApi",
-    "Connect",
     "Handler",
     "HttpChatAdapter",
     "StreamHandler",
     "check_client_limits",
-    "list_models",
-    "reply_events",
 ]
-
-Connect = Callable[[], Awaitable[Transport]]
 
 DEFAULT_TIMEOUT_S = 120.0
 DEFAULT_MAX_RETRIES = 2
 
-_TAIL_S = 0.25
-"""Limit for reading what follows a complete answer."""
-
-_NAMES_S = 5.0
-"""How long an error about an unknown model waits for the names of those that exist."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChatApi:
-    """A provider's HTTP interface, without I/O.
-
-    Attributes:
-        chat_path, models_path: below the base address.
-        words: what its errors say.
-        new_decoder: called with ``streamed``, ``on_error`` and ``retries``.
-        model_names: called with the body of a model list and the base address; raises ProtocolError.
-    """
-
-    chat_path: str
-    models_path: str
-    words: ErrorWords
-    new_decoder: Callable[..., ReplyDecoder]
-    model_names: Callable[[bytes, str], list[str]]
-
-
-async def reply_events(
-    api: ChatApi, connect: Connect, body: Mapping[str, Any], *, streamed: bool
-) -> AsyncGenerator[Event, None]:
-    """Send a chat request and yield everything in its reply, `RoundEnded` last.
-
-    Args:
-        connect: returns the transport to the server.
-        body: the request, sent as JSON.
-        streamed: the reply is expected as a stream.
-
-    Raises:
-        ProviderError: translated from what the HTTP library, the SDK or the server reported.
-    """
-    transport = await connect()
-    errors = ErrorMapper(api.words, transport.url, transport.secret, str(body.get("model")))
-    failure: ProviderError | None = None
-    block = b""
-    try:
-        reply = await transport.request("POST", api.chat_path, body, errors)
-        try:
-            if reply.is_success:
-                decoder = api.new_decoder(streamed=streamed, on_error=errors.from_body, retries=errors.retries)
-                try:
-                    async for block in reply.blocks:
-                        for event in decoder.feed(block):
-                            yield event
-                        if decoder.is_complete:
-                            await _read_to_end(reply.blocks)
-                            break
-                except Exception as error:
-                    # A connection that breaks after the end of the answer does not fail it.
-                    if not decoder.is_finished or transport.summary(error) is None:
-                        raise
-                for event in decoder.finish():
-                    yield event
-            else:
-                failure = await errors.from_reply(reply)
-        finally:
-            await reply.aclose()
-    except Exception as error:
-        failure = errors.from_exception(error, transport.summary(error))
-        if failure is None:
-            raise
-    finally:
-        del block  # a traceback shows this frame, and a server may repeat the key
-    if failure is not None:
-        if errors.is_unknown_model:
-            failure = errors.unknown_model(await _names(api, transport), failure)
-        try:
-            raise failure  # not in an except clause, whose exception would be its context
-        finally:
-            del failure  # or it would refer to itself by its traceback
-
-
-async def list_models(api: ChatApi, transport: Transport) -> list[str]:
-    """Return the names of the models the server lists, sorted.
-
-    Raises:
-        ProviderError: as for `reply_events`.
-    """
-    errors = ErrorMapper(api.words, transport.url, transport.secret)
-    failure: ProviderError | None = None
-    names: list[str] = []
-    try:
-        reply = await transport.request("GET", api.models_path, None, errors)
-        try:
-            if reply.is_success:
-                names = api.model_names(await read_body(reply.blocks, MAX_LIST_BYTES), transport.url)
-            else:
-                failure = await errors.from_reply(reply)
-        finally:
-            await reply.aclose()
-    except Exception as error:
-        failure = errors.from_exception(error, transport.summary(error))
-        if failure is None:
-            raise
-    if failure is not None:
-        raise failure
-    return sorted(names)
-
-
-async def _names(api: ChatApi, transport: Transport) -> list[str]:
-    try:
-        async with asyncio.timeout(_NAMES_S):
-            return await list_models(api, transport)
-    except (ProviderError, TimeoutError):
-        return []
-
-
-async def _read_to_end(blocks: AsyncIterator[bytes]) -> None:
-    """Read what follows a complete answer, so that the connection can be used again.
-
-    Errors are ignored, and a body that does not end soon is not read to its end.
-    """
-    with suppress(Exception):
-        async with asyncio.timeout(_TAIL_S):
-            async for _ in blocks:
-                pass
+_MAX_ADJUSTMENTS = 6
+"""Limit for sending one request again in another form."""
 
 
 def check_client_limits(client: Any, *, timeout_s: float, max_retries: int = DEFAULT_MAX_RETRIES) -> None:
@@ -222,13 +106,24 @@ class HttpChatAdapter(ChatRepository):
         self.base_url = base_url
         self.server = urlsplit(url).hostname
         self._api, self._url, self._api_key = api, url, api_key
+        self._origin = origin_of(url)
+        self._key_fingerprint = "" if api_key is None else hashlib.sha256(api_key.encode()).hexdigest()
+        self.refused_details = RefusedDetails()
         self._timeout_s, self._max_retries = timeout_s, max_retries
         self._client = client
         self._transports: WeakKeyDictionary[asyncio.AbstractEventLoop, Transport] = WeakKeyDictionary()
 
     @abstractmethod
+    def _api_of(self, request: ChatRequest) -> ChatApi:
+        """Return the API that a request is sent to."""
+
+    @abstractmethod
     def _body(self, request: ChatRequest) -> dict[str, Any]:
-        """Return the JSON body of a chat request."""
+        """Return the JSON body of a chat request, in the form of its API; it shares no dict with another one."""
+
+    def _other_api(self, request: ChatRequest, status: int, refusal: Any) -> str | None:
+        """Return the name of the API to send a request to after a refusal; None for the one it was sent to."""
+        return None
 
     @abstractmethod
     def _headers(self) -> dict[str, str]:
@@ -244,21 +139,15 @@ class HttpChatAdapter(ChatRepository):
 
     def reply_source(self, model: str) -> ReplySource:
         """Return the source that binds provider details to this server, this model and this key."""
-        if self._client is not None:
-            key = self._client_fingerprint(self._client)
-        else:
-            key = "" if self._api_key is None else hashlib.sha256(self._api_key.encode()).hexdigest()
-        return ReplySource(origin_of(self._url), model, key)
+        client = self._client
+        key = self._key_fingerprint if client is None else self._client_fingerprint(client)
+        return ReplySource(self._origin, model, key)
 
     def reply_sources(self, model: str) -> frozenset[ReplySource]:
         return frozenset({self.reply_source(model)})
 
     def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        if any(has_details(message) for message in request.messages):
-            sources = self.reply_sources(request.model)
-            request = replace(request, messages=without_foreign_details(request.messages, sources))
-        body = self._body(request)
-        return reply_events(self._api, self._transport, body, streamed=bool(body.get("stream")))
+        return reply_events(self._transport, _AdjustedExchange(self, request))
 
     async def models(self) -> list[str]:
         return await list_models(self._api, await self._transport())
@@ -302,6 +191,73 @@ class HttpChatAdapter(ChatRepository):
     def __repr__(self) -> str:
         address = getattr(self, "_url", None)  # a traceback of `__init__` shows its locals
         return f"{type(self).__name__}({'not made' if address is None else origin_of(address)})"
+
+
+class _AdjustedExchange(Exchange):
+    """A request without what its server refused before, and once more without what it refuses now."""
+
+    def __init__(self, adapter: HttpChatAdapter, request: ChatRequest) -> None:
+        self._adapter = adapter
+        self._notes: list[str] = []
+        self._changes: tuple[Change, ...] = ()
+        self._api_change: tuple[Change, ...] = ()
+        if any(map(has_details, request.messages)):
+            messages = without_foreign_details(request.messages, adapter.reply_sources(request.model))
+            request = replace(request, messages=adapter.refused_details.taken_out_of(messages))
+        source = adapter.reply_source(request.model)
+        self._place = (source.server, request.model)
+        self._request = request
+        super().__init__(*self._build(), source)
+
+    def _build(self) -> tuple[ChatApi, dict[str, Any]]:
+        api, body = self._adapter._api_of(self._request), self._adapter._body(self._request)
+        self._changes = learned(*self._place, api.name)
+        apply_changes(body, self._changes)
+        return api, body
+
+    def adjust(self, status: int, refusal: Any) -> bool:
+        if len(self._notes) >= _MAX_ADJUSTMENTS:
+            return False
+        other_api = None if self._api_change else self._adapter._other_api(self._request, status, refusal)
+        if other_api is not None:
+            note = f"by the {other_api} API"
+            self._api_change = (Change("api", other_api),)
+            self._request = replace(self._request, config={**self._request.config, "api": other_api})
+            self.api, self.body = self._build()
+        elif any(map(has_details, self._request.messages)) and refuses_details(refusal):
+            note = "without provider details"
+            self._adapter.refused_details.add(self._request.messages)
+            self._request = replace(self._request, messages=without_foreign_details(self._request.messages, ()))
+            self.api, self.body = self._build()
+        else:
+            change = status in STATUSES and find_change(
+                refusal,
+                self.body,
+                optional=[name for name in self.api.optional if name not in self._request.config.get("extra", ())],
+                renames=self.api.renames,
+                done=self._changes,
+            )
+            if not change:
+                return False
+            note = str(change)
+            self._changes += (change,)
+            apply_changes(self.body, (change,))
+        self._notes.append(note)
+        self.adjusted = ", ".join(self._notes)
+        return True
+
+    def accept(self) -> None:
+        if self._changes != learned(*self._place, self.api.name):
+            remember(*self._place, self.api.name, self._changes)
+        if self._api_change:
+            remember(*self._place, "", self._api_change)
+
+    def hint(self, refusal: Any) -> str | None:
+        text = refusal if isinstance(refusal, str) else json.dumps(refusal, ensure_ascii=False, default=str)
+        for name, key in self.api.config_fields.items():
+            if key in self._request.config and name in self.body and is_named(name, refusal, text):
+                return f"That is config[{key!r}]: change it, or leave it out"
+        return None
 
 
 def _is_imported(name: str) -> bool:

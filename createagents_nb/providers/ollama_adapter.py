@@ -15,19 +15,18 @@ from ..errors import ConfigurationError, ProtocolError
 from ..redaction import Secret, as_secret, mask_known_keys
 from .addresses import checked_key, without_password
 from .error_mapping import ErrorWords
+from .exchange import ChatApi, Exchange, reply_events
 from .http_adapter import (
     DEFAULT_MAX_RETRIES,
     DEFAULT_TIMEOUT_S,
     BufferedHandler,
-    ChatApi,
     Handler,
     HttpChatAdapter,
     StreamHandler,
     check_client_limits,
-    reply_events,
 )
 from .ollama_reply import OllamaReplyDecoder
-from .ollama_request import UNSUPPORTED, build_body
+from .ollama_request import OPTIONAL, UNSUPPORTED, build_body
 from .retries import RetryPolicy
 from .sdk_client import OllamaClientTransport, ollama_address_and_key, ollama_key_fingerprint
 from .transport import Transport
@@ -56,10 +55,12 @@ def _new_decoder(*, streamed: bool, **options: Any) -> OllamaReplyDecoder:
 
 
 _API = ChatApi(
+    name="ollama",
     chat_path="/api/chat",
     models_path="/api/tags",
     new_decoder=_new_decoder,
     model_names=_model_names,
+    optional=OPTIONAL,
     words=ErrorWords(
         provider="ollama",
         label=lambda url: "Ollama",
@@ -129,6 +130,9 @@ class OllamaChatAdapter(HttpChatAdapter):
             max_retries=max_retries,
             client=client,
         )
+
+    def _api_of(self, request: ChatRequest) -> ChatApi:
+        return self._api
 
     def _body(self, request: ChatRequest) -> dict[str, Any]:
         return build_body(request)
@@ -203,7 +207,7 @@ class _OllamaRequests(Handler):
         async def connect() -> Transport:
             return OllamaClientTransport(client, RetryPolicy(0))
 
-        return reply_events(_API, connect, {**request, "stream": self.streamed}, streamed=self.streamed)
+        return reply_events(connect, Exchange(_API, {**request, "stream": self.streamed}))
 
 
 class OllamaStreamHandler(_OllamaRequests, StreamHandler):

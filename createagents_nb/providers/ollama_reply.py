@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ..core.events import Event, Reasoning, ToolCallRequested, Usage, count_or_none, number_or_none
+from ..core.events import Event, Reasoning, ReplySource, ToolCallRequested, Usage, count_or_none, number_or_none
 from ..errors import EmptyReplyError, ProviderError
 from .reply_decoder import (
     NDJSONDecoder,
@@ -68,9 +68,12 @@ class OllamaReplyDecoder(ReplyDecoder):
         IncompleteReplyError: the stream ended before a line that says ``done``.
     """
 
-    def __init__(self, *, on_error: Callable[[Any], ProviderError], retries: int = 0) -> None:
+    def __init__(
+        self, *, on_error: Callable[[Any], ProviderError], retries: int = 0, source: ReplySource | None = None
+    ) -> None:
         self._framing = NDJSONDecoder()
-        super().__init__(on_error=on_error, retries=retries)
+        super().__init__(on_error=on_error, retries=retries, source=source)
+        self._thoughts: list[str] = []
         self._end: _Chunk | None = None
 
     def feed(self, block: bytes) -> Iterable[Event]:
@@ -96,7 +99,8 @@ class OllamaReplyDecoder(ReplyDecoder):
             eval_s=_seconds(end.eval_duration),
         )
         generation_s = usage.eval_s or self._clock.generation_s
-        yield self._round_ended(end.done_reason, usage, text_or_none(end.model), generation_s)
+        details = self._details({"thinking": "".join(self._thoughts)} if self._thoughts else {})
+        yield self._round_ended(end.done_reason, usage, text_or_none(end.model), generation_s, details)
 
     def _read(self, payloads: list[bytes], events: list[Event]) -> None:
         transparent = self._thinking.transparent
@@ -112,6 +116,7 @@ class OllamaReplyDecoder(ReplyDecoder):
             if message is not None:
                 if message.thinking:
                     events.append(Reasoning(message.thinking))
+                    self._thoughts.append(message.thinking)
                 if message.content:
                     if transparent:
                         events.append(message.content)

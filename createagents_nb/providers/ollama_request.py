@@ -8,11 +8,30 @@ from typing import Any
 from ..core.messages import ImagePart, Message, Part, TextPart
 from ..core.provider import ChatRequest
 from ..errors import InvalidMessageError, UnsupportedConfigError
-from .wire_format import argument_object, as_base64, has_media, last_question, wire_name, wire_tools
+from .wire_format import (
+    WireIds,
+    argument_object,
+    as_base64,
+    has_media,
+    last_question,
+    merge_extra,
+    wire_name,
+    wire_tools,
+)
 
-__all__ = ["UNSUPPORTED", "build_body", "wire_messages"]
+__all__ = ["OPTIONAL", "UNSUPPORTED", "build_body", "wire_messages"]
 
-UNSUPPORTED: Mapping[str, str] = {}
+UNSUPPORTED: Mapping[str, str] = {
+    "api": "it has one API; a server of OpenAI's API is provider='openai' with its base_url",
+    "parallel_tool_calls": "the model decides; leave it out",
+    "reasoning": "use config={'think': …}",
+    "server_tools": "it runs no tools itself; give yours as tools=[…]",
+    "service_tier": "it has none; leave it out",
+    "tool_choice": "the model chooses tools by itself; leave it out",
+}
+
+OPTIONAL = ("messages[].thinking", "messages[].tool_call_id", "messages[].tool_calls[].id")
+"""Fields that a body has although no user asked for them."""
 
 _OPTIONS = {
     "max_tokens": "num_predict",
@@ -38,6 +57,8 @@ def build_body(request: ChatRequest) -> dict[str, Any]:
         body["tools"] = wire_tools(request.tools)
     if request.tool_choice not in (None, "auto"):
         raise UnsupportedConfigError("Ollama chooses tools by itself: leave tool_choice out")
+    if "response_format" in config:
+        body["format"] = _format(config["response_format"])
     if request.output_schema is not None:
         body["format"] = dict(request.output_schema)
     if "think" in config:
@@ -45,19 +66,25 @@ def build_body(request: ChatRequest) -> dict[str, Any]:
     options = {theirs: config[ours] for ours, theirs in _OPTIONS.items() if ours in config}
     if isinstance(options.get("stop"), str):
         options["stop"] = [options["stop"]]
-    extra = dict(config.get("extra", {}))
-    options |= extra.pop("options", {})
     if options:
         body["options"] = options
-    return body | extra
+    return merge_extra(body, request, nested="options")
+
+
+def _format(response_format: Mapping[str, Any]) -> Any:
+    """Convert OpenAI's ``response_format``."""
+    if response_format.get("type") == "json_schema":
+        return response_format.get("json_schema", {}).get("schema", "json")
+    return "json" if response_format.get("type") == "json_object" else None
 
 
 def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     question = last_question(messages)
-    return [_wire_message(message, is_old=message is not question) for message in messages]
+    ids = WireIds(messages)
+    return [_wire_message(message, ids, is_old=message is not question) for message in messages]
 
 
-def _wire_message(message: Message, *, is_old: bool) -> dict[str, Any]:
+def _wire_message(message: Message, ids: WireIds, *, is_old: bool) -> dict[str, Any]:
     wire: dict[str, Any] = {"role": message.role, "content": message.description}
     if has_media(message):
         described = [part for part in message.parts if isinstance(part, TextPart) or (is_old and not _fits(part))]
@@ -65,12 +92,14 @@ def _wire_message(message: Message, *, is_old: bool) -> dict[str, Any]:
         wire["images"] = [_image(part) for part in message.parts if part not in described]
     if message.role == "tool":
         wire["tool_name"] = wire_name(message.name or "")
-        wire["tool_call_id"] = message.tool_call_id
+        wire["tool_call_id"] = ids.answered(message.tool_call_id)
+    if message.provider_details is not None and "thinking" in message.provider_details.fields:
+        wire["thinking"] = message.provider_details.fields["thinking"]
     if message.tool_calls:
         wire["tool_calls"] = [
             # A string is refused.
             {
-                "id": call.tool_call_id,
+                "id": ids.asked(call.tool_call_id),
                 "function": {"name": wire_name(call.name), "arguments": argument_object(call.arguments)},
             }
             for call in message.tool_calls

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -14,26 +18,33 @@ from ..errors import ConfigurationError, MissingKeyError, ProtocolError
 from ..redaction import Secret, as_secret, is_secret_name, mask_known_keys
 from .addresses import can_be_header, checked_address, checked_key, mask_header
 from .error_mapping import ErrorWords
+from .exchange import ChatApi, Exchange, reply_events
 from .http_adapter import (
     DEFAULT_MAX_RETRIES,
     DEFAULT_TIMEOUT_S,
     BufferedHandler,
-    ChatApi,
     Handler,
     HttpChatAdapter,
     StreamHandler,
     check_client_limits,
-    reply_events,
 )
 from .openai_reply import OpenAIReplyDecoder
-from .openai_request import UNSUPPORTED, build_body
+from .openai_request import CHAT_FIELDS, CHAT_OPTIONAL, CHAT_RENAMES, UNSUPPORTED, build_body
+from .openai_responses_reply import ResponsesReplyDecoder
+from .openai_responses_request import CHAT_ONLY, build_responses_body
+from .refusals import learned
 from .sdk_client import OPENAI_OPTIONS, OpenAIClientTransport, openai_key_fingerprint
+from .servers import OPENAI, SERVERS, UNKNOWN, ServerFacts, facts_of
 from .transport import Transport
 from .transport_errors import ForeignError
 
-__all__ = ["OpenAIChatAdapter", "OpenAIHandler", "OpenAIStreamHandler"]
-
-_OPENAI = "https://api.openai.com/v1"
+__all__ = [
+    "OpenAIAdapter",
+    "OpenAIChatAdapter",
+    "OpenAIHandler",
+    "OpenAIResponsesAdapter",
+    "OpenAIStreamHandler",
+]
 
 
 class _Model(msgspec.Struct):
@@ -52,10 +63,6 @@ def _model_names(body: bytes, url: str) -> list[str]:
         raise ProtocolError(text) from ForeignError.of(error)
 
 
-def _label(url: str) -> str:
-    return "OpenAI" if "api.openai.com" in url else f"The server at {url}"
-
-
 def _error_object(body: Any) -> Any:
     inner = body.get("error") if isinstance(body, dict) else None
     return body if inner is None else inner
@@ -66,16 +73,17 @@ def _status_in(body: Any) -> int | None:
     return int(code) if len(code) == 3 and code.isdecimal() and code[0] in "45" else None
 
 
-_API = ChatApi(
-    chat_path="/chat/completions",
-    models_path="/models",
-    new_decoder=OpenAIReplyDecoder,
-    model_names=_model_names,
-    words=ErrorWords(
-        provider="openai",
-        label=_label,
-        full_label=_label,
-        key_hint="Set OPENAI_API_KEY to a valid key, or pass api_key=…",
+def _error_words(facts: ServerFacts) -> ErrorWords:
+    variable = facts.key_variables[0] if facts.key_variables else "OPENAI_API_KEY"
+
+    def label(url: str) -> str:
+        return facts.label if facts_of(None, url) is facts else f"The server at {url}"
+
+    return ErrorWords(
+        provider=facts.name,
+        label=label,
+        full_label=label,
+        key_hint=f"Set {variable} to a valid key, or pass api_key=…",
         model_hint="Choose another model with model=…",
         unknown_model=frozenset({400, 404}),
         refused="{label} cannot be reached: {reason}. Check the network and base_url",
@@ -83,12 +91,60 @@ _API = ChatApi(
         timeout="{label} sent nothing for too long. Try again, or raise timeout_s",
         unwrap=_error_object,
         status_in=_status_in,
-    ),
-)
+    )
 
 
-class OpenAIChatAdapter(HttpChatAdapter):
-    """Chat Completions.
+def _chat_api(words: ErrorWords) -> ChatApi:
+    return ChatApi(
+        name="chat",
+        chat_path="/chat/completions",
+        models_path="/models",
+        words=words,
+        new_decoder=OpenAIReplyDecoder,
+        model_names=_model_names,
+        optional=CHAT_OPTIONAL,
+        renames=CHAT_RENAMES,
+        config_fields=CHAT_FIELDS,
+    )
+
+
+def _responses_api(words: ErrorWords) -> ChatApi:
+    return ChatApi(
+        name="responses",
+        chat_path="/responses",
+        models_path="/models",
+        words=words,
+        new_decoder=ResponsesReplyDecoder,
+        model_names=_model_names,
+        optional=RESPONSES_OPTIONAL,
+        config_fields=RESPONSES_FIELDS,
+    )
+
+
+RESPONSES_OPTIONAL = ("include", "store", "tools[].strict")
+"""Fields that a body has although no user asked for them."""
+RESPONSES_FIELDS: Mapping[str, str] = {
+    "max_output_tokens": "max_tokens",
+    "parallel_tool_calls": "parallel_tool_calls",
+    "reasoning": "think",
+    "service_tier": "service_tier",
+    "temperature": "temperature",
+    "text": "response_format",
+    "tool_choice": "tool_choice",
+    "top_p": "top_p",
+}
+"""Fields of the body, and the key of ``config`` that each comes from."""
+
+_USE_RESPONSES = re.compile(r"(?i)/v1/responses|\bresponses api\b|\bv1/responses\b")
+"""A refusal by Chat Completions of what only the Responses API takes."""
+
+
+class OpenAIAdapter(HttpChatAdapter):
+    """OpenAI and compatible servers; each request goes to the Responses API or to Chat Completions.
+
+    ``config["api"]`` decides, ``"responses"`` or ``"chat"``. By default, OpenAI itself and addresses that end in
+    ``/openai/v1`` (as Azure's do) are asked by Responses, unless ``config`` has what only Chat Completions takes;
+    all others by Chat Completions. A server that refers to the other API is asked that way from then on.
 
     Args:
         api_key: default ``OPENAI_API_KEY``. A compatible server (``base_url``) may need none.
@@ -97,19 +153,22 @@ class OpenAIChatAdapter(HttpChatAdapter):
         max_retries: how often a request without an answer is sent again; never after the first token.
         client: your own ``openai.AsyncOpenAI``, used as it is, retries included, and never closed. ``timeout_s``
             and ``max_retries`` are set on it.
+        server: a name in `createagents_nb.providers.servers.SERVERS`, for its key, its address and its habits.
 
     Raises:
-        MissingKeyError: no key, and the server is OpenAI itself.
+        MissingKeyError: no key, and the server needs one.
         ConfigurationError: ``base_url`` is not an http(s) address, the key has characters that no key has, or
             ``client`` comes with a limit that it has itself.
 
     Example:
-        >>> adapter = OpenAIChatAdapter(base_url="http://127.0.0.1:8080/v1")
+        >>> adapter = OpenAIAdapter(base_url="http://127.0.0.1:8080/v1")
     """
 
     provider = "openai"
-    default_model = "gpt-4.1-mini"
+    default_model = OPENAI.default_model
     unsupported_config = UNSUPPORTED
+    _fixed_api: ClassVar[str | None] = None
+    """The API of requests whose ``config`` names none; None to choose by the server."""
 
     def __init__(
         self,
@@ -119,20 +178,29 @@ class OpenAIChatAdapter(HttpChatAdapter):
         timeout_s: float = DEFAULT_TIMEOUT_S,
         max_retries: int = DEFAULT_MAX_RETRIES,
         client: Any = None,
+        server: str = "openai",
     ) -> None:
+        row = SERVERS[server]
         api_key, base_url = as_secret(api_key), as_secret(base_url)
         if client is not None:
             check_client_limits(client, timeout_s=timeout_s, max_retries=max_retries)
         own_url = None if client is None else as_secret(str(client.base_url))
         # Apart from the checks: a verbose traceback shows the values in a line that fails, all of os.environ too.
-        named = own_url or base_url or as_secret(os.environ.get("OPENAI_BASE_URL"))
+        named = own_url or base_url or row.address
         if client is None:
-            api_key = api_key or as_secret(os.environ.get("OPENAI_API_KEY"))
+            api_key = api_key or row.key
         else:
             api_key = as_secret(client.api_key) if isinstance(client.api_key, str) else None
-        url = checked_address(named or _OPENAI, "http://127.0.0.1:8080/v1")
+        url = checked_address(named or row.base_url or "", "http://127.0.0.1:8080/v1")
+        self._facts = facts = facts_of(server, url)
+        if server != OPENAI.name:
+            self.provider, self.default_model = server, row.default_model
+        if type(self).price_provider is None:
+            self.price_provider = facts.price_provider
+        words = _error_words(replace(facts, name=self.provider))
+        self._responses_api = _responses_api(words)
         super().__init__(
-            _API,
+            _chat_api(words),
             url=url,
             base_url=url if named else None,
             api_key=checked_key(api_key),
@@ -141,7 +209,7 @@ class OpenAIChatAdapter(HttpChatAdapter):
             client=client,
         )
         self._max_client_retries: int | None = None
-        if client is None and not self._api_key and self.is_openai_itself:
+        if client is None and not self._api_key and facts.needs_key and facts_of(None, url) is facts:
             raise MissingKeyError(
                 "OpenAI needs a key: `%agent key` asks for it in a notebook; else set OPENAI_API_KEY in the "
                 "environment, or pass api_key=…; without one, provider='demo' or a local provider='ollama' work"
@@ -149,10 +217,31 @@ class OpenAIChatAdapter(HttpChatAdapter):
 
     @property
     def is_openai_itself(self) -> bool:
-        return self.server == "api.openai.com"
+        """Whether the address is one of OpenAI's."""
+        return facts_of(None, self._url) is OPENAI
+
+    def _api_of(self, request: ChatRequest) -> ChatApi:
+        named = request.config.get("api") or self._fixed_api
+        if named is None and needs_chat(request.config):
+            named = "chat"
+        if named is None:
+            referred = learned(self._origin, request.model, "")
+            by_default = self._facts.has_responses or urlsplit(self._url).path.endswith("/openai/v1")
+            named = referred[0].name if referred else "responses" if by_default else "chat"
+        return self._responses_api if named == "responses" else self._api
+
+    def _other_api(self, request: ChatRequest, status: int, refusal: Any) -> str | None:
+        if "api" in request.config or self._fixed_api is not None:
+            return None
+        if self._api_of(request) is self._responses_api:
+            return "chat" if status in (404, 405) and not self.is_openai_itself else None
+        is_referred = status in (400, 404) and _USE_RESPONSES.search(json.dumps(refusal, default=str))
+        return "responses" if is_referred else None
 
     def _body(self, request: ChatRequest) -> dict[str, Any]:
-        return build_body(request, is_openai_itself=self.is_openai_itself)
+        if self._api_of(request) is self._responses_api:
+            return build_responses_body(request)
+        return build_body(request, self._facts)
 
     def _headers(self) -> dict[str, str]:
         # The headers of the SDK, except those that describe this machine.
@@ -176,10 +265,37 @@ class OpenAIChatAdapter(HttpChatAdapter):
     def _client_fingerprint(self, client: Any) -> str:
         return openai_key_fingerprint(client)
 
-    def without_retries(self) -> OpenAIChatAdapter:
+    def without_retries(self) -> Self:
         same = super().without_retries()
         same._max_client_retries = 0
         return same
+
+
+class OpenAIChatAdapter(OpenAIAdapter):
+    """Chat Completions, of OpenAI and of every compatible server; arguments as those of `OpenAIAdapter`.
+
+    Example:
+        >>> adapter = OpenAIChatAdapter(base_url="http://127.0.0.1:8080/v1")
+    """
+
+    _fixed_api = "chat"
+
+
+class OpenAIResponsesAdapter(OpenAIAdapter):
+    """The Responses API, of OpenAI, Azure and the servers that have it; arguments as those of `OpenAIAdapter`.
+
+    Nothing is stored on the server: each request has the whole conversation, and reasoning as encrypted items.
+
+    Example:
+        >>> adapter = OpenAIResponsesAdapter(base_url="https://example.openai.azure.com/openai/v1")
+    """
+
+    _fixed_api = "responses"
+
+
+def needs_chat(config: Mapping[str, Any]) -> bool:
+    """Whether options ask for something that only Chat Completions takes."""
+    return not CHAT_ONLY.isdisjoint(config) or not CHAT_ONLY.isdisjoint(config.get("extra", ()))
 
 
 def _headers_of_environment() -> tuple[dict[str, Secret], str | None]:
@@ -231,7 +347,7 @@ class _OpenAIRequests(Handler):
         async def connect() -> Transport:
             return OpenAIClientTransport(client, options)
 
-        return reply_events(_API, connect, body, streamed=self.streamed)
+        return reply_events(connect, Exchange(_chat_api(_error_words(UNKNOWN)), body))
 
 
 class OpenAIStreamHandler(_OpenAIRequests, StreamHandler):

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ..core.events import Event, Reasoning, Usage, cost_in_usd, count_or_none
+from ..core.events import Event, Reasoning, ReplySource, Usage, cost_in_usd, count_or_none
 from ..errors import EmptyReplyError, ProtocolError, ProviderError
 from .reply_decoder import (
     BOM,
@@ -45,6 +45,8 @@ class _ToolCall(msgspec.Struct):
     index: Any = None
     id: Any = None
     function: _Function | None = None
+    extra_content: Any = None
+    provider_specific_fields: Any = None
 
 
 class _Delta(msgspec.Struct):
@@ -54,6 +56,10 @@ class _Delta(msgspec.Struct):
     reasoning: Any = None
     thinking: Any = None
     refusal: Any = None
+    extra_content: Any = None
+    provider_specific_fields: Any = None
+    reasoning_details: Any = None
+    thinking_blocks: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -79,6 +85,15 @@ _NO_CHOICE = _Choice()
 _JSON_MARKS = re.compile(r'(?s)\\.?|["{}]')
 
 
+_REASONING_TEXTS = ("reasoning_content", "reasoning", "thinking")
+"""Fields with pieces of the reasoning; they are joined."""
+_REASONING_LISTS = ("reasoning_details", "thinking_blocks")
+"""Fields with pieces of a list of blocks (OpenRouter's, and LiteLLM's for Anthropic's models)."""
+_OPAQUE = ("extra_content", "provider_specific_fields")
+"""Fields of messages and calls that are not pieces (Gemini's, and LiteLLM's)."""
+_BLOCK_TEXTS = ("text", "summary", "thinking")
+
+
 class _Call:
     """A tool call whose pieces are still arriving."""
 
@@ -88,6 +103,7 @@ class _Call:
         "_in_string",
         "_scanned",
         "_whole",
+        "details",
         "id",
         "index",
         "name",
@@ -101,6 +117,7 @@ class _Call:
         self.name = ""
         self.pieces: list[str] = []
         self.size = 0
+        self.details: dict[str, Any] = {}
         self._scanned = self._depth = 0
         self._in_string = False
         self._escape = ""
@@ -150,9 +167,18 @@ class OpenAIReplyDecoder(ReplyDecoder):
         IncompleteReplyError: the stream ended without a finish reason and without ``[DONE]``.
     """
 
-    def __init__(self, *, streamed: bool, on_error: Callable[[Any], ProviderError], retries: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        streamed: bool,
+        on_error: Callable[[Any], ProviderError],
+        retries: int = 0,
+        source: ReplySource | None = None,
+    ) -> None:
         self._framing = SSEDecoder() if streamed else None
-        super().__init__(on_error=on_error, retries=retries)
+        super().__init__(on_error=on_error, retries=retries, source=source)
+        self._reasoning: dict[str, list[str]] = {}
+        self._opaque: dict[str, Any] = {}
         self._calls: list[_Call] = []
         self._by_id: dict[str, _Call] = {}
         self._by_index: dict[object, _Call] = {}  # the last call with each index
@@ -185,8 +211,11 @@ class OpenAIReplyDecoder(ReplyDecoder):
         for call in self._calls:
             arguments = call.arguments
             if call.name or arguments:
-                yield new_tool_call(call.id, call.name, arguments)
-        yield self._round_ended(self._finish_reason, _usage(self._usage), self._model, self._clock.generation_s)
+                yield new_tool_call(call.id, call.name, arguments, self._details(call.details))
+        details = self._details({name: "".join(pieces) for name, pieces in self._reasoning.items()} | self._opaque)
+        yield self._round_ended(
+            self._finish_reason, _usage(self._usage), self._model, self._clock.generation_s, details
+        )
 
     def _buffered(self) -> Iterable[Event]:
         body = bytes(self._body).removeprefix(BOM).strip()
@@ -256,6 +285,8 @@ class OpenAIReplyDecoder(ReplyDecoder):
         reasoning = delta.reasoning_content or delta.reasoning or delta.thinking
         if reasoning and isinstance(reasoning, str):
             events.append(Reasoning(reasoning))
+        if self._source is not None:
+            self._keep_details(delta)
         text = delta.content or delta.refusal
         if isinstance(text, list):
             parts = [part.get("text") for part in text if isinstance(part, dict)]
@@ -266,6 +297,18 @@ class OpenAIReplyDecoder(ReplyDecoder):
             self._tool_call(piece)
         if delta.tool_calls:
             self._clock.record((), tool_call=True)
+
+    def _keep_details(self, delta: _Delta) -> None:
+        """Keep what the server wants back as it came."""
+        for name in _REASONING_TEXTS:
+            piece = getattr(delta, name)
+            if piece and isinstance(piece, str):
+                self._reasoning.setdefault(name, []).append(piece)
+        for name in _REASONING_LISTS:
+            pieces = getattr(delta, name)
+            if pieces and isinstance(pieces, list):
+                _add_blocks(self._opaque.setdefault(name, []), pieces)
+        _add_opaque(self._opaque, delta)
 
     def _tool_call(self, piece: _ToolCall) -> None:
         function = piece.function or _Function()
@@ -279,6 +322,7 @@ class OpenAIReplyDecoder(ReplyDecoder):
             call.id = call_id
             self._by_id[call_id] = call
         call.name = call.name or function.name or ""
+        _add_opaque(call.details, piece)
         if arguments:
             call.size += len(arguments)
             check_arguments(call.size)
@@ -317,7 +361,51 @@ class OpenAIReplyDecoder(ReplyDecoder):
 
 
 def _is_plain(delta: _Delta) -> bool:
-    return not (delta.tool_calls or delta.reasoning_content or delta.reasoning or delta.thinking or delta.refusal)
+    return not (
+        delta.tool_calls
+        or delta.reasoning_content
+        or delta.reasoning
+        or delta.thinking
+        or delta.refusal
+        or delta.extra_content
+        or delta.provider_specific_fields
+        or delta.reasoning_details
+        or delta.thinking_blocks
+    )
+
+
+def _add_opaque(details: dict[str, Any], piece: _Delta | _ToolCall) -> None:
+    for name in _OPAQUE:
+        value = getattr(piece, name)
+        if value:
+            earlier: Any = details.get(name)
+            merges = isinstance(earlier, dict) and isinstance(value, dict)
+            details[name] = earlier | value if merges else value
+
+
+def _add_blocks(blocks: list[Any], pieces: list[Any]) -> None:
+    """Add pieces to a list of blocks: a piece of text continues the last block of its kind and index.
+
+    A block with a signature has ended. Source: https://openrouter.ai/docs/use-cases/reasoning-tokens
+    """
+    for piece in pieces:
+        last: Any = blocks[-1] if blocks else None
+        continues = (
+            isinstance(piece, dict)
+            and isinstance(last, dict)
+            and all(piece.get(name) == last.get(name) for name in ("type", "index"))
+            and any(name in piece and name in last for name in _BLOCK_TEXTS)
+            and not last.get("signature")
+            and piece.get("id") in (None, last.get("id"))
+        )
+        if not continues:
+            blocks.append(piece)
+            continue
+        merged = {name: value for name, value in piece.items() if value is not None}
+        for name in _BLOCK_TEXTS:
+            if isinstance(merged.get(name), str):
+                merged[name] = (last.get(name) or "") + merged[name]
+        blocks[-1] = last | merged
 
 
 def _is_silent(body: bytes) -> bool:

@@ -6,49 +6,110 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..core.events import ProviderDetails
 from ..core.messages import FilePart, ImagePart, Message, Part, TextPart
 from ..core.provider import ChatRequest
-from .wire_format import argument_object, as_base64, has_media, last_question, well_formed, wire_name, wire_tools
+from ..errors import UnsupportedConfigError
+from .servers import ServerFacts
+from .wire_format import (
+    WireIds,
+    argument_object,
+    as_base64,
+    has_media,
+    last_question,
+    merge_extra,
+    server_tools,
+    well_formed,
+    wire_name,
+    wire_tools,
+)
 
-__all__ = ["UNSUPPORTED", "build_body", "wire_messages"]
+__all__ = ["CHAT_FIELDS", "CHAT_OPTIONAL", "CHAT_RENAMES", "UNSUPPORTED", "build_body", "wire_messages"]
 
-UNSUPPORTED: Mapping[str, str] = {
+UNSUPPORTED: dict[str, str] = {
     "num_ctx": "its context is the server's; num_ctx is Ollama's",
-    "top_k": "not part of Chat Completions; a compatible server that has it takes extra={'top_k': …}",
+    "top_k": "not part of OpenAI's APIs; a compatible server that has it takes extra={'top_k': …}",
 }
 
+_OPAQUE = (
+    "extra_content",
+    "provider_specific_fields",
+    "reasoning",
+    "reasoning_content",
+    "reasoning_details",
+    "thinking",
+    "thinking_blocks",
+)
+"""Fields of replies that go back as they came."""
 
-def build_body(request: ChatRequest, *, is_openai_itself: bool) -> dict[str, Any]:
-    """Return the JSON body; ``extra`` is merged in last.
+CHAT_OPTIONAL = (
+    "stream_options",
+    *(f"messages[].{name}" for name in _OPAQUE),
+    "messages[].tool_calls[].extra_content",
+    "messages[].tool_calls[].provider_specific_fields",
+)
+"""Fields that a body has although no user asked for them."""
+
+CHAT_RENAMES: Mapping[str, str] = {
+    "max_tokens": "max_completion_tokens",
+    "max_completion_tokens": "max_tokens",
+}
+
+_SAME = ("temperature", "top_p", "seed", "stop", "parallel_tool_calls", "service_tier", "response_format")
+"""Options that the body has by the same name."""
+
+CHAT_FIELDS: Mapping[str, str] = {
+    **{name: name for name in _SAME},
+    "max_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+    "reasoning_effort": "think",
+    "tool_choice": "tool_choice",
+    "thinking": "think",
+    "chat_template_kwargs": "think",
+    "reasoning": "reasoning",
+}
+"""Fields of the body, and the key of ``config`` that each comes from."""
+
+
+def build_body(request: ChatRequest, facts: ServerFacts) -> dict[str, Any]:
+    """Return the JSON body; ``extra`` is merged in last: None leaves a field out, ``tools`` are added to ours.
 
     Args:
-        is_openai_itself: OpenAI calls the limit ``max_completion_tokens``; compatible servers know ``max_tokens``.
+        facts: what is known about the server.
     """
     config = dict(request.config)
-    body: dict[str, Any] = {"model": request.model, "messages": wire_messages(request.messages)}
-    if request.tools:
-        body["tools"] = wire_tools(request.tools)
+    body: dict[str, Any] = {"model": request.model, "messages": wire_messages(request.messages, facts)}
+    if request.tools or "server_tools" in config:
+        body["tools"] = wire_tools(request.tools) + server_tools(config)
     if request.tool_choice is not None:
         body["tool_choice"] = _tool_choice(request.tool_choice)
+    if config.get("stream", True):
+        body["stream"] = True
+        if facts.stream_usage:
+            body["stream_options"] = {"include_usage": True}
+    body |= {key: config[key] for key in _SAME if key in config}
     if request.output_schema is not None:
         schema = {"name": "answer", "schema": dict(request.output_schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    if config.get("stream", True):
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
-    for key in ("temperature", "top_p", "seed", "stop"):
-        if key in config:
-            body[key] = config[key]
     if "max_tokens" in config:
-        body["max_completion_tokens" if is_openai_itself else "max_tokens"] = config["max_tokens"]
+        body[facts.max_tokens] = config["max_tokens"]
     if "think" in config:
-        body["reasoning_effort"] = _effort(config["think"])
-    return body | dict(config.get("extra", {}))
+        body |= facts.think(config["think"])
+    if "reasoning" in config:
+        body |= _reasoning(config["reasoning"], facts)
+    return merge_extra(body, request)
 
 
-def _effort(think: bool | str) -> str:
-    if isinstance(think, str):
-        return think
-    return "medium" if think else "none"
+def _reasoning(options: Mapping[str, Any], facts: ServerFacts) -> Mapping[str, Any]:
+    if facts.takes_reasoning:
+        return {"reasoning": dict(options)}
+    others = options.keys() - {"effort"}
+    if others:
+        raise UnsupportedConfigError(
+            f"Chat Completions takes no config['reasoning'] with {', '.join(sorted(others))}. "
+            "Use config={'api': 'responses'} where the server has it, or extra={…}"
+        )
+    return facts.think(options["effort"]) if "effort" in options else {}
 
 
 def _tool_choice(choice: str) -> str | dict[str, Any]:
@@ -57,29 +118,47 @@ def _tool_choice(choice: str) -> str | dict[str, Any]:
     return {"type": "function", "function": {"name": choice}}
 
 
-def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+def wire_messages(messages: Sequence[Message], facts: ServerFacts) -> list[dict[str, Any]]:
     question = last_question(messages)
-    return [_wire_message(message, is_old=message is not question) for message in messages]
+    ids = WireIds(messages, facts.call_ids)
+    return [_wire_message(message, facts, ids, is_old=message is not question) for message in messages]
 
 
-def _wire_message(message: Message, *, is_old: bool) -> dict[str, Any]:
+def _wire_message(message: Message, facts: ServerFacts, ids: WireIds, *, is_old: bool) -> dict[str, Any]:
     content = well_formed(message.description)
     if message.role == "tool":
-        return {"role": "tool", "tool_call_id": message.tool_call_id, "content": content}
+        return {"role": "tool", "tool_call_id": ids.answered(message.tool_call_id), "content": content}
     if has_media(message):
         return {"role": message.role, "content": [_wire_part(part, is_old=is_old) for part in message.parts]}
     wire: dict[str, Any] = {"role": message.role, "content": content}
+    if message.role != "assistant":
+        return wire
+    wire |= _opaque(message.provider_details)
+    if facts.reasoning_required is not None and not wire.get(facts.reasoning_required):
+        wire[facts.reasoning_required] = " "
     if message.tool_calls:
         wire["content"] = wire["content"] if wire["content"].strip() else None
         wire["tool_calls"] = [
             {
-                "id": call.tool_call_id,
+                "id": ids.asked(call.tool_call_id),
                 "type": "function",
                 "function": {"name": wire_name(call.name), "arguments": _arguments(call.arguments)},
+                **_opaque(call.provider_details),
             }
             for call in message.tool_calls
         ]
+        if all(call.provider_details is None for call in message.tool_calls):
+            wire["tool_calls"][0] |= facts.foreign_call_fields
     return wire
+
+
+def _opaque(details: ProviderDetails | None) -> dict[str, Any]:
+    if details is None:
+        return {}
+    fields = {name: value for name, value in details.fields.items() if name in _OPAQUE}
+    if "reasoning_details" in fields:  # it has all of the reasoning, and more
+        fields.pop("reasoning", None)
+    return fields
 
 
 def _wire_part(part: Part, *, is_old: bool) -> dict[str, Any]:

@@ -10,12 +10,20 @@ import re
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from ..core.events import Event, Reasoning, RoundEnded, ToolCallRequested, Usage
+from ..core.events import (
+    Event,
+    ProviderDetails,
+    Reasoning,
+    ReplySource,
+    RoundEnded,
+    ToolCallRequested,
+    Usage,
+)
 from ..errors import IncompleteReplyError, ProtocolError, ProviderError
 from ..redaction import mask_known_keys
 from ..text import one_line
@@ -191,15 +199,19 @@ class ReplyDecoder(ABC):
     Args:
         on_error: makes the error for an error object inside the reply.
         retries: how often the request was sent again before this reply.
+        source: who writes the reply; None to leave out the opaque fields that its server wants back.
 
     Attributes:
         is_complete: nothing that follows belongs to the answer.
         is_finished: the server has said that the answer ended; a usage may follow.
     """
 
-    def __init__(self, *, on_error: Callable[[Any], ProviderError], retries: int) -> None:
+    def __init__(
+        self, *, on_error: Callable[[Any], ProviderError], retries: int, source: ReplySource | None = None
+    ) -> None:
         self._on_error = on_error
         self._retries = retries
+        self._source = source
         self._thinking = ThinkingSplitter()
         self._clock = OutputClock()
         self._seen = False
@@ -270,8 +282,17 @@ class ReplyDecoder(ABC):
             self._clock.record([event])
             yield event
 
+    def _details(self, fields: Mapping[str, Any]) -> ProviderDetails | None:
+        """Return opaque fields with their source; None without any."""
+        return ProviderDetails(self._source, fields) if self._source is not None and fields else None
+
     def _round_ended(
-        self, finish_reason: str | None, usage: Usage, model: str | None, generation_s: float | None
+        self,
+        finish_reason: str | None,
+        usage: Usage,
+        model: str | None,
+        generation_s: float | None,
+        details: ProviderDetails | None = None,
     ) -> RoundEnded:
         return RoundEnded(
             finish_reason and redact_name(finish_reason),
@@ -280,6 +301,7 @@ class ReplyDecoder(ABC):
             generation_s,
             model and redact_name(model),
             self._retries,
+            details,
         )
 
 
@@ -293,11 +315,13 @@ def text_or_none(value: object) -> str | None:
     return str(value) if isinstance(value, str | int) else None
 
 
-def new_tool_call(call_id: str | None, name: str, arguments: str) -> ToolCallRequested:
+def new_tool_call(
+    call_id: str | None, name: str, arguments: str, details: ProviderDetails | None = None
+) -> ToolCallRequested:
     """Return a tool call, with a new id if its own is blank or holds a key."""
     if not (call_id and call_id.strip()) or mask_known_keys(call_id) != call_id:
         call_id = f"call_{uuid.uuid4().hex[:12]}"
-    return ToolCallRequested(call_id, mask_known_keys(name), arguments)
+    return ToolCallRequested(call_id, mask_known_keys(name), arguments, details)
 
 
 def check_arguments(size: int) -> None:

@@ -6,11 +6,15 @@ knows is learned from refusals, see `createagents_nb.providers.refusals`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+from ..redaction import Secret, as_secret
+from .wire_format import CallIds
 
 __all__ = ["OPENAI", "SERVERS", "UNKNOWN", "ServerFacts", "facts_of"]
 
@@ -40,9 +44,10 @@ class ServerFacts:
         max_tokens: the field that limits the tokens of an answer.
         stream_usage: whether ``stream_options`` asks for the usage of a stream.
         think: makes fields of the body from ``config["think"]``.
+        takes_reasoning: whether Chat Completions takes an object ``reasoning``, as OpenRouter's does.
         reasoning_required: a field that it wants, not empty, on every assistant message.
         foreign_call_fields: fields for tool calls that another server wrote.
-        keeps_call_ids: whether ids of tool calls must go back as they came.
+        call_ids: which ids of tool calls it takes, see `createagents_nb.providers.wire_format.WireIds`.
         has_responses: whether requests go to the Responses API by default.
         price_provider: its id in genai-prices; None to find it by the host, empty for none.
 
@@ -65,11 +70,25 @@ class ServerFacts:
     max_tokens: str = "max_tokens"
     stream_usage: bool = True
     think: Callable[[bool | str], Mapping[str, Any]] = _effort
+    takes_reasoning: bool = False
     reasoning_required: str | None = None
     foreign_call_fields: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
-    keeps_call_ids: bool = False
+    call_ids: CallIds = "usual"
     has_responses: bool = False
     price_provider: str | None = None
+
+    @property
+    def key(self) -> Secret | None:
+        """The key in the environment, or None."""
+        return next(filter(None, (as_secret(os.environ.get(name)) for name in self.key_variables)), None)
+
+    @property
+    def address(self) -> Secret | None:
+        """The address in the environment, or None."""
+        address = as_secret(os.environ.get(self.address_variable or ""))
+        if address and self.address_suffix and not address.rstrip("/").endswith(self.address_suffix):
+            address = Secret(address.rstrip("/") + self.address_suffix)
+        return address or None
 
 
 OPENAI: Final = ServerFacts(
@@ -80,7 +99,7 @@ OPENAI: Final = ServerFacts(
     hosts=("api.openai.com", ".api.openai.com"),
     key_variables=("OPENAI_API_KEY",),
     address_variable="OPENAI_BASE_URL",
-    default_model="gpt-6-luna",
+    default_model="gpt-4.1-mini",
     max_tokens="max_completion_tokens",
     has_responses=True,
 )
@@ -105,7 +124,7 @@ def facts_of(name: str | None, url: str) -> ServerFacts:
         name: the provider that the user named; ``"openai"`` stands for any server that speaks its API.
         url: its address.
     """
-    if name in SERVERS and name != OPENAI.name:
+    if name is not None and name in SERVERS and name != OPENAI.name:
         return SERVERS[name]
     host = urlsplit(url).hostname or ""
     for row in SERVERS.values():

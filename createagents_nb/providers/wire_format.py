@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
+import string
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, TypeAlias
 
 import msgspec
 
 from ..core.messages import FilePart, ImagePart, Message, TextPart
-from ..core.provider import ToolSpec
+from ..core.provider import ChatRequest, ToolSpec
 from ..errors import InvalidMessageError
 from ..redaction import SecretBytes
 
 __all__ = [
+    "CallIds",
+    "WireIds",
     "argument_object",
     "as_base64",
     "encoded",
     "has_media",
     "last_question",
+    "merge_extra",
+    "server_tools",
+    "shorten_ids",
     "well_formed",
     "wire_name",
     "wire_tools",
 ]
+
+CallIds: TypeAlias = Literal["usual", "short", "own"]
+"""Which ids of tool calls a server takes, see `WireIds`."""
 
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
@@ -107,3 +117,87 @@ def wire_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
         }
         for tool in tools
     ]
+
+
+def server_tools(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the tools that the server runs itself, as they stand beside ours."""
+    return [{"type": tool} if isinstance(tool, str) else dict(tool) for tool in config.get("server_tools", ())]
+
+
+def merge_extra(body: dict[str, Any], request: ChatRequest, *, nested: str | None = None) -> dict[str, Any]:
+    """Merge ``config["extra"]`` into a body: None leaves a field out, and ``tools`` are added to ours.
+
+    A choice of tools counts in the first round alone: one that forces a call would never let a turn end.
+
+    Args:
+        nested: a field that is merged, too, in place of being replaced.
+    """
+    extra = dict(request.config.get("extra", {}))
+    if nested is not None and isinstance(extra.get(nested), Mapping):
+        extra[nested] = {**body.get(nested, {}), **extra[nested]}
+    if request.round > 1:
+        extra.pop("tool_choice", None)
+    tools = extra.get("tools")
+    if isinstance(tools, list):
+        extra["tools"] = [*body.get("tools", ()), *tools]
+    body |= extra
+    return {name: value for name, value in body.items() if value is not None or name not in extra}
+
+
+class WireIds:
+    """Ids of the tool calls of one request: unique, and such that the server takes them.
+
+    Ids go back as they came, unless one of them comes again or is unusual: then all have nine letters and digits,
+    which suits every server. A call has the same id in each request that has such ids.
+
+    Args:
+        messages: those of the request.
+        kind: ``"short"`` for a server that takes only ids of nine letters and digits, as Mistral does
+            (https://docs.mistral.ai/capabilities/function_calling); ``"own"`` for one that reads its own ids.
+
+    Example:
+        >>> ids = WireIds(messages)
+        >>> ids.asked("call:0") == ids.answered("call:0")
+        True
+    """
+
+    def __init__(self, messages: Sequence[Message] = (), kind: CallIds = "usual") -> None:
+        own = [call.tool_call_id for message in messages for call in message.tool_calls]
+        fits = {"own": None, "short": _SHORT, "usual": _USUAL}[kind]
+        self._are_short = fits is not None and (len(set(own)) < len(own) or not all(map(fits.fullmatch, own)))
+        self._latest: dict[str | None, str] = {}
+        self._sent: set[str] = set()
+
+    def asked(self, tool_call_id: str) -> str:
+        """Return the id of a call; the same id may come again, for another call."""
+        wire_id, again = _short_id(tool_call_id, 0) if self._are_short else tool_call_id, 0
+        while wire_id in self._sent:
+            again += 1
+            wire_id = _short_id(tool_call_id, again)
+        self._sent.add(wire_id)
+        self._latest[tool_call_id] = wire_id
+        return wire_id
+
+    def answered(self, tool_call_id: str | None) -> str | None:
+        """Return the id of the call that a result answers."""
+        return self._latest.get(tool_call_id, tool_call_id)
+
+
+def shorten_ids(body: Any) -> None:
+    """Give all tool calls in the messages of a body ids of nine letters and digits, in place."""
+    for message in [*body.get("messages", ()), *body.get("input", ())]:
+        for name in ("tool_call_id", "call_id"):
+            if isinstance(message.get(name), str):
+                message[name] = _short_id(message[name], 0)
+        for call in message.get("tool_calls", ()):
+            call["id"] = _short_id(call["id"], 0)
+
+
+_SHORT = re.compile("[a-zA-Z0-9]{9}")
+_USUAL = re.compile("[a-zA-Z0-9_-]{1,40}")
+_DIGITS = string.digits + string.ascii_letters
+
+
+def _short_id(tool_call_id: str, again: int) -> str:
+    number = int.from_bytes(hashlib.sha256(f"{again} {tool_call_id}".encode("utf-8", "replace")).digest()[:8])
+    return "".join(_DIGITS[number // 62**place % 62] for place in range(9))

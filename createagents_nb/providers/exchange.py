@@ -1,0 +1,197 @@
+"""One chat request on its way to a server, and its reply as events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..core.events import Event, ReplySource, RoundEnded
+from ..errors import ProviderError
+from .error_mapping import ErrorMapper, ErrorWords, read_body
+from .reply_decoder import ReplyDecoder
+from .transport import MAX_LIST_BYTES, Transport
+
+__all__ = ["ChatApi", "Connect", "Exchange", "list_models", "reply_events"]
+
+Connect = Callable[[], Awaitable[Transport]]
+
+_TAIL_S = 0.25
+"""Limit for reading what follows a complete answer."""
+
+_NAMES_S = 5.0
+"""How long an error about an unknown model waits for the names of those that exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatApi:
+    """A provider's HTTP interface, without I/O.
+
+    Attributes:
+        name: as in ``config["api"]``.
+        chat_path, models_path: below the base address.
+        words: what its errors say.
+        new_decoder: called with ``streamed``, ``on_error``, ``retries`` and ``source``.
+        model_names: called with the body of a model list and the base address; raises ProtocolError.
+        optional: paths of the fields that a request has although no user asked for them, see `Change`.
+        renames: fields that other servers know by another name.
+        config_fields: fields of the body, and the key of ``config`` that each comes from.
+    """
+
+    name: str
+    chat_path: str
+    models_path: str
+    words: ErrorWords
+    new_decoder: Callable[..., ReplyDecoder]
+    model_names: Callable[[bytes, str], list[str]]
+    optional: tuple[str, ...] = ()
+    renames: Mapping[str, str] = field(default_factory=dict)
+    config_fields: Mapping[str, str] = field(default_factory=dict)
+
+
+class Exchange:
+    """One chat request on its way: what is sent, and what is sent in its place after a refusal.
+
+    Attributes:
+        api: where it is sent, and how its reply is read.
+        body: sent as JSON.
+        source: who writes the reply; None to leave out its opaque fields.
+        adjusted: what was changed because the server refused it; None for nothing.
+    """
+
+    def __init__(self, api: ChatApi, body: dict[str, Any], source: ReplySource | None = None) -> None:
+        self.api, self.body, self.source = api, body, source
+        self.adjusted: str | None = None
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the reply is expected as a stream."""
+        return bool(self.body.get("stream"))
+
+    def adjust(self, status: int, refusal: Any) -> bool:
+        """Change what is sent; return whether to send it again.
+
+        Args:
+            refusal: the decoded body of the error.
+        """
+        return False
+
+    def accept(self) -> None:
+        """Take note that the server answers the request."""
+
+    def hint(self, refusal: Any) -> str | None:
+        """Return what to do about a refusal of something that the user asked for, where it is known."""
+        return None
+
+
+async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[Event, None]:
+    """Send a chat request and yield everything in its reply, `RoundEnded` last.
+
+    Args:
+        connect: returns the transport to the server.
+
+    Raises:
+        ProviderError: translated from what the HTTP library, the SDK or the server reported.
+    """
+    transport = await connect()
+    while True:
+        api = exchange.api
+        errors = ErrorMapper(api.words, transport.url, transport.secret, str(exchange.body.get("model")))
+        errors.adjusted = exchange.adjusted
+        failure: ProviderError | None = None
+        is_adjusted = False
+        block = b""
+        try:
+            reply = await transport.request("POST", api.chat_path, exchange.body, errors)
+            try:
+                if reply.is_success:
+                    exchange.accept()
+                    decoder = api.new_decoder(
+                        streamed=exchange.streamed,
+                        on_error=errors.from_body,
+                        retries=errors.retries,
+                        source=exchange.source,
+                    )
+                    try:
+                        async for block in reply.blocks:
+                            for event in decoder.feed(block):
+                                yield event
+                            if decoder.is_complete:
+                                await _read_to_end(reply.blocks)
+                                break
+                    except Exception as error:
+                        # A connection that breaks after the end of the answer does not fail it.
+                        if not decoder.is_finished or transport.summary(error) is None:
+                            raise
+                    for event in decoder.finish():
+                        if exchange.adjusted is not None and isinstance(event, RoundEnded):
+                            event = replace(event, adjusted=exchange.adjusted)
+                        yield event
+                else:
+                    failure = await errors.from_reply(reply, exchange.hint)
+                    is_adjusted = exchange.adjust(reply.status, errors.refusal)
+            finally:
+                await reply.aclose()
+        except Exception as error:
+            failure = errors.from_exception(error, transport.summary(error))
+            if failure is None:
+                raise
+        finally:
+            del block  # a traceback shows this frame, and a server may repeat the key
+        if not is_adjusted:
+            break
+    if failure is not None:
+        if errors.is_unknown_model:
+            failure = errors.unknown_model(await _names(api, transport), failure)
+        try:
+            raise failure  # not in an except clause, whose exception would be its context
+        finally:
+            del failure, errors  # or they would refer to each other by its traceback
+
+
+async def list_models(api: ChatApi, transport: Transport) -> list[str]:
+    """Return the names of the models the server lists, sorted.
+
+    Raises:
+        ProviderError: as for `reply_events`.
+    """
+    errors = ErrorMapper(api.words, transport.url, transport.secret)
+    failure: ProviderError | None = None
+    names: list[str] = []
+    try:
+        reply = await transport.request("GET", api.models_path, None, errors)
+        try:
+            if reply.is_success:
+                names = api.model_names(await read_body(reply.blocks, MAX_LIST_BYTES), transport.url)
+            else:
+                failure = await errors.from_reply(reply)
+        finally:
+            await reply.aclose()
+    except Exception as error:
+        failure = errors.from_exception(error, transport.summary(error))
+        if failure is None:
+            raise
+    if failure is not None:
+        raise failure
+    return sorted(names)
+
+
+async def _names(api: ChatApi, transport: Transport) -> list[str]:
+    try:
+        async with asyncio.timeout(_NAMES_S):
+            return await list_models(api, transport)
+    except (ProviderError, TimeoutError):
+        return []
+
+
+async def _read_to_end(blocks: AsyncIterator[bytes]) -> None:
+    """Read what follows a complete answer, so that the connection can be used again.
+
+    Errors are ignored, and a body that does not end soon is not read to its end.
+    """
+    with suppress(Exception):
+        async with asyncio.timeout(_TAIL_S):
+            async for _ in blocks:
+                pass

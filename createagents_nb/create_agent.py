@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from .agent.agent import Agent
 from .agent.chat import ChatWithAgentUseCase
-from .agent.config import validate_config
+from .agent.config import check_tool_choice, validate_config
 from .agent.history import History
 from .agent.response import StreamingResponseDTO
 from .agent.settings import SETTINGS, AgentSettings, check_arguments, select
@@ -123,8 +123,7 @@ class CreateAgent:
         if recorder is not None and not isinstance(recorder, MetricsRecorder):
             raise ConfigurationError(f"recorder must be a MetricsRecorder(), not {recorder!r}")
         connection = connect(provider, model, limits=select(arguments, "limit"), **select(arguments, "bound"))
-        repository = connection.repository
-        self._repository = repository
+        self._repository = connection.repository
         self._settings = AgentSettings(
             **arguments
             | {
@@ -133,11 +132,10 @@ class CreateAgent:
                 "base_url": connection.base_url,
                 "name": name or f"agent-{next(_agent_numbers)}",
                 "tools": () if tools is None else resolve_tools(tools, BUILTIN_TOOLS),
-                "config": validate_config(
-                    config, provider=repository.provider, unsupported=repository.unsupported_config
-                ),
+                "config": _checked_config(config, connection.repository),
             }
         )
+        check_tool_choice(self._settings.config, self._settings.tools)
         self._agent = Agent(**self._settings.shared(), history=History(history_max_size))
         self._recorder = notebook_recorder if recorder is None else recorder
         self._executor = ToolExecutor()
@@ -167,6 +165,18 @@ class CreateAgent:
         self._responses[:] = [*(earlier for earlier in self._responses if not earlier.done), response]
         await response.begin()
         return response
+
+    async def ask(self, message: MessageContent) -> str:
+        """Ask, and return the whole answer as text: `chat` in one step.
+
+        Raises:
+            InvalidMessageError: as `chat`.
+            CreateAgentsError: the turn failed.
+
+        Example:
+            >>> text = await agent.ask("What day is it?")
+        """
+        return await (await self.chat(message))
 
     async def map(
         self,
@@ -444,13 +454,10 @@ class CreateAgent:
             settings,
             **changes,
             tools=(*(tool for tool in settings.tools if tool.name not in replaced), *extra),
-            config=validate_config(
-                {**settings.config, **(config or {})},
-                provider=repository.provider,
-                unsupported=repository.unsupported_config,
-            ),
+            config=_checked_config({**settings.config, **(config or {})}, repository),
             history_max_size=history.max_size,
         )
+        check_tool_choice(settings.config, settings.tools)
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__ | {
             "_settings": settings,
@@ -511,6 +518,12 @@ class CreateAgent:
             return f"<{type(self).__name__}, not made>"
         tools = f", tools=[{', '.join(tool.name for tool in agent.tools)}]" if agent.tools else ""
         return f"<CreateAgent {agent.name}: {self.provider}:{agent.model}{tools}, {len(agent.history)} messages>"
+
+
+def _checked_config(config: Mapping[str, Any] | None, repository: ChatRepository) -> dict[str, Any]:
+    checked = validate_config(config, provider=repository.provider, unsupported=repository.unsupported_config)
+    repository.check_config(checked)
+    return checked
 
 
 def reset() -> None:

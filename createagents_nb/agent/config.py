@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 from typing import Any
 from uuid import UUID
 
 from ..errors import UnknownConfigKeyError, UnsupportedConfigError
 from ..redaction import Secret, is_secret_name
+from ..tools.tool import BaseTool
 
-__all__ = ["CONFIG_KEYS", "validate_config"]
+__all__ = ["CONFIG_KEYS", "check_tool_choice", "validate_config"]
 
 _SCHEMA = frozenset({"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"})
 """Keywords that mark a JSON Schema: the schema of an argument named ``token`` is not a secret."""
@@ -115,6 +116,25 @@ def validate_config(
         except ValueError as error:
             raise UnknownConfigKeyError(f"config[{key!r}] cannot be sent as JSON: {error}") from None
     return checked
+
+
+def check_tool_choice(config: Mapping[str, Any], tools: Iterable[BaseTool]) -> None:
+    """Check that ``config["tool_choice"]`` can be fulfilled.
+
+    Raises:
+        UnknownConfigKeyError: it is no tool of the agent.
+    """
+    choice = config.get("tool_choice", "auto")
+    if choice in ("auto", "none"):
+        return
+    others = [*config.get("server_tools", ()), *config.get("extra", {}).get("tools", ())]
+    names = [tool.name for tool in tools]
+    names += [tool if isinstance(tool, str) else str(tool.get("name", tool.get("type"))) for tool in others]
+    if choice not in names and not (choice == "required" and names):
+        raise UnknownConfigKeyError(
+            f"config['tool_choice'] is {choice!r}, but the agent has {', '.join(names) or 'no tools'}. "
+            "Use 'auto', 'required', 'none' or the name of one of its tools"
+        )
 
 
 def _sendable(value: Any, around: tuple[Any, ...] = (), *, is_secret: bool = False) -> Any:

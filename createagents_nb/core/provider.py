@@ -235,6 +235,13 @@ class ChatRepository(ABC):
             ProviderError: the server cannot be asked.
         """
 
+    def check_config(self, config: Mapping[str, Any]) -> None:  # noqa: B027 - a hook
+        """Check options that are valid one by one, but not together.
+
+        Raises:
+            UnsupportedConfigError: the provider cannot take them; the message says what to do.
+        """
+
     def without_retries(self) -> ChatRepository:
         """This provider without its own retries, for callers with a retry policy, such as a batch."""
         return self

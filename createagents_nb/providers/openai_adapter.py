@@ -14,7 +14,7 @@ import msgspec
 
 from ..core.events import Event
 from ..core.provider import ChatRequest
-from ..errors import ConfigurationError, MissingKeyError, ProtocolError
+from ..errors import ConfigurationError, MissingKeyError, ProtocolError, UnsupportedConfigError
 from ..redaction import Secret, as_secret, is_secret_name, mask_known_keys
 from .addresses import can_be_header, checked_address, checked_key, mask_header
 from .error_mapping import ErrorWords
@@ -219,6 +219,13 @@ class OpenAIAdapter(HttpChatAdapter):
     def is_openai_itself(self) -> bool:
         """Whether the address is one of OpenAI's."""
         return facts_of(None, self._url) is OPENAI
+
+    def check_config(self, config: Mapping[str, Any]) -> None:
+        if (config.get("api") or self._fixed_api) == "responses" and needs_chat(config):
+            others = sorted(CHAT_ONLY & (config.keys() | config.get("extra", {}).keys()))
+            raise UnsupportedConfigError(
+                f"The Responses API takes no {', '.join(others)}. Leave it out, or use config={{'api': 'chat'}}"
+            )
 
     def _api_of(self, request: ChatRequest) -> ChatApi:
         named = request.config.get("api") or self._fixed_api

@@ -146,7 +146,7 @@ class ProviderError(CreateAgentsError):
         status_code: HTTP status; None without an HTTP response.
         retry_after_s: seconds that the server asks to wait; None if it does not say.
         retries: number of times the request was sent again.
-        adjusted: what was left out or renamed because the server had refused it; None for nothing.
+        adjusted: what was left out of the request or renamed in it before it failed; None for nothing.
     """
 
     retry_after_s: float | None = None

@@ -71,6 +71,7 @@ FRAMES: dict[str, dict[str, str]] = {
         "retries": COUNT,
         "error_type": LABEL,
         "error": TEXT,
+        "adjusted": TEXT,
     },
     "tools": {
         "call_id": TEXT,

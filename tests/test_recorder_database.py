@@ -119,6 +119,7 @@ def test_records_come_back_equal_with_every_field(path: Path) -> None:
                 retries=2,
                 error_type="ServerError",
                 error="down",
+                adjusted="without stream_options",
             ),
             request(1, round=2),
         ),
@@ -399,6 +400,28 @@ def test_a_forked_child_writes_nothing_and_harms_nothing(path: Path) -> None:
     ended = run_script(script)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert read_database(path) == [settled(1), settled(3)]
+
+
+# Files of earlier versions.
+
+
+def earlier(path: Path) -> None:
+    """As the first version wrote it, which knew no adjusted requests."""
+    written(path, settled(1))
+    query(path, "ALTER TABLE requests DROP COLUMN adjusted")
+
+
+def test_a_file_of_an_earlier_version_is_read_as_it_is(path: Path) -> None:
+    earlier(path)
+    before = path.read_bytes()
+    assert read_database(path) == [settled(1)]
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_an_earlier_version_is_added_to(path: Path) -> None:
+    earlier(path)
+    new = SettledCall(call(2), (request(2, adjusted="without stream_options"),))
+    assert written(path, new) == [settled(1), new]
 
 
 # Files that cannot be used.

@@ -27,7 +27,7 @@ from createagents_nb.core.events import (
 from createagents_nb.core.messages import Message
 from createagents_nb.core.records import CallRecord, CellRef, ToolRecord, current_cell
 from createagents_nb.core.tool_display import ImageDisplay
-from createagents_nb.errors import InvalidMessageError, RateLimitError
+from createagents_nb.errors import InvalidMessageError, ProviderError, RateLimitError
 
 
 def wants(name: str, arguments: dict[str, Any] | str = "{}", call_id: str = "call_1") -> ToolCallRequested:
@@ -436,6 +436,22 @@ async def test_usage_is_summed_over_rounds_and_unknown_stays_none(provider: Scri
     assert (second.response_model, second.retries) == ("scripted-1-2026", 2)
     assert (first.load_s, first.prompt_eval_s, first.eval_s) == (None, None, None)
     assert response.requests == (first, second)
+
+
+@pytest.mark.asyncio
+async def test_what_was_adjusted_in_a_request_is_recorded_whether_it_was_answered_or_not(
+    provider: ScriptedProvider,
+) -> None:
+    ledger = Ledger()
+    refused = ProviderError("400: no such model")
+    refused.adjusted = "max_tokens as max_completion_tokens"
+    provider.enqueue("a", RoundEnded("stop", adjusted="without stream_options"))
+    provider.enqueue("b")
+    provider.enqueue(refused)
+    for _ in range(3):
+        await (await ask(provider, agent(), sink=ledger)).wait()
+    adjusted = [request.adjusted for request in ledger.requests]
+    assert adjusted == ["without stream_options", None, "max_tokens as max_completion_tokens"]
 
 
 @pytest.mark.asyncio

@@ -447,6 +447,7 @@ class _Turn:
         if opened.replayed:  # it cost nothing, and its clock was that of another process
             usage, first = replace(usage, cost_usd=0.0), None
         generation_s = number_or_none(end.generation_s)
+        last = failure if isinstance(failure, ProviderError) else end
         record = replace(
             opened,
             status=status,
@@ -463,9 +464,10 @@ class _Turn:
             load_s=usage.load_s,
             prompt_eval_s=usage.prompt_eval_s,
             eval_s=usage.eval_s,
-            retries=failure.retries if isinstance(failure, ProviderError) else end.retries,
+            retries=last.retries,
             error_type=None if failure is None else type(failure).__name__,
             error=None if failure is None else redact(str(failure)),
+            adjusted=last.adjusted if isinstance(last.adjusted, str) else None,
         )
         if record.cost_usd is None and self.sink is not None:
             cost_usd = self.sink.cost_usd(record)

@@ -192,7 +192,7 @@ class RoundEnded:
         model: the model that answered, as the server names it.
         retries: how often the request was sent again before it was answered.
         provider_details: opaque fields of the whole message that the server wants back.
-        adjusted: what was left out or renamed because the server had refused it, as in "without stream_options".
+        adjusted: what was left out of the request or renamed in it after the server refused it.
     """
 
     finish_reason: str | None = None

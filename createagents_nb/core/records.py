@@ -127,6 +127,9 @@ class RequestRecord:
     retries: int = 0
     error_type: str | None = None
     error: str | None = None
+    adjusted: str | None = None
+    """What was left out of the request or renamed in it after the server refused it, as in ``without
+    stream_options``."""
     price_provider: str | None = field(default=None, compare=False)
     """Provider id of ``genai-prices`` whose prices apply; None to find it by ``server``; empty for no published
     price, as for a local model."""

@@ -164,6 +164,8 @@ def _request_head(request: RequestRecord) -> list[str]:
     parts += _figures(request)
     if request.retries:
         parts.append(_count(request.retries, "retry", "retries"))
+    if request.adjusted:
+        parts.append(one_line(request.adjusted, 120))
     return [part for part in parts if part]
 
 

@@ -66,6 +66,7 @@ REQUESTS: Final[Columns] = {
     "retries": "count",
     "error_type": "label",
     "error": "text",
+    "adjusted": "text",
 }
 
 TOOLS: Final[Columns] = {

@@ -36,6 +36,8 @@ APPLICATION_ID: Final = 0x43414E42
 """``CANB``, in the file's header."""
 FORMAT_VERSION: Final = 1
 TABLES: Final[dict[str, Columns]] = {"calls": CALLS, "requests": REQUESTS, "tools": TOOLS}
+_APPENDED: Final = {"requests": ("adjusted",)}
+"""Columns that files of earlier versions lack, by table."""
 BUSY_TIMEOUT_S: Final = 2.0
 """How long a statement waits for another program's lock."""
 _ROWS_PER_STATEMENT: Final = 32
@@ -124,6 +126,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
             if _pragma(connection, "page_count") == 0:
                 create_tables(connection)
             _check(connection, path)
+            _add_missing_columns(connection)
             # NORMAL survives a power failure only with a write-ahead log.
             connection.execute(f"PRAGMA synchronous={'NORMAL' if _in_wal_mode(connection) else 'FULL'}")
         except BaseException:
@@ -165,20 +168,40 @@ def close_connection(connection: sqlite3.Connection) -> None:
             connection.close()
 
 
+_TYPES: Final[dict[Kind, str]] = {"seconds": "REAL", "rate": "REAL", "usd": "REAL", "count": "INTEGER"}
+"""Types of columns in SQLite; the others are TEXT."""
+
+
 def create_tables(connection: sqlite3.Connection) -> None:
     """Create the tables and mark the file as ours, unless another process has just done so."""
-    types = {"seconds": "REAL", "rate": "REAL", "usd": "REAL", "count": "INTEGER"}
     connection.execute("BEGIN IMMEDIATE")
     with connection:
         if connection.execute("SELECT 1 FROM sqlite_master").fetchone():
             return
         for table, columns in TABLES.items():
-            typed = ", ".join(f"{column} {types.get(kind, 'TEXT')}" for column, kind in columns.items())
+            typed = ", ".join(f"{column} {_TYPES.get(kind, 'TEXT')}" for column, kind in columns.items())
             connection.execute(f"CREATE TABLE {table} ({typed})")
             unique = "UNIQUE" if table == "calls" else ""
             connection.execute(f"CREATE {unique} INDEX {table}_by_call_id ON {table} (call_id)")
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={FORMAT_VERSION}")
+
+
+def _add_missing_columns(connection: sqlite3.Connection) -> None:
+    """Bring a file of an earlier version up to date; its rows have NULL there."""
+    missing = {table: TABLES[table].keys() - set(_columns(connection, table)) for table in _APPENDED}
+    if not any(missing.values()):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:
+        for table in missing:
+            present = _columns(connection, table)  # another process may have been faster
+            for column, kind in list(TABLES[table].items())[len(present) :]:
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {_TYPES.get(kind, 'TEXT')}")
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
 
 
 def _size(path: Path) -> int | None:
@@ -246,7 +269,9 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         problem = f"was written by a newer createagents-nb (format {version}; this one reads {FORMAT_VERSION})"
         raise DatabaseTrouble("newer", path, problem)
     for table, columns in TABLES.items():
-        if [row[1] for row in connection.execute(f"PRAGMA table_info({table})")] != list(columns):
+        found, expected = _columns(connection, table), list(columns)
+        is_complete = len(found) >= len(expected) - len(_APPENDED.get(table, ()))
+        if not is_complete or found != expected[: len(found)]:
             problem = f"is damaged (its table {table} is not that of format {FORMAT_VERSION})"
             raise DatabaseTrouble("broken", path, problem)
 
@@ -356,7 +381,7 @@ def _record_maker(columns: Columns, record: type[Any]) -> Callable[[Sequence[Any
     texts = [column for column, kind in columns.items() if kind in ("id", "name", "label") and column in needed]
 
     def make(row: Sequence[Any]) -> Any:
-        values = dict(zip(columns, row, strict=True))
+        values = dict(zip(columns, row, strict=False))  # rows of earlier versions end sooner
         for column in texts:
             if values[column] is None:
                 values[column] = ""

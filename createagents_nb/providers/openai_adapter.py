@@ -68,9 +68,36 @@ def _error_object(body: Any) -> Any:
     return body if inner is None else inner
 
 
+_STATUSES: Mapping[str, int] = {
+    "authentication_error": 401,
+    "insufficient_quota": 429,
+    "invalid_api_key": 401,
+    "invalid_prompt": 400,
+    "invalid_request_error": 400,
+    "model_not_found": 404,
+    "overloaded_error": 503,
+    "permission_error": 403,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "server_error": 500,
+    "server_is_overloaded": 503,
+    "slow_down": 503,
+    "tokens_exceeded": 429,
+}
+"""Codes and types of errors inside a reply, and the HTTP status with which they come otherwise.
+
+Source: https://platform.openai.com/docs/guides/error-codes
+"""
+
+
 def _status_in(body: Any) -> int | None:
-    code = str(body.get("code")) if isinstance(body, dict) else ""
-    return int(code) if len(code) == 3 and code.isdecimal() and code[0] in "45" else None
+    for name in ("code", "status", "type") if isinstance(body, dict) else ():
+        code = str(body.get(name))
+        if len(code) == 3 and code.isdecimal() and code[0] in "45":
+            return int(code)
+        if code in _STATUSES:
+            return _STATUSES[code]
+    return None
 
 
 def _error_words(facts: ServerFacts) -> ErrorWords:

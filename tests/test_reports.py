@@ -1,0 +1,203 @@
+"""Situations from public bug reports of other clients, replayed over a real socket.
+
+The inputs are in ``../shared/data/reports`` beside a developer's checkout, and are no part of the project.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from family import Reply, ScriptedServer, json_reply, ndjson, sse
+
+from createagents_nb import CreateAgent, MetricsRecorder, tool
+
+pytestmark = pytest.mark.once
+
+
+@dataclass
+class Outcome:
+    """What came of a situation."""
+
+    agent: CreateAgent
+    recorder: MetricsRecorder
+    server: ScriptedServer
+    ran: list[tuple[str, dict[str, Any]]]
+    text: str
+    status: str
+    error: BaseException | None
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        return [request.json for request in self.server.requests]
+
+
+def entries(shared_data: Path, kind: str) -> list[dict[str, Any]]:
+    every = json.loads((shared_data / "reports/wire.json").read_text())
+    found = [entry for entry in every if entry["kind"] == kind]
+    assert found, f"no situation of the kind {kind!r}"
+    return found
+
+
+def scripted(reply: dict[str, Any]) -> Reply | list[bytes]:
+    if "events" in reply:
+        events = [event for event in reply["events"] if event != "[DONE]"]
+        return sse(*events, done="[DONE]" in reply["events"])
+    if "lines" in reply:
+        return ndjson(*reply["lines"])
+    return json_reply(reply["json"], f"{reply['status']} Status")
+
+
+def tools_of(ran: list[tuple[str, dict[str, Any]]]) -> list[Any]:
+    @tool
+    def tide(harbour: str) -> str:
+        """Tide at a harbour."""
+        ran.append(("tide", {"harbour": harbour}))
+        return "2.4 m"
+
+    @tool
+    def gauge(station: str = "south") -> str:
+        """Read a gauge."""
+        ran.append(("gauge", {"station": station}))
+        return "7"
+
+    @tool
+    def wind(place: str) -> str:
+        """Wind at a place."""
+        ran.append(("wind", {"place": place}))
+        return "12 knots"
+
+    @tool
+    def clear_readings(days: int = 30) -> str:
+        """Delete readings."""
+        ran.append(("clear_readings", {"days": days}))
+        return "deleted"
+
+    @tool
+    def open_gate(name: str) -> str:
+        """Open a gate."""
+        ran.append(("open_gate", {"name": name}))
+        return "open"
+
+    return [tide, gauge, wind, clear_readings, open_gate]
+
+
+async def replay(
+    server: ScriptedServer, recorder: MetricsRecorder, entry: dict[str, Any], prompts: int = 1
+) -> Outcome:
+    for reply in entry["replies"]:
+        server.enqueue(scripted(reply))
+    ran: list[tuple[str, dict[str, Any]]] = []
+    url = server.openai_url if entry["provider"] == "openai" else server.url
+    agent = CreateAgent(
+        entry["provider"], "m", base_url=url, max_retries=0, recorder=recorder, tools=tools_of(ran)
+    )
+    for _ in range(prompts):
+        response = await agent.chat("Go on")
+        await response.wait()
+    return Outcome(agent, recorder, server, ran, response.text, response.status, response.error)
+
+
+@pytest.mark.asyncio
+async def test_opaque_fields_are_echoed(shared_data: Path, recorder: MetricsRecorder) -> None:
+    for entry in entries(shared_data, "opaque fields echoed"):
+        with ScriptedServer() as server:
+            outcome = await replay(server, recorder, entry)
+            assert (outcome.text, outcome.status) == ("2.4 metres.", "ok"), entry["name"]
+            sent = json.dumps(outcome.bodies[1]["messages"])
+            events = [event for event in entry["replies"][0]["events"] if isinstance(event, dict)]
+            deltas = [choice["delta"] for event in events for choice in event["choices"]]
+            for each in deltas:
+                for opaque in (each, *each.get("tool_calls", ())):
+                    for name in ("reasoning_content", "extra_content"):
+                        if name in opaque:
+                            assert f"{json.dumps(name)}: {json.dumps(opaque[name])}" in sent
+
+
+@pytest.mark.asyncio
+async def test_a_parameter_that_a_server_does_not_take_is_left_out(
+    shared_data: Path, recorder: MetricsRecorder
+) -> None:
+    for entry in entries(shared_data, "a parameter that a server does not take"):
+        with ScriptedServer() as server:
+            outcome = await replay(server, recorder, entry)
+            assert (outcome.text, outcome.status) == ("Clear sky.", "ok")
+            assert "stream_options" not in outcome.bodies[1]
+
+
+@pytest.mark.asyncio
+async def test_ids_of_tool_calls_are_unique(shared_data: Path, recorder: MetricsRecorder) -> None:
+    for entry in entries(shared_data, "ids of tool calls"):
+        with ScriptedServer() as server:
+            outcome = await replay(server, recorder, entry, prompts=2)
+            messages = outcome.bodies[-1]["messages"]
+            asked = [call["id"] for message in messages for call in message.get("tool_calls", ())]
+            assert asked == [message["tool_call_id"] for message in messages if message["role"] == "tool"]
+            assert len(set(asked)) == len(asked) == 2
+            assert all(len(each) == 9 and each.isalnum() for each in asked)
+            assert list(recorder.tools["tool_call_id"]) == ["wind:0", "wind:0"]
+
+
+def arrays(schema: Any) -> list[dict[str, Any]]:
+    found = [schema] if isinstance(schema, dict) and schema.get("type") == "array" else []
+    inner = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    return [*found, *(each for part in inner for each in arrays(part))]
+
+
+@dataclass
+class Area:
+    """An area."""
+
+    corners: tuple[tuple[float, float], tuple[float, float]]
+
+
+def nested(window: list[tuple[int, int]]) -> str:
+    return repr(window)
+
+
+def optional(window: tuple[int, int] | None = None) -> str:
+    return repr(window)
+
+
+def plain(window: Annotated[tuple[int, int], "from, to"]) -> str:
+    return repr(window)
+
+
+def in_a_dataclass(area: Area) -> str:
+    return repr(area.corners)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "expected"),
+    [
+        (plain, {"window": [1, 2]}, "(1, 2)"),
+        (nested, {"window": [[1, 2], [3, 4]]}, "[(1, 2), (3, 4)]"),
+        (optional, {"window": [1, 2]}, "(1, 2)"),
+        (in_a_dataclass, {"area": {"corners": [[0, 0], [1, 1]]}}, "((0.0, 0.0), (1.0, 1.0))"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_schemas_of_tuples_have_items(
+    shared_data: Path,
+    server: ScriptedServer,
+    recorder: MetricsRecorder,
+    function: Callable[..., str],
+    arguments: dict[str, Any],
+    expected: str,
+) -> None:
+    assert entries(shared_data, "schemas that a server refuses")
+    call = {"index": 0, "id": "c1", "function": {"name": function.__name__, "arguments": json.dumps(arguments)}}
+    server.enqueue(sse({"choices": [{"delta": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}))
+    server.enqueue(sse({"choices": [{"delta": {"content": "ok"}, "finish_reason": "stop"}]}))
+    agent = CreateAgent("openai", "m", base_url=server.openai_url, recorder=recorder, tools=[function])
+    await agent.ask("Go on")
+    schema = server.requests[0].json["tools"][0]["function"]["parameters"]
+    assert arrays(schema)
+    for each in arrays(schema):
+        assert each["items"]
+        assert "prefixItems" not in each
+    assert server.requests[1].json["messages"][-1]["content"] == expected

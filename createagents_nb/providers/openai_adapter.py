@@ -75,13 +75,9 @@ _STATUSES: Mapping[str, int] = {
     "invalid_prompt": 400,
     "invalid_request_error": 400,
     "model_not_found": 404,
-    "overloaded_error": 503,
     "permission_error": 403,
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
-    "server_error": 500,
-    "server_is_overloaded": 503,
-    "slow_down": 503,
     "tokens_exceeded": 429,
 }
 """Codes and types of errors inside a reply, and the HTTP status with which they come otherwise.

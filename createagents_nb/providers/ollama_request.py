@@ -18,6 +18,7 @@ from .wire_format import (
     wire_name,
     wire_tools,
 )
+from .wire_schema import portable_schema
 
 __all__ = ["OPTIONAL", "UNSUPPORTED", "build_body", "wire_messages"]
 
@@ -60,7 +61,7 @@ def build_body(request: ChatRequest) -> dict[str, Any]:
     if "response_format" in config:
         body["format"] = _format(config["response_format"])
     if request.output_schema is not None:
-        body["format"] = dict(request.output_schema)
+        body["format"] = portable_schema(request.output_schema)
     if "think" in config:
         body["think"] = config["think"]
     options = {theirs: config[ours] for ours, theirs in _OPTIONS.items() if ours in config}

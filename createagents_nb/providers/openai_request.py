@@ -23,6 +23,7 @@ from .wire_format import (
     wire_name,
     wire_tools,
 )
+from .wire_schema import portable_schema
 
 __all__ = ["CHAT_FIELDS", "CHAT_OPTIONAL", "CHAT_RENAMES", "UNSUPPORTED", "build_body", "wire_messages"]
 
@@ -89,7 +90,7 @@ def build_body(request: ChatRequest, facts: ServerFacts) -> dict[str, Any]:
             body["stream_options"] = {"include_usage": True}
     body |= {key: config[key] for key in _SAME if key in config}
     if request.output_schema is not None:
-        schema = {"name": "answer", "schema": dict(request.output_schema)}
+        schema = {"name": "answer", "schema": portable_schema(request.output_schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     if "max_tokens" in config:
         body[facts.max_tokens] = config["max_tokens"]

@@ -16,6 +16,7 @@ from ..core.messages import FilePart, ImagePart, Message, TextPart
 from ..core.provider import ChatRequest, ToolSpec
 from ..errors import InvalidMessageError
 from ..redaction import SecretBytes
+from .wire_schema import portable_schema
 
 __all__ = [
     "CallIds",
@@ -113,7 +114,11 @@ def wire_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
     return [
         {
             "type": "function",
-            "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
+            "function": {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": portable_schema(tool.parameters),
+            },
         }
         for tool in tools
     ]

@@ -12,7 +12,7 @@ __all__ = ["compile_schema", "describe_parameters", "simplify_schema"]
 # In the values of these keys, "title" is data or a property name, not an annotation.
 _DATA_KEYS = frozenset({"const", "default", "enum", "examples", "required"})
 _DROPPED_KEYS = frozenset({"$defs", "discriminator", "title"})
-_NAME_MAPS = frozenset({"properties", "patternProperties", "dependentSchemas"})
+_NAME_MAPS = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
 
 
 def compile_schema(schema: Mapping[str, Any]) -> Callable[[Any], list[str]]:
@@ -40,7 +40,7 @@ def _compile(schema: str) -> Callable[[Any], list[str]]:
 
     try:
         check = fastjsonschema.compile(
-            json.loads(schema),
+            _as_draft_7(json.loads(schema)) if "prefixItems" in schema else json.loads(schema),
             handlers=dict.fromkeys(("file", "ftp", "http", "https"), _refuse_to_fetch),
             use_default=False,
             use_formats=False,
@@ -60,6 +60,26 @@ def _compile(schema: str) -> Callable[[Any], list[str]]:
     return problems
 
 
+def _as_draft_7(node: Any) -> Any:
+    """Return a schema with the tuples of 2020-12, ``prefixItems`` and ``items``, as draft 7 writes them."""
+    if isinstance(node, list):
+        return [_as_draft_7(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    draft = {
+        key: {name: _as_draft_7(part) for name, part in value.items()}
+        if key in _NAME_MAPS and isinstance(value, dict)
+        else value
+        if key in _DATA_KEYS
+        else _as_draft_7(value)
+        for key, value in node.items()
+    }
+    if isinstance(draft.get("prefixItems"), list):
+        rest = draft.pop("items", True)
+        draft |= {"items": draft.pop("prefixItems"), "additionalItems": rest}
+    return draft
+
+
 def _refuse_to_fetch(uri: str) -> Any:
     raise ValueError(f"it refers to {uri}; copy that part below $defs")
 
@@ -76,7 +96,7 @@ def describe_parameters(schema: Mapping[str, Any]) -> str:
 
 
 def simplify_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """Copy a schema without ``title`` and with ``$defs`` inlined, except recursive ones."""
+    """Copy a schema without ``title``, outside tuples, and with ``$defs`` inlined, except recursive ones."""
     definitions = schema.get("$defs", {})
     recursive: dict[str, Any] = {}
 
@@ -99,6 +119,9 @@ def simplify_schema(schema: dict[str, Any]) -> dict[str, Any]:
         for key, value in node.items():
             if key in _DROPPED_KEYS:
                 continue
+            if key == "prefixItems" and isinstance(value, list):
+                clean[key] = [_with_title(walk(part, inside), part) for part in value]
+                continue
             if key in _NAME_MAPS and isinstance(value, dict):
                 clean[key] = {name: walk(part, inside) for name, part in value.items()}
             else:
@@ -109,6 +132,11 @@ def simplify_schema(schema: dict[str, Any]) -> dict[str, Any]:
     if recursive:
         clean["$defs"] = recursive
     return clean
+
+
+def _with_title(clean: Any, part: Any) -> Any:
+    """Keep the title in a tuple: it is the only name of an item of a named tuple."""
+    return {**clean, "title": part["title"]} if isinstance(part, dict) and "title" in part else clean
 
 
 def _is_recursive(name: str, definitions: Mapping[str, Any]) -> bool:

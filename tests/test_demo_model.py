@@ -304,6 +304,7 @@ SCHEMAS: list[dict[str, Any]] = [
     parameters("when", when={**TEXT, "format": "date"}),
     parameters("p", p=parameters("x", "y", x=NUMBER, y=NUMBER, label=TEXT)),
     parameters("d", d={"type": "object", "additionalProperties": WHOLE}),
+    parameters("pair", pair={"type": "array", "prefixItems": [WHOLE, TEXT], "minItems": 2, "maxItems": 2}),
     {
         "type": "object",
         "properties": {"root": {"$ref": "#/$defs/Node"}},

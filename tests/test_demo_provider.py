@@ -8,11 +8,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import pytest_asyncio
 from family import run_script
+from pydantic import Field
 
 from createagents_nb import (
     CreateAgent,
@@ -352,3 +353,20 @@ def test_script_of_the_readme_runs_as_it_is_pasted() -> None:
     done = run_script(script)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Demo provider" in done.stdout
+
+
+@pytest.mark.asyncio
+async def test_the_demo_fills_in_tuples_and_keeps_to_constraints_that_other_servers_are_only_told() -> None:
+    seen: list[Any] = []
+
+    @tool
+    def window(rows: tuple[int, int], share: Annotated[float, Field(gt=0, multiple_of=0.5)]) -> str:
+        """Looks at a window of rows."""
+        seen.append((rows, share))
+        return "ok"
+
+    await (await CreateAgent("demo", tools=[window]).chat("Look at the window of rows 3 to 9"))
+    ((rows, share),) = seen
+    assert rows == (3, 9)
+    assert share > 0
+    assert share % 0.5 == 0

@@ -218,6 +218,10 @@ class _Filler:
         return (default if isinstance(default, bool) else True) if required else _MISSING
 
     def _fill_array(self, name: str, schema: Mapping[str, Any], required: bool, depth: int) -> Any:
+        if isinstance(parts := schema.get("prefixItems"), list) and parts:
+            if not required:
+                return _MISSING
+            return [self.value(name, part, required=True, depth=depth + 1) for part in parts[:_MAX_ITEMS]]
         item = resolve(schema.get("items"), self.root)
         kind = schema_type(item)
         min_items = schema.get("minItems")

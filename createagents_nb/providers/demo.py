@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from .. import demo
+from ..core.provider import ChatRequest
 from .openai_adapter import OpenAIChatAdapter
 from .openai_request import UNSUPPORTED
 
@@ -30,6 +32,15 @@ class DemoChatAdapter(OpenAIChatAdapter):
             api_key="demo", base_url="http://127.0.0.1/v1", timeout_s=timeout_s, max_retries=max_retries
         )
         self.base_url = None
+
+    def _body(self, request: ChatRequest) -> dict[str, Any]:
+        """Send the tools' own schemas: the demo reads constraints, and no descriptions of them."""
+        body = super()._body(request)
+        schemas = {tool.name: dict(tool.parameters) for tool in request.tools}
+        for sent in body.get("tools", ()):
+            name = sent["function"]["name"]
+            sent["function"]["parameters"] = schemas.get(name, sent["function"]["parameters"])
+        return body
 
     async def _address(self) -> str:
         # Its imports and its thread take some tenths of a second: not on the loop.

@@ -31,7 +31,7 @@ _MAX_NODES = 1_000
 """Limit for the subschemas of one schema; deeper levels are left out until it is met."""
 
 _MAX_DEPTH = 16
-"""Limit for nested subschemas, below the 10 levels of objects that OpenAI publishes, unions counted as levels."""
+"""Limit for nested subschemas, unions counted; OpenAI publishes 10 levels of objects for strict schemas."""
 
 _MAX_ENUM = 500
 """Limit for the values of an enum; OpenAI takes 1,000 in a whole schema."""
@@ -108,7 +108,8 @@ def _as_json(value: Any) -> Any:
 
 
 def _bounded_integer(digits: str) -> float:
-    return int(digits) if abs(float(digits)) < 2**63 else float(digits)
+    number = float(digits)
+    return int(digits) if abs(number) < 2**63 else max(-1e308, min(1e308, number))
 
 
 @lru_cache(256)
@@ -121,7 +122,7 @@ def _convert(schema: Any) -> dict[str, Any]:
     for max_depth, max_nodes in limits:
         try:
             return _Converter(schema, max_depth, max_nodes).root()
-        except _TooLargeError:
+        except (_TooLargeError, RecursionError):  # the latter where values are nested too deeply to compare
             continue
     return {"type": "object", "properties": {}}
 
@@ -149,7 +150,7 @@ class _Converter:
         self._repeated: set[str] = set()
 
     def root(self) -> dict[str, Any]:
-        node, path = self._flatten(self._schema, (), 0)
+        node, path = self._flatten(self._schema, ("#",), 0)
         node = self._without_root_union(node, path, 0)
         if _types(node) in ((), ("object",)):
             node = {**node, "type": "object"}
@@ -176,7 +177,7 @@ class _Converter:
         properties = {name: [part] for name, part in _as_dict(base.get("properties")).items()}
         for option in found:
             for name, part in _as_dict(option.get("properties")).items():
-                if part not in properties.setdefault(name, []):
+                if _json(part) not in map(_json, properties.setdefault(name, [])):
                     properties[name].append(part)
         shared = [name for name in _names(found[0]) if all(name in _names(option) for option in found)]
         result = {
@@ -362,7 +363,7 @@ class _Converter:
         if properties:
             result["properties"] = properties
         required = list(dict.fromkeys(name for name in _names(node) if name in properties))
-        if required:
+        if required or node.get("required") == []:
             result["required"] = required
         others = node.get("additionalProperties")
         if others is False:
@@ -374,9 +375,9 @@ class _Converter:
             form = _word_for(told) if _is_simple(told) else _json(told)
             which = "Each other property" if properties else "Any property names; each value"
             notes.append(f"{which}: {_excerpt(form)}.")
-        for key, word in (("minProperties", "At least"), ("maxProperties", "At most")):
-            if isinstance(node.get(key), int):
-                notes.append(f"{word} {node[key]} properties.")
+        for key, word in (("minProperties", "at least"), ("maxProperties", "at most")):
+            if _is_number(node.get(key)):
+                notes.append(f"Number of properties: {word} {node[key]}.")
 
 
 def _merge(outer: dict[str, Any], inner: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from createagents_nb.core.messages import Message
 from createagents_nb.core.provider import ChatRequest
 from createagents_nb.errors import ProviderError
 from createagents_nb.providers import ollama_request, openai_request
+from createagents_nb.providers.servers import OPENAI
 from createagents_nb.providers.wire_schema import portable_schema
 from createagents_nb.tools.executor import ToolExecutor
 from createagents_nb.tools.tool import as_tool
@@ -894,7 +895,7 @@ def test_the_schema_of_an_answer_takes_the_same_form() -> None:
     schema = of({"type": "array", "prefixItems": [WHOLE, WHOLE]}, required=["a"])
     wire = of({"type": "array", "items": WHOLE}, required=["a"])
     request = ChatRequest("m", (Message("user", "hi"),), output_schema=schema)
-    body = openai_request.build_body(request, is_openai_itself=True)
+    body = openai_request.build_body(request, OPENAI)
     assert body["response_format"]["json_schema"]["schema"] == wire
     assert ollama_request.build_body(request)["format"] == wire
     assert schema["properties"]["a"] == {"type": "array", "prefixItems": [WHOLE, WHOLE]}

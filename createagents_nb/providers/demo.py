@@ -36,10 +36,9 @@ class DemoChatAdapter(OpenAIChatAdapter):
     def _body(self, request: ChatRequest) -> dict[str, Any]:
         """Send the tools' own schemas: the demo reads constraints, and no descriptions of them."""
         body = super()._body(request)
-        schemas = {tool.name: dict(tool.parameters) for tool in request.tools}
-        for sent in body.get("tools", ()):
-            name = sent["function"]["name"]
-            sent["function"]["parameters"] = schemas.get(name, sent["function"]["parameters"])
+        if isinstance(body.get("tools"), list):  # ours come first
+            for sent, tool in zip(body["tools"], request.tools, strict=False):
+                sent["function"]["parameters"] = dict(tool.parameters)
         return body
 
     async def _address(self) -> str:

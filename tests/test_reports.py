@@ -193,7 +193,9 @@ async def test_schemas_of_tuples_have_items(
     call = {"index": 0, "id": "c1", "function": {"name": function.__name__, "arguments": json.dumps(arguments)}}
     server.enqueue(sse({"choices": [{"delta": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}))
     server.enqueue(sse({"choices": [{"delta": {"content": "ok"}, "finish_reason": "stop"}]}))
-    agent = CreateAgent("openai", "m", base_url=server.openai_url, recorder=recorder, tools=[function])
+    agent = CreateAgent(
+        "openai", "m", base_url=server.openai_url, recorder=recorder, tools=[tool(description="Looks.")(function)]
+    )
     await agent.ask("Go on")
     schema = server.requests[0].json["tools"][0]["function"]["parameters"]
     assert arrays(schema)

@@ -23,7 +23,7 @@ import streams
 from streams import OURS, RAW, SDK
 
 HERE = Path(__file__).resolve().parent
-APIS = ("OpenAI", "Ollama")
+APIS = ("OpenAI", "OpenAI Responses", "Ollama")
 
 
 def bound(what: str, value: float, limit: float, unit: str, *, least: bool = False, digits: int = 2) -> str:
@@ -33,6 +33,10 @@ def bound(what: str, value: float, limit: float, unit: str, *, least: bool = Fal
     return f"| {what} | {value:,.{digits}f} {unit} | {sign} {limit:,g} {unit} | {verdict} |"
 
 
+def api_of(client: str) -> str:
+    return "Ollama" if "ollama" in client else "OpenAI Responses" if "responses" in client else "OpenAI"
+
+
 def per_token(found: dict[str, streams.Figures]) -> list[str]:
     lines = [
         "| client | CPU per token, µs | × raw | first token, over raw | a tool turn, over two raw |",
@@ -40,7 +44,7 @@ def per_token(found: dict[str, streams.Figures]) -> list[str]:
     ]
     tool = found["raw"].get("roundtrip_ms", 0.0)
     for client, figures in found.items():
-        raw = found[RAW["Ollama" if "ollama" in client else "OpenAI"]]
+        raw = found[RAW[api_of(client)]]
         over = figures["ttft_ms"] - raw["ttft_ms"]
         trip = f"+{figures['roundtrip_ms'] - tool:.1f} ms" if figures.get("roundtrip_ms") else "–"
         lines.append(
@@ -59,7 +63,7 @@ def bounds(
     shown: dict[str, dict[str, float]],
 ) -> list[str]:
     lines = ["| what | measured | to reach |  |", "| --- | --- | --- | --- |"]
-    for api, to_sdk in zip(APIS, (0.08, 0.4), strict=True):
+    for api, to_sdk in zip(APIS, (0.08, 0.08, 0.4), strict=True):
         ours, raw, sdk = found[OURS[api]], found[RAW[api]], found[SDK[api]]
         lines += [
             bound(f"{api}: CPU per token ÷ raw socket", ours["us_tok"] / raw["us_tok"], 3, "×"),
@@ -130,7 +134,8 @@ def main() -> None:
         "",
         f"## A stream of {tokens:,} tokens",
         "",
-        "The recorder is on. `raw` is a socket with an HTTP parser and orjson, `raw_ollama` the same for Ollama.",
+        "The recorder is on. `raw` is a socket with an HTTP parser and orjson; `raw_responses` and `raw_ollama` "
+        "are the same for OpenAI's Responses API and for Ollama.",
         "",
         *per_token(found),
         "",

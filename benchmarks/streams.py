@@ -24,9 +24,13 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 REFERENCE = HERE.parents[1] / "shared" / "bench"
 
-OURS = {"OpenAI": "createagents_nb_openai", "Ollama": "createagents_nb_ollama"}
-RAW = {"OpenAI": "raw", "Ollama": "raw_ollama"}
-SDK = {"OpenAI": "openai", "Ollama": "ollama"}
+OURS = {
+    "OpenAI": "createagents_nb_openai",
+    "OpenAI Responses": "createagents_nb_responses",
+    "Ollama": "createagents_nb_ollama",
+}
+RAW = {"OpenAI": "raw", "OpenAI Responses": "raw_responses", "Ollama": "raw_ollama"}
+SDK = {"OpenAI": "openai", "OpenAI Responses": "openai_responses", "Ollama": "ollama"}
 NEIGHBOURS = {  # what `bench_client.py` calls them, and the module that must be there
     "createagents_openai": "createagents",
     "createagents_ollama": "createagents",

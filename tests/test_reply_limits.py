@@ -363,6 +363,6 @@ def test_of_a_long_error_object_the_beginning_is_read() -> None:
 
 
 def test_a_buffered_reply_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_reply, "MAX_SILENT_BYTES", 2**20)
+    monkeypatch.setattr(reply_decoder, "MAX_SILENT_BYTES", 2**20)
     blocks = [b'{"choices":['] + [b"{}," * 1_000] * 1_000
     assert kinds(openai(blocks, streamed=False)) == [ProtocolError]

@@ -25,7 +25,7 @@ from test_wire import (
 
 from createagents_nb.core.events import RoundEnded, Usage
 from createagents_nb.errors import IncompleteReplyError, ProtocolError, ProviderError
-from createagents_nb.providers import openai_reply
+from createagents_nb.providers import reply_decoder
 from createagents_nb.providers.reply_decoder import NDJSONDecoder, SSEDecoder
 
 pytestmark = pytest.mark.once
@@ -330,7 +330,7 @@ def test_a_stream_with_garbage_in_it_is_read_the_same_however_it_is_cut(
 
 
 def test_a_stream_that_says_nothing_for_ever_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_reply, "MAX_SILENT_BYTES", 2**20)
+    monkeypatch.setattr(reply_decoder, "MAX_SILENT_BYTES", 2**20)
 
     def pings() -> Iterable[bytes]:
         while True:

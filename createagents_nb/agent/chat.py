@@ -19,6 +19,7 @@ from ..core.events import (
     ProviderDetails,
     Reasoning,
     RoundEnded,
+    ServerToolStep,
     ToolCallFinished,
     ToolCallRequested,
     ToolCallStarted,
@@ -270,6 +271,7 @@ class _Turn:
         failure: Exception | None = None
         started = time.perf_counter()
         calls: list[ToolCallRequested] = []
+        step_ids: dict[str, str] = {}
         end = RoundEnded()
         first: float | None = None
         feed = self.log.feed
@@ -286,15 +288,22 @@ class _Turn:
                         continue
                     if isinstance(event, ToolCallRequested):
                         event = _checked_call(event)
-                        # Some servers repeat ids, in a reply or in the next round; an approval is for one call.
                         own_id = event.tool_call_id
-                        while event.tool_call_id in self.own_ids:
-                            event = replace(event, tool_call_id=f"{event.tool_call_id}-{len(self.own_ids)}")
+                        if own_id in self.own_ids:
+                            event = replace(event, tool_call_id=self._unused_id(own_id))
                         is_repeated = any(self.own_ids[call.tool_call_id] == own_id for call in calls)
                         self.own_ids[event.tool_call_id] = event.tool_call_id if is_repeated else own_id
                         calls.append(event)
                     elif isinstance(event, RoundEnded):
                         end = event
+                    elif isinstance(event, ServerToolStep):
+                        if not _is_step(event):
+                            raise _broken_promise(self.repository, f"yielded an invalid {type(event).__name__}")
+                        step_id = event.tool_call_id
+                        if step_id not in step_ids:
+                            step_ids[step_id] = self._unused_id(step_id)
+                            self.own_ids[step_ids[step_id]] = step_id
+                        event = replace(event, tool_call_id=step_ids[step_id], round=number)
                     elif isinstance(event, str):
                         event = str.__str__(event)
                         first = first or time.perf_counter()
@@ -321,6 +330,12 @@ class _Turn:
             # An interrupted reply has no `RoundEnded`, which has the exact time.
             self._settle_request(record, status, failure, started, end.first_output_at or first, end)
         return calls
+
+    def _unused_id(self, tool_call_id: str) -> str:
+        """Return an id that no call of the turn has: some servers repeat ids, and an approval is for one call."""
+        while tool_call_id in self.own_ids:
+            tool_call_id = f"{tool_call_id}-{len(self.own_ids)}"
+        return tool_call_id
 
     async def _run_tools(self, calls: list[ToolCallRequested], number: int) -> list[Message]:
         running: list[asyncio.Task[ToolCallFinished]] = []
@@ -540,6 +555,11 @@ def _checked_call(call: ToolCallRequested) -> ToolCallRequested:
     return ToolCallRequested(
         tool_call_id or f"call_{uuid.uuid4().hex[:12]}", str(call.name), arguments, provider_details=details
     )
+
+
+def _is_step(step: ServerToolStep) -> bool:
+    texts = (step.tool_call_id, step.name, step.arguments, step.result)
+    return all(isinstance(text, str) for text in texts) and step.status in ("running", "ok", "error")
 
 
 def _broken_promise(repository: ChatRepository, what: str) -> ProtocolError:

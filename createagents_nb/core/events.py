@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from .records import CallStatus, ToolStatus
 from .tool_display import ToolDisplay
@@ -23,6 +23,7 @@ __all__ = [
     "Reasoning",
     "ReplySource",
     "RoundEnded",
+    "ServerToolStep",
     "ToolCallFinished",
     "ToolCallRequested",
     "ToolCallStarted",
@@ -123,6 +124,25 @@ class ToolCallFinished:
     """A table or an image, shown to the user in place of the text."""
     error: str | None = None
     """Why it failed, as in `ToolExecutionResult.error`; None after a success."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerToolStep:
+    """A step of a tool that the provider runs itself, such as a web search: shown, and nothing is run for it.
+
+    The same id comes again when the step ends.
+    """
+
+    tool_call_id: str
+    name: str
+    """The tool, such as ``web_search``."""
+    status: Literal["running", "ok", "error"]
+    arguments: str = "{}"
+    """JSON: what the tool was asked, as far as the provider says."""
+    result: str = ""
+    """A short text about the result; empty where the provider gives none."""
+    round: int = 1
+    """Set by the tool loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +260,7 @@ Event: TypeAlias = (
     | ApprovalRequested
     | ApprovalDecided
     | ToolCallFinished
+    | ServerToolStep
     | AttemptEnded
     | RoundEnded
     | TurnDone

@@ -11,6 +11,7 @@ from ..core.events import (
     ApprovalRequested,
     Event,
     Reasoning,
+    ServerToolStep,
     ToolCallFinished,
     ToolCallRequested,
     ToolCallStarted,
@@ -28,7 +29,14 @@ Piece: TypeAlias = tuple[str, str] | tuple[str, str, str] | tuple[str, str, dict
 """``("text", …)`` and ``("reasoning", …)``, both cleaned; ``("tool", key, html)``: a card, as in the saved output;
 ``("ask", key, about)``: the call of that card waits for approval, until the card is sent again."""
 
-_CALL_EVENTS = (ToolCallRequested, ToolCallStarted, ApprovalRequested, ApprovalDecided, ToolCallFinished)
+_CALL_EVENTS = (
+    ToolCallRequested,
+    ToolCallStarted,
+    ApprovalRequested,
+    ApprovalDecided,
+    ToolCallFinished,
+    ServerToolStep,
+)
 
 
 class PieceWriter:
@@ -53,7 +61,8 @@ class PieceWriter:
             elif isinstance(event, _CALL_EVENTS):
                 self._flush_text(pieces)
                 self._tracker.apply([event])
-                if isinstance(event, ToolCallRequested):
+                is_new_step = isinstance(event, ServerToolStep) and event.tool_call_id not in self._keys
+                if isinstance(event, ToolCallRequested) or is_new_step:
                     # Some servers reuse a call's id in the next round.
                     self._keys[event.tool_call_id] = str(self._call_count)
                     self._call_count += 1

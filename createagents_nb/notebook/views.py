@@ -13,11 +13,11 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display, update_display
 
 from ..agent.response import StreamingResponseDTO
-from ..core.events import ApprovalRequested, Event, ToolCallFinished, TurnDone
+from ..core.events import ApprovalRequested, Event, ServerToolStep, ToolCallFinished, TurnDone
 from ..core.tool_display import ImageDisplay
 from ..errors import ConfigurationError
 from ..render.bundle import render_bundle
-from ..render.labels import TOOL_WORDS, call_of, status_parts, tool_state
+from ..render.labels import TOOL_WORDS, call_of, plain_state, status_parts
 from ..render.snapshot import TurnSnapshot
 from ..render.turn_state import TurnTracker
 from . import kernel_compat
@@ -137,10 +137,12 @@ class _TextView:
                 tool = self._tracker.tool(event.tool_call_id)
                 if tool is not None:
                     self._write_line(f"[tool] {call_of(tool)} → {TOOL_WORDS['waiting']}")
-            elif isinstance(event, ToolCallFinished):
+            elif isinstance(event, ToolCallFinished) or (
+                isinstance(event, ServerToolStep) and event.status != "running"
+            ):
                 tool = self._tracker.tool(event.tool_call_id)
                 if tool is not None:
-                    self._write_line(f"[tool] {call_of(tool)} → {' '.join(tool_state(tool))}")
+                    self._write_line(f"[tool] {call_of(tool)} → {plain_state(tool)}")
 
     def close(self, snapshot: TurnSnapshot) -> None:
         if snapshot.error_text:

@@ -144,7 +144,7 @@ def _responses_api(words: ErrorWords) -> ChatApi:
     )
 
 
-RESPONSES_OPTIONAL = ("include", "store", "tools[].strict")
+RESPONSES_OPTIONAL = ("include", "input[].phase", "store", "text.format.strict", "tools[].strict")
 """Fields that a body has although no user asked for them."""
 RESPONSES_FIELDS: Mapping[str, str] = {
     "max_output_tokens": "max_tokens",

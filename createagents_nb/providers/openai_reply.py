@@ -9,26 +9,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from ..core.events import Event, Reasoning, ReplySource, Usage, cost_in_usd, count_or_none
-from ..errors import EmptyReplyError, ProtocolError, ProviderError
+from ..core.events import Event, Reasoning, Usage, cost_in_usd, count_or_none
+from ..errors import ProtocolError
 from .reply_decoder import (
-    BOM,
-    MAX_SILENT_BYTES,
-    ReplyDecoder,
-    SSEDecoder,
+    EventStreamReplyDecoder,
     check_arguments,
+    decode_whole,
     excerpt,
-    incomplete_error,
     new_tool_call,
+    not_json,
     repair_surrogates,
     text_or_none,
 )
-from .transport_errors import ForeignError
 
 __all__ = ["OpenAIReplyDecoder"]
 
@@ -154,60 +151,21 @@ class _Call:
         return False
 
 
-class OpenAIReplyDecoder(ReplyDecoder):
-    """Decodes the blocks of one reply, streamed or buffered.
+class OpenAIReplyDecoder(EventStreamReplyDecoder):
+    """Decodes the blocks of one reply, streamed or buffered; its end marker is a finish reason or ``[DONE]``."""
 
-    Args:
-        streamed: the reply is an event stream; otherwise one JSON object.
-        on_error: makes the error for an error object inside the reply.
-
-    Raises:
-        ProtocolError: bytes that are not what the format promises.
-        EmptyReplyError: the reply ended without a single event.
-        IncompleteReplyError: the stream ended without a finish reason and without ``[DONE]``.
-    """
-
-    def __init__(
-        self,
-        *,
-        streamed: bool,
-        on_error: Callable[[Any], ProviderError],
-        retries: int = 0,
-        source: ReplySource | None = None,
-    ) -> None:
-        self._framing = SSEDecoder() if streamed else None
-        super().__init__(on_error=on_error, retries=retries, source=source)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self._reasoning: dict[str, list[str]] = {}
         self._opaque: dict[str, Any] = {}
         self._calls: list[_Call] = []
         self._by_id: dict[str, _Call] = {}
         self._by_index: dict[object, _Call] = {}  # the last call with each index
-        self._body = bytearray()  # kept until the first event: it may be one JSON object
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._model: str | None = None
 
-    def feed(self, block: bytes) -> Iterable[Event]:
-        if self.is_complete:
-            return ()
-        self._count_bytes(block)
-        payloads = self._framing.feed(block) if self._framing is not None else []
-        if not self._seen:
-            self._body += block
-            if len(self._body) > MAX_SILENT_BYTES and not payloads:
-                raise ProtocolError(
-                    f"The server sent {MAX_SILENT_BYTES // 2**20} MB without an answer in them. Check base_url"
-                )
-        return self._events(payloads)
-
-    def finish(self) -> Iterator[Event]:
-        for payload in self._framing.finish() if self._framing is not None and not self.is_complete else ():
-            yield from self._unterminated(payload)
-        if not self._seen:
-            yield from self._buffered()
-        yield from self._withheld()
-        if not self.is_finished:
-            raise incomplete_error()
+    def _ending(self) -> Iterator[Event]:
         for call in self._calls:
             arguments = call.arguments
             if call.name or arguments:
@@ -217,24 +175,10 @@ class OpenAIReplyDecoder(ReplyDecoder):
             self._finish_reason, _usage(self._usage), self._model, self._clock.generation_s, details
         )
 
-    def _buffered(self) -> Iterable[Event]:
-        body = bytes(self._body).removeprefix(BOM).strip()
-        if not body or self.is_finished or (self._framing is not None and _is_silent(body)):
-            raise EmptyReplyError(
-                "The server answered without a single word. Often the prompt is longer than the model's context: "
-                "shorten it, or agent.clear_history()"
-            )
+    def _whole(self, body: bytes) -> Iterable[Event]:
         if not body.startswith(b"{"):
-            raise ProtocolError(f"The server did not answer in JSON: {excerpt(body)!r}…. Check base_url")
-        try:
-            chunk = _decode(body)
-        except (ValueError, RecursionError) as error:
-            try:
-                chunk = repair_surrogates(_decode, body, error)
-            except ProtocolError:
-                if "truncated" in str(error):
-                    raise incomplete_error() from ForeignError.of(error)
-                raise
+            raise not_json(body)
+        chunk = decode_whole(_decode, body)
         if not (chunk.choices or (chunk.error and self._error_in(chunk.error))):
             raise ProtocolError(f"The server's answer has no choices: {excerpt(body)!r}…. Check base_url")
         events = self._events([body])
@@ -406,11 +350,6 @@ def _add_blocks(blocks: list[Any], pieces: list[Any]) -> None:
             if isinstance(merged.get(name), str):
                 merged[name] = (last.get(name) or "") + merged[name]
         blocks[-1] = last | merged
-
-
-def _is_silent(body: bytes) -> bool:
-    """Return whether a body holds only comments (keep-alives) and fields without data."""
-    return all(line.startswith((b":", b"event:", b"id:", b"retry:")) for line in body.splitlines() if line.strip())
 
 
 def _is_object(arguments: str) -> bool:

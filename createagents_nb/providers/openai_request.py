@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,13 +12,13 @@ from ..errors import UnsupportedConfigError
 from .servers import ServerFacts
 from .wire_format import (
     WireIds,
-    argument_object,
     as_base64,
     has_media,
     last_question,
     merge_extra,
     server_tools,
     well_formed,
+    wire_arguments,
     wire_name,
     wire_tools,
 )
@@ -143,7 +142,7 @@ def _wire_message(message: Message, facts: ServerFacts, ids: WireIds, *, is_old:
             {
                 "id": ids.asked(call.tool_call_id),
                 "type": "function",
-                "function": {"name": wire_name(call.name), "arguments": _arguments(call.arguments)},
+                "function": {"name": wire_name(call.name), "arguments": wire_arguments(call.arguments)},
                 **_opaque(call.provider_details),
             }
             for call in message.tool_calls
@@ -177,9 +176,3 @@ def _wire_part(part: Part, *, is_old: bool) -> dict[str, Any]:
     if isinstance(part, ImagePart):
         return {"type": "image_url", "image_url": {"url": url}}
     return {"type": "file", "file": {"filename": part.name or "file", "file_data": url}}
-
-
-def _arguments(arguments: str) -> str:
-    value = argument_object(arguments)
-    is_as_written = arguments.lstrip().startswith("{") and "invalid_json" not in value
-    return well_formed(arguments) if is_as_written else json.dumps(value)

@@ -21,10 +21,11 @@ from ..core.events import (
     Reasoning,
     ReplySource,
     RoundEnded,
+    ServerToolStep,
     ToolCallRequested,
     Usage,
 )
-from ..errors import IncompleteReplyError, ProtocolError, ProviderError
+from ..errors import EmptyReplyError, IncompleteReplyError, ProtocolError, ProviderError
 from ..redaction import mask_known_keys
 from ..text import one_line
 from .transport import MAX_ERROR_BYTES
@@ -32,15 +33,19 @@ from .transport_errors import ForeignError, cleaned_json
 
 __all__ = [
     "BOM",
+    "EventStreamReplyDecoder",
     "NDJSONDecoder",
     "OutputClock",
     "ReplyDecoder",
     "SSEDecoder",
     "ThinkingSplitter",
     "check_arguments",
+    "decode_raw",
+    "decode_whole",
     "excerpt",
     "incomplete_error",
     "new_tool_call",
+    "not_json",
     "redact_name",
     "repair_surrogates",
     "text_or_none",
@@ -153,6 +158,9 @@ class SSEDecoder(_Splitter):
 
 
 def _data(event: bytes) -> bytes:
+    name, _, line = event.partition(b"\n")
+    if name.startswith(b"event:") and line.startswith(b"data: ") and b"\n" not in line:
+        return line[6:]  # as OpenAI's Responses API sends them
     lines = []
     for line in event.split(b"\n"):
         field, _, value = line.partition(b":")
@@ -238,11 +246,7 @@ class ReplyDecoder(ABC):
         raw = bytes(body)
         error: Any = raw[:MAX_ERROR_BYTES]
         if raw == error:
-            try:
-                error = msgspec.json.decode(raw)
-            except (ValueError, RecursionError) as reason:
-                error = repair_surrogates(msgspec.json.decode, raw, reason)
-            error = cleaned_json(error, str)
+            error = cleaned_json(decode_raw(body), str)
         return self._on_error(error) if error else None
 
     @abstractmethod
@@ -303,6 +307,108 @@ class ReplyDecoder(ABC):
             self._retries,
             details,
         )
+
+
+class EventStreamReplyDecoder(ReplyDecoder):
+    """Decodes one reply in server-sent events, or in one JSON object that came in their place.
+
+    Args:
+        streamed: the reply is an event stream; otherwise one JSON object.
+        on_error, retries, source: as for `ReplyDecoder`.
+
+    Raises:
+        ProtocolError: bytes that are not what the format promises.
+        EmptyReplyError: the reply ended without a single event.
+        IncompleteReplyError: the stream ended without its end marker.
+    """
+
+    def __init__(
+        self,
+        *,
+        streamed: bool,
+        on_error: Callable[[Any], ProviderError],
+        retries: int = 0,
+        source: ReplySource | None = None,
+    ) -> None:
+        self._framing = SSEDecoder() if streamed else None
+        super().__init__(on_error=on_error, retries=retries, source=source)
+        self._body = bytearray()  # kept until the first event: it may be one JSON object
+
+    def feed(self, block: bytes) -> Iterable[Event]:
+        if self.is_complete:
+            return ()
+        self._count_bytes(block)
+        payloads = self._framing.feed(block) if self._framing is not None else []
+        if not self._seen:
+            self._body += block
+            if len(self._body) > MAX_SILENT_BYTES and not payloads:
+                raise ProtocolError(
+                    f"The server sent {MAX_SILENT_BYTES // 2**20} MB without an answer in them. Check base_url"
+                )
+        return self._events(payloads)
+
+    def finish(self) -> Iterator[Event]:
+        for payload in self._framing.finish() if self._framing is not None and not self.is_complete else ():
+            yield from self._unterminated(payload)
+        if not self._seen:
+            yield from self._buffered()
+        yield from self._withheld()
+        if not self.is_finished:
+            raise incomplete_error()
+        yield from self._ending()
+
+    def _buffered(self) -> Iterable[Event]:
+        body = bytes(self._body).removeprefix(BOM).strip()
+        if not body or self.is_finished or (self._framing is not None and _is_silent(body)):
+            raise EmptyReplyError(
+                "The server answered without a single word. Often the prompt is longer than the model's context: "
+                "shorten it, or agent.clear_history()"
+            )
+        return self._whole(body)
+
+    @abstractmethod
+    def _whole(self, body: bytes) -> Iterable[Event]:
+        """Return the events of a reply that came in one piece; raise ProtocolError if it is none."""
+
+    @abstractmethod
+    def _ending(self) -> Iterator[Event]:
+        """Yield what is known once the reply has ended, `RoundEnded` last."""
+
+
+def not_json(body: bytes) -> ProtocolError:
+    return ProtocolError(f"The server did not answer in JSON: {excerpt(body)!r}…. Check base_url")
+
+
+def decode_whole(decode: Callable[[bytes], T], body: bytes) -> T:
+    """Decode a reply in one JSON object.
+
+    Raises:
+        IncompleteReplyError: it is cut.
+        ProtocolError: it is broken in another way.
+    """
+    try:
+        return decode(body)
+    except (ValueError, RecursionError) as error:
+        try:
+            return repair_surrogates(decode, body, error)
+        except ProtocolError:
+            if "truncated" in str(error):
+                raise incomplete_error() from ForeignError.of(error)
+            raise
+
+
+def decode_raw(value: msgspec.Raw, decode: Callable[[bytes], T] = msgspec.json.decode) -> T:
+    """Decode a part of a payload."""
+    raw = bytes(value)
+    try:
+        return decode(raw)
+    except (ValueError, RecursionError) as error:
+        return repair_surrogates(decode, raw, error)
+
+
+def _is_silent(body: bytes) -> bool:
+    """Return whether a body holds only comments (keep-alives) and fields without data."""
+    return all(line.startswith((b":", b"event:", b"id:", b"retry:")) for line in body.splitlines() if line.strip())
 
 
 def redact_name(name: str) -> str:
@@ -397,7 +503,7 @@ class OutputClock:
         if self._first_at is None:
             self._first_at = self._last_at
         if self.first_output_at is None and (
-            tool_call or any(not isinstance(event, Reasoning) for event in events)
+            tool_call or any(not isinstance(event, Reasoning | ServerToolStep) for event in events)
         ):
             self.first_output_at = self._last_at
 

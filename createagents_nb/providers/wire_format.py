@@ -30,6 +30,7 @@ __all__ = [
     "server_tools",
     "shorten_ids",
     "well_formed",
+    "wire_arguments",
     "wire_name",
     "wire_tools",
 ]
@@ -66,6 +67,13 @@ def argument_object(arguments: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {"invalid_json": well_formed(arguments)}
     return value if isinstance(value, dict) else {"value": value}
+
+
+def wire_arguments(arguments: str) -> str:
+    """Return a model's arguments as the JSON of an object, as it was written where it is one."""
+    value = argument_object(arguments)
+    is_as_written = arguments.lstrip().startswith("{") and "invalid_json" not in value
+    return well_formed(arguments) if is_as_written else json.dumps(value)
 
 
 def _refuse_constant(name: str) -> NoReturn:

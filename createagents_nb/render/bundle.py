@@ -13,7 +13,7 @@ from typing import Any
 
 from ..text import clean_text, code_fence, hide_invisible, one_line, shorten
 from . import styles
-from .labels import call_of, status_parts, tool_state
+from .labels import call_of, plain_state, status_parts
 from .markdown import VettedText, render_markdown_html
 from .markdown_writer import UnsafeMarkdownError, escape_markdown
 from .mime_types import BUNDLE_MIME, BUNDLE_VERSION
@@ -181,7 +181,7 @@ def _plain(snapshot: TurnSnapshot) -> tuple[str, list[list[int]]]:
             case ReasoningBlock(text):
                 put(f"[reasoning] {one_line(text)}")
             case ToolLine():
-                put(f"[tool] {call_of(block)} -> {' '.join(tool_state(block))}")
+                put(f"[tool] {call_of(block)} -> {plain_state(block)}")
     if snapshot.not_kept:
         put(NOT_KEPT)
     if snapshot.error_text or snapshot.error_type:

@@ -16,6 +16,7 @@ __all__ = [
     "TOOL_WORDS",
     "call_of",
     "editable_arguments",
+    "plain_state",
     "pretty_arguments",
     "running_status",
     "status_parts",
@@ -24,6 +25,8 @@ __all__ = [
 
 CALL_WORDS = STATUS_LABELS | {"running": "streaming…"}
 TOOL_WORDS = STATUS_LABELS | {"running": "running…", "waiting": "waiting for approval", "not_run": "not run"}
+
+_BY_PROVIDER = "run by the provider"
 
 _MAX_ARGUMENTS_CHARS = 20_000
 _MAX_INDENTED_DEPTH = 50
@@ -81,6 +84,8 @@ def _depth(text: str) -> int:
 def tool_state(tool: ToolLine, show_round: bool = False) -> list[str]:
     """State of a tool call in parts: ``["done", "0.02 s", "round 2"]``."""
     state = [TOOL_WORDS.get(tool.status, "unknown state")]
+    if tool.by_provider:
+        state.append(_BY_PROVIDER)
     if tool.is_edited:
         state.append("edited by the user")
     if tool.latency_s is not None:
@@ -88,6 +93,12 @@ def tool_state(tool: ToolLine, show_round: bool = False) -> list[str]:
     if show_round:
         state.append(f"round {int(tool.round)}")
     return state
+
+
+def plain_state(tool: ToolLine) -> str:
+    """State of a tool call on a line of plain text."""
+    words = " ".join(part for part in tool_state(tool) if part != _BY_PROVIDER)
+    return f"{words}, {_BY_PROVIDER}" if tool.by_provider else words
 
 
 def _turn_state(turn: TurnSnapshot) -> str:

@@ -44,6 +44,8 @@ class ToolLine:
     round: int = 1
     display: ToolDisplay | None = None
     """Richer form of the result for the user, if there is one."""
+    by_provider: bool = False
+    """Whether the provider runs the tool, and nothing is run here."""
 
 
 Block: TypeAlias = TextBlock | ReasoningBlock | ToolLine

@@ -13,6 +13,7 @@ from ..core.events import (
     ApprovalRequested,
     Event,
     Reasoning,
+    ServerToolStep,
     ToolCallFinished,
     ToolCallRequested,
     ToolCallStarted,
@@ -99,11 +100,13 @@ class TurnTracker:
                     result=event.result,
                     display=event.display,
                 )
+            elif isinstance(event, ServerToolStep):
+                self._take_step(event)
             elif isinstance(event, TurnDone):
                 for tool_call_id in self._tools:
                     tool = self.tool(tool_call_id)
                     if tool is not None and tool.status in ("running", "waiting"):
-                        self._change(tool_call_id, status="not_run")
+                        self._change(tool_call_id, status="cancelled" if tool.by_provider else "not_run")
 
     def blocks(self) -> tuple[Block, ...]:
         self._join_text()
@@ -166,6 +169,24 @@ class TurnTracker:
         self._join_text()
         self._tools[line.tool_call_id] = len(self._blocks)
         self._blocks.append(line)
+
+    def _take_step(self, step: ServerToolStep) -> None:
+        if self.tool(step.tool_call_id) is None:
+            self._add_tool(
+                ToolLine(
+                    tool_call_id=step.tool_call_id,
+                    name=step.name,
+                    arguments=step.arguments,
+                    round=step.round,
+                    by_provider=True,
+                )
+            )
+        self._change(
+            step.tool_call_id,
+            arguments=step.arguments,
+            status=step.status,
+            result=step.result or None,
+        )
 
     def _change(self, tool_call_id: str, **changes: Any) -> None:
         line = self.tool(tool_call_id)

@@ -160,9 +160,17 @@ def test_config_in_the_words_of_this_api(config: dict[str, Any], sent: dict[str,
 
 def test_a_schema_of_the_answer_and_a_choice_of_the_request() -> None:
     body = body_of(
-        output_schema={"type": "object"}, tool_choice="tide", tools=[TIDE], response_format={"type": "text"}
+        output_schema={"type": "object", "properties": {}},
+        tool_choice="tide",
+        tools=[TIDE],
+        response_format={"type": "text"},
     )
-    schema = {"type": "json_schema", "name": "answer", "schema": {"type": "object"}, "strict": False}
+    schema = {
+        "type": "json_schema",
+        "name": "answer",
+        "schema": {"type": "object", "properties": {}},
+        "strict": False,
+    }
     assert body["text"] == {"format": schema}
     assert body["tool_choice"] == {"type": "function", "name": "tide"}
     assert body_of(tool_choice="required", tools=[TIDE])["tool_choice"] == "required"

@@ -25,6 +25,7 @@ from .wire_format import (
     wire_arguments,
     wire_name,
 )
+from .wire_schema import portable_schema
 
 __all__ = ["CHAT_ONLY", "build_responses_body"]
 
@@ -77,7 +78,9 @@ def build_responses_body(request: ChatRequest) -> dict[str, Any]:
     if request.tool_choice is not None:
         body["tool_choice"] = request.tool_choice
     if request.output_schema is not None:
-        body["text"] = {"format": _schema_format({"name": "answer", "schema": dict(request.output_schema)})}
+        body["text"] = {
+            "format": _schema_format({"name": "answer", "schema": portable_schema(request.output_schema)})
+        }
     elif "response_format" in config:
         body["text"] = {"format": _text_format(config["response_format"])}
     reasoning = {"effort": _effort(config["think"])} if "think" in config else {}
@@ -204,7 +207,7 @@ def _function_tools(request: ChatRequest) -> list[dict[str, Any]]:
             "type": "function",
             "name": tool.name,
             "description": tool.description,
-            "parameters": dict(tool.parameters),
+            "parameters": portable_schema(tool.parameters),
             "strict": False,  # Responses is strict unless told otherwise
         }
         for tool in request.tools

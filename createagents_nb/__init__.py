@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from .logging_config import LoggingConfig
     from .metrics import MetricsRecorder, recorder
     from .providers.ollama_adapter import OllamaChatAdapter, OllamaHandler, OllamaStreamHandler
-    from .providers.openai_adapter import OpenAIChatAdapter, OpenAIHandler, OpenAIStreamHandler
+    from .providers.openai_adapter import (
+        OpenAIChatAdapter,
+        OpenAIHandler,
+        OpenAIResponsesAdapter,
+        OpenAIStreamHandler,
+    )
     from .providers.registry import ProviderSpec
     from .tools.approval import Approval, ApprovalRequest
     from .tools.executor import ToolExecutionResult, ToolExecutor
@@ -52,6 +57,7 @@ __all__ = [
     "OllamaStreamHandler",
     "OpenAIChatAdapter",
     "OpenAIHandler",
+    "OpenAIResponsesAdapter",
     "OpenAIStreamHandler",
     "ProviderSpec",
     "StreamingResponseDTO",
@@ -79,6 +85,7 @@ _HOMES = {
     "OllamaHandler": "providers.ollama_adapter",
     "OllamaStreamHandler": "providers.ollama_adapter",
     "OpenAIChatAdapter": "providers.openai_adapter",
+    "OpenAIResponsesAdapter": "providers.openai_adapter",
     "OpenAIHandler": "providers.openai_adapter",
     "OpenAIStreamHandler": "providers.openai_adapter",
     "ProviderSpec": "providers.registry",

@@ -243,6 +243,11 @@ class OpenAIAdapter(HttpChatAdapter):
         """Whether the address is one of OpenAI's."""
         return facts_of(None, self._url) is OPENAI
 
+    @property
+    def _prefers_responses(self) -> bool:
+        is_like_azure = urlsplit(self._url).path.endswith("/openai/v1")
+        return self._facts is OPENAI or (is_like_azure and (self._facts.has_responses or self._facts is UNKNOWN))
+
     def check_config(self, config: Mapping[str, Any]) -> None:
         if (config.get("api") or self._fixed_api) == "responses" and needs_chat(config):
             others = sorted(CHAT_ONLY & (config.keys() | config.get("extra", {}).keys()))
@@ -256,8 +261,7 @@ class OpenAIAdapter(HttpChatAdapter):
             named = "chat"
         if named is None:
             referred = learned(self._origin, request.model, "")
-            by_default = self._facts.has_responses or urlsplit(self._url).path.endswith("/openai/v1")
-            named = referred[0].name if referred else "responses" if by_default else "chat"
+            named = referred[0].name if referred else "responses" if self._prefers_responses else "chat"
         return self._responses_api if named == "responses" else self._api
 
     def _other_api(self, request: ChatRequest, status: int, refusal: Any) -> str | None:

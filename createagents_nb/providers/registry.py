@@ -88,7 +88,7 @@ _BUILT_IN: Mapping[str, ProviderSpec] = {
     for spec in (
         ProviderSpec(
             "openai",
-            f"{__package__}.openai_adapter:OpenAIChatAdapter",
+            f"{__package__}.openai_adapter:OpenAIAdapter",
             key_variable="OPENAI_API_KEY",
             address_variable="OPENAI_BASE_URL",
             client="openai:AsyncOpenAI",

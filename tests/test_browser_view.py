@@ -15,6 +15,7 @@ from family import Reply, ScriptedServer, delta, sse
 from kernel_client import IPYKERNEL, answer
 from lab import SCROLLER, VIEWPORT, WIDGET_MIME, JupyterServer, NotebookPage
 from playwright.sync_api import BrowserContext, Locator, Page, expect
+from responses_script import event_stream, message, server_tool, stream
 
 pytestmark = [pytest.mark.browser, pytest.mark.kernel]
 
@@ -513,6 +514,29 @@ def test_cards_tell_how_each_call_goes(cell: Cell, server: ScriptedServer, hold:
     expect(cards.locator("> summary")).to_have_text([re.compile(state) for state in states])
     expect(cards.first).to_contain_text("slowly")
     assert_results(cards)
+
+
+def test_a_step_that_the_provider_runs_is_a_card(
+    cell: Cell, server: ScriptedServer, hold: threading.Event
+) -> None:
+    action = {
+        "type": "search",
+        "query": "<b>tide</b>",
+        "sources": [{"type": "url", "url": "https://tides.example"}],
+    }
+    events = event_stream(stream(server_tool("web_search_call", action=action), message("At four.")))
+    done = next(at for at, event in enumerate(events) if b"output_item.done" in event)
+    server.enqueue([*events[:done], hold, *events[done:]])
+    cell.run("await ask(config={'api': 'responses', 'server_tools': ['web_search']})")
+    cards = cell.live.locator(".createagents-tool")
+    expect(cards.locator("> summary")).to_have_text(["web_search() — running… · run by the provider"])
+    cell.release(hold)
+    card = cell.turn.locator(".createagents-tool")
+    head = 'web_search(type="search", query="<b>tide</b>") — done · run by the provider'
+    expect(card.locator("> summary")).to_have_text([head])
+    card.locator("> summary").click()
+    expect(card.get_by_text("https://tides.example")).to_be_visible()
+    expect(cell.turn).to_contain_text("At four.")
 
 
 def assert_results(cards: Locator) -> None:

@@ -37,6 +37,7 @@ class Echo(ScriptedProvider):
     async def round_trip(self, request: Any) -> Any:
         self.calls.append(request)
         yield f"{request.model}: {request.messages[-1].content}"
+        yield RoundEnded("stop")
 
 
 def says(*texts: str) -> list[bytes]:

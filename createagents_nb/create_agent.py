@@ -425,8 +425,8 @@ class CreateAgent:
     def get_configs(self) -> dict[str, Any]:
         """How the agent is set up, without its key: the arguments of `CreateAgent` that are data, by their names.
 
-        ``tools`` are names. ``base_url`` is None for the provider's default. ``headers`` and ``query`` are listed if
-        they were given, with ``***`` for keys.
+        ``tools`` are names. ``base_url`` is None for the provider's default. ``headers`` and ``query`` are listed
+        if they were given, with ``***`` for keys.
         """
         return self._settings.listed()
 

@@ -18,6 +18,7 @@ __all__ = [
     "as_api_key",
     "as_secret",
     "as_secret_values",
+    "holds_key",
     "is_secret_name",
     "mask_keys",
     "mask_known_keys",
@@ -140,21 +141,27 @@ def as_api_key(key: Any) -> Any:
 
 
 def as_secret_values(values: Any) -> Any:
-    """Convert an argument with headers or a query to a dict, in which a value that may be a key is a `Secret`.
+    """Convert an argument with headers or a query to a dict whose values no stack frame shows; see `holds_key`.
 
-    These are the values under a name of keys or passwords, and those that look like a key. None and an empty
-    mapping become None. What is of a wrong type shows only its type, for the check that rejects it.
+    None and an empty mapping become None. What is of a wrong type shows only its type, for the check that rejects
+    it; a name that no header has is a `Secret`, too: it may be a whole line.
     """
     if not isinstance(values, Mapping):
         return as_secret(values)
-    return {name: _secret_value(name, value) for name, value in values.items()} or None
+    return {_unshown_name(name): as_secret(value) for name, value in values.items()} or None
 
 
-def _secret_value(name: object, value: Any) -> Any:
-    if isinstance(value, Secret) or not isinstance(value, str):
-        return as_secret(value)
-    text = str.__str__(value)  # for an enum, its value and not its name
-    return Secret(text) if text and (is_secret_name(name) or mask_keys(text) != text) else text
+def _unshown_name(name: Any) -> Any:
+    return name if not isinstance(name, str) or re.fullmatch(r"[\w.-]+", name) else Secret(name)
+
+
+def holds_key(name: str, value: str | None) -> bool:
+    """Whether a header, or a part of a query, is a key: by its name, or because it looks like one.
+
+    >>> holds_key("X-Api-Key", "abc"), holds_key("X-Team", "blue")
+    (True, False)
+    """
+    return bool(value) and (is_secret_name(name) or mask_keys(str(value)) != str(value))
 
 
 def is_secret_name(name: object) -> bool:

@@ -15,6 +15,7 @@ import pytest
 from family import ScriptedProvider, ScriptedServer, delta, json_reply, ndjson, sse
 
 from createagents_nb import ChatRepository, CreateAgent, MetricsRecorder
+from createagents_nb.core.events import RoundEnded
 from createagents_nb.errors import (
     ConfigurationError,
     TalkFileError,

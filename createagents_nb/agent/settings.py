@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 from ..core.provider import ChatRepository
 from ..core.records import RecordSink
 from ..errors import ConfigurationError
-from ..redaction import ApiKey, Secret, SecretFunction, mask_keys
+from ..redaction import ApiKey, SecretFunction, holds_key, mask_keys
 from ..tools.approval import Approver
 from ..tools.tool import BaseTool
 
@@ -157,7 +157,8 @@ class AgentSettings(SharedSettings):
 
     def travelling(self) -> dict[str, Any]:
         """The settings that are sent to Dask workers, to make `AgentSettings` from."""
-        return self.select("travels") | {"provider": self.provider_name}
+        plain = {name: self._as_data(name) for name in SETTINGS if SETTINGS[name].kind == "pairs"}
+        return self.select("travels") | plain | {"provider": self.provider_name}
 
     def select(self, use: Use) -> dict[str, Any]:
         """The settings with this use, by their names."""
@@ -197,13 +198,13 @@ def _names_of(tools: Iterable[BaseTool]) -> list[str]:
     return [tool.name for tool in tools]
 
 
-def _shown(value: str | None) -> str | None:
-    return "***" if isinstance(value, Secret) else value
+def _shown(name: str, value: str | None) -> str | None:
+    return "***" if holds_key(name, value) else value and str(value)
 
 
 _AS_DATA: Mapping[Kind, Callable[[Any], Any]] = {
     "config": lambda config: copy.deepcopy(dict(config)),
-    "pairs": lambda pairs: None if pairs is None else {name: _shown(value) for name, value in pairs.items()},
+    "pairs": lambda pairs: None if pairs is None else {str(name): _shown(name, pairs[name]) for name in pairs},
     "tools": _names_of,
 }
 

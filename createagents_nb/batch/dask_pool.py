@@ -20,7 +20,7 @@ from ..logging_config import LoggingConfig
 from ..loop_shutdown import wait_until_done
 from ..metrics import MetricsRecorder
 from ..providers.registry import find_provider, key_variables
-from ..redaction import Secret, mask_keys
+from ..redaction import holds_key, mask_keys
 from .dask_worker import AgentPlan, Chunk, ChunkResult, run_chunk, stop_batch
 from .pool import HEARTBEAT_S, Options, Row, RowAgent, SettledRow
 
@@ -57,7 +57,7 @@ def packed_plan(row_agent: RowAgent) -> bytes:
         )
     for name in ("headers", "query"):
         pairs: Mapping[str, str | None] = getattr(settings, name) or {}
-        secret = next((each for each, value in pairs.items() if isinstance(value, Secret)), None)
+        secret = next((each for each, value in pairs.items() if holds_key(each, value)), None)
         if secret is not None:
             raise ConfigurationError(
                 f"The agent has a key in {name} ({secret}), and keys do not travel to Dask workers. Leave it out, "
@@ -70,7 +70,7 @@ def packed_plan(row_agent: RowAgent) -> bytes:
             f"The agent's tools cannot travel to Dask workers: {type(error).__name__}: {error}. A tool may not "
             "hold an open file, a connection or a lock: open it inside the function"
         ) from error
-    text = f"{settings.config!r} {settings.base_url} {settings.headers} {settings.query}"
+    text = f"{settings.config!r} {settings.base_url}"
     keys = [key.encode() for key in map(os.environ.get, key_variables().values()) if key and len(key) >= 8]
     if any(key in packed for key in keys) or mask_keys(text) != text:
         raise ConfigurationError(

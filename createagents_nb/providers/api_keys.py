@@ -10,7 +10,7 @@ from typing import Any
 
 from ..core.threads import run_in_thread
 from ..errors import AuthenticationError, ConfigurationError, ProviderError, ProviderTimeoutError
-from ..redaction import Secret, SecretFunction
+from ..redaction import Secret, SecretFunction, as_secret
 from .addresses import checked_key
 from .transport_errors import ForeignError
 
@@ -20,8 +20,8 @@ _MAX_S = 60.0
 _MAX_CHARS = 200
 _WAY_OUT = "Check that function: each request calls it, and it must return the key as a string"
 
-_Outcome = tuple[Any, BaseException | None]
-"""What a function returned, and what it raised."""
+_Outcome = tuple[Any, ForeignError | None]
+"""What a function returned, and a summary of what it raised. Both are hidden in the frames of a traceback."""
 
 
 def checked_api_key(key: Any) -> Secret | SecretFunction | None:
@@ -59,9 +59,9 @@ async def key_from_function(source: SecretFunction, provider: str, timeout_s: fl
         call.cancel()
     if not call.done():
         raise ProviderTimeoutError(
-            f"The function in api_key= has not returned a key within {limit_s:g} s. {_WAY_OUT}", provider=provider
+            f"The function in api_key=… has not returned a key within {limit_s:g} s. {_WAY_OUT}", provider=provider
         )
-    result = _checked((None, asyncio.CancelledError()) if call.cancelled() else call.result(), provider)
+    result = _checked((None, ForeignError("CancelledError")) if call.cancelled() else call.result(), provider)
     if isinstance(result, ProviderError):
         raise result
     return result
@@ -77,23 +77,24 @@ async def _outcome(function: Callable[[], Any]) -> _Outcome:
         while error is None and inspect.isawaitable(result):
             result = await result
     except (Exception, SystemExit) as caught:
-        return None, caught
-    return Secret(result) if isinstance(result, str) else result, error
+        return None, _summary(caught)
+    return as_secret(result), error
 
 
 def _attempt(function: Callable[[], Any]) -> _Outcome:
     try:
         return function(), None
     except BaseException as error:
-        return None, error
+        return None, _summary(error)
+
+
+def _summary(error: BaseException) -> ForeignError:
+    return ForeignError.of(error) if isinstance(error, Exception) else ForeignError(type(error).__name__)
 
 
 def _checked(outcome: _Outcome, provider: str) -> Secret | ProviderError:
-    # Errors are returned, so that they do not have this frame, nor those of the function, in their tracebacks.
-    key, error = outcome
-    cause: ForeignError | None = None
-    if error is not None:
-        cause = ForeignError.of(error) if isinstance(error, Exception) else ForeignError(type(error).__name__)
+    key, cause = outcome
+    if cause is not None:
         flaw = f"raised {_one_line(str(cause))}"
     elif not isinstance(key, str):
         flaw = f"returned {type(key).__name__}, not a string"
@@ -106,7 +107,7 @@ def _checked(outcome: _Outcome, provider: str) -> Secret | ProviderError:
             if checked:
                 return checked
             flaw = "returned an empty string"
-    failure = AuthenticationError(f"The function in api_key= {flaw}. {_WAY_OUT}", provider=provider)
+    failure = AuthenticationError(f"The function in api_key=… {flaw}. {_WAY_OUT}", provider=provider)
     failure.__cause__ = cause
     return failure
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 from ..errors import ConfigurationError
-from ..redaction import Secret
+from ..redaction import Secret, holds_key
 from .addresses import can_be_header, mask_header
 
 __all__ = ["checked_headers", "checked_query", "merged_headers"]
@@ -40,8 +40,8 @@ def checked_headers(headers: Any) -> dict[str, str | None]:
         if flaw is not None:
             raise ConfigurationError(flaw)
         seen.add(name.lower())
-    for value in headers.values():
-        if isinstance(value, Secret):
+    for name, value in headers.items():
+        if holds_key(name, value):
             mask_header(value)
     return dict(headers)
 
@@ -89,11 +89,10 @@ def checked_query(query: Any) -> dict[str, str]:
         flaw = _query_flaw(name, value)
         if flaw is not None:
             raise ConfigurationError(flaw)
-    for value in query.values():
-        if isinstance(value, Secret):
-            value.mask()
-            for encoded in {quote(value, safe=""), quote(value), quote_plus(value)} - {str(value)}:
-                Secret(encoded).mask()
+    for name, value in query.items():
+        if holds_key(name, value):
+            for form in {str(value), quote(value, safe=""), quote(value), quote_plus(value)}:
+                Secret(form).mask()
     return dict(query)
 
 

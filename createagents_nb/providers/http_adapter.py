@@ -19,7 +19,7 @@ from ..core.events import Event, ReplySource
 from ..core.messages import has_details, without_foreign_details
 from ..core.provider import ChatRepository, ChatRequest
 from ..errors import ConfigurationError
-from ..redaction import Secret, SecretFunction
+from ..redaction import Secret, SecretFunction, holds_key
 from .addresses import origin_of, proxy_for
 from .api_keys import fingerprint_of, key_from_function
 from .exchange import ChatApi, Exchange, list_models, reply_events
@@ -182,7 +182,7 @@ class HttpChatAdapter(ChatRepository):
     @property
     def _has_key(self) -> bool:
         """Whether requests have a key, in a header of the user's perhaps."""
-        return bool(self._api_key) or any(isinstance(value, Secret) for value in self._own_headers.values())
+        return bool(self._api_key) or any(holds_key(name, value) for name, value in self._own_headers.items())
 
     async def _transport(self) -> Transport:
         if self._client is not None:

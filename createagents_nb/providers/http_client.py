@@ -537,7 +537,7 @@ class HttpTransport(Transport):
     ) -> HttpReply:
         url = self._urls.get(path)
         if url is None:
-            url = self._urls[path] = URL(http_url(self.url + path)).with_query(self._query or None)
+            url = self._urls[path] = URL(http_url(self.url) + path).with_query(self._query or None)
         content = None if body is None else encoded(body)
         send = partial(self.client.request, method, url, content, self._headers, self._timeout_s)
         return await send_until_answered(send, self._policy, count)

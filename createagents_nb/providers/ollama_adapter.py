@@ -178,7 +178,7 @@ def url_of(host: str) -> str:
 
 
 def _checked_host(host: str) -> str:
-    """Return a host in one of Ollama's forms (``box``, ``box:11434``, ``:11434``, ``https://box/path``) or a socket."""
+    """Return a host in a form of Ollama's, or a socket: ``box``, ``box:11434``, ``:11434``, ``https://box/path``."""
     if is_socket(host):
         return checked_socket(host, "")
     flaw = _flaw(host)  # found in a frame of its own, so that a traceback of this one shows no parts

@@ -62,7 +62,7 @@ def checked_socket(address: str, default_path: str) -> str:
 
 def socket_origin(url: str) -> str:
     """Return the part of a socket's address before the path on the server."""
-    return url.partition(":/")[0] + ":/" + url.partition(":/")[2].partition(":")[0]
+    return url if url.rfind(":") == url.find(":") else url.rpartition(":")[0]  # one in the name is encoded
 
 
 def socket_path(url: str) -> str | None:
@@ -71,7 +71,7 @@ def socket_path(url: str) -> str | None:
 
 
 def http_url(url: str) -> str:
-    """Return the address to put into a request: a server on a socket is called ``localhost``."""
+    """Return the base address to put into a request: a server on a socket is called ``localhost``."""
     if not url.startswith("unix:"):
         return url
     return f"http://localhost{url[len(socket_origin(url)) :].removeprefix(':')}"

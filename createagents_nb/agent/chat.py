@@ -276,6 +276,7 @@ class _Turn:
         end = RoundEnded()
         first: float | None = None
         feed = self.log.feed
+        self.log.is_asking = True
         try:
             reply = self.repository.round_trip(request)
             if not isinstance(reply, AsyncGenerator):
@@ -339,6 +340,7 @@ class _Turn:
                 raise failure from error
             raise
         finally:
+            self.log.is_asking = False
             self.answer_details = end.provider_details
             # An interrupted reply has no `RoundEnded`, which has the exact time.
             self._settle_request(record, status, failure, started, end.first_output_at or first, end)

@@ -62,7 +62,7 @@ def checked_socket(address: str, default_path: str) -> str:
 
 def socket_origin(url: str) -> str:
     """Return the part of a socket's address before the path on the server."""
-    return url if url.rfind(":") == url.find(":") else url.rpartition(":")[0]  # one in the name is encoded
+    return "unix://" + url.removeprefix("unix://").partition(":")[0]  # one in the name is encoded
 
 
 def socket_path(url: str) -> str | None:

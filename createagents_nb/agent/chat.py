@@ -303,7 +303,7 @@ class _Turn:
                         end = event
                     elif isinstance(event, ServerToolStep):
                         if not _is_step(event):
-                            raise _broken_promise(self.repository, f"yielded an invalid {type(event).__name__}")
+                            raise broken_promise(self.repository, f"yielded an invalid {type(event).__name__}")
                         step_id = event.tool_call_id
                         if step_id not in step_ids:
                             step_ids[step_id] = self._unused_id(step_id)

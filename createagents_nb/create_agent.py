@@ -10,12 +10,14 @@ from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Never, NoReturn, TypeAlias
 
 from .agent.agent import Agent
 from .agent.chat import ChatWithAgentUseCase
 from .agent.config import check_tool_choice, validate_config
 from .agent.history import History
+from .agent.misplaced import hide_misplaced, misplaced_error
+from .agent.promises import check_provider, listed_models
 from .agent.response import StreamingResponseDTO
 from .agent.settings import SETTINGS, AgentSettings, check_arguments, select
 from .batch.pool import RowAgent
@@ -34,7 +36,7 @@ from .metrics import MetricsRecorder
 from .metrics import recorder as notebook_recorder
 from .providers.registry import find_provider, is_provider, key_variables
 from .providers.selection import connect, is_new_message, split_model
-from .redaction import as_secret
+from .redaction import ApiKey, as_api_key, as_secret, as_secret_values
 from .tools.approval import Approver
 from .tools.executor import ToolExecutor
 from .tools.tool import BaseTool, resolve_tools
@@ -70,8 +72,13 @@ class CreateAgent:
             passed to the provider as it is).
         tools: `BaseTool` objects, functions, or names of built-ins such as ``"currentdate"``.
         history_max_size: messages kept between turns; 0 for no memory.
-        base_url: of a compatible server.
-        api_key: default: the provider's environment variable. Never shown, logged or saved.
+        base_url: of a compatible server; ``"unix:///run/model.sock"`` for one on a Unix socket.
+        api_key: default: the provider's environment variable. Never shown, logged or saved. Or a function, sync or
+            async, that returns one, for tokens that expire, such as azure-identity's
+            ``get_bearer_token_provider(…)``: each request calls it, and waits ``timeout_s`` for it, at most 60 s.
+        headers: sent with every request, in place of ours of the same name; None as a value removes one of ours.
+            Values under names such as ``X-Api-Key`` are masked like keys. Not with ``client``.
+        query: appended to every address, as in ``{"api-version": "2024-10-21"}``. Not with ``client``.
         client: an ``openai.AsyncOpenAI``, ``openai.AsyncAzureOpenAI`` or ``ollama.AsyncClient`` of your own, with
             its key, address, timeout and retries; it is never closed.
         timeout_s: how long no byte may arrive, in seconds; not with ``client``.
@@ -90,13 +97,15 @@ class CreateAgent:
 
     Raises:
         UnknownProviderError, UnknownConfigKeyError, UnsupportedConfigError, MissingKeyError, InvalidToolError,
-        UnknownToolError, ConfigurationError: something is wrong with an argument; nothing is sent.
+        UnknownToolError, UnknownArgumentError, ConfigurationError: something is wrong with an argument; nothing is
+        sent.
 
     Example:
         >>> agent = CreateAgent("openai", "gpt-4.1-mini", tools=["currentdate"])
         >>> text = await (await agent.chat("What day is it?"))
     """
 
+    @hide_misplaced
     def __init__(
         self,
         provider: str | ChatRepository | None = None,
@@ -108,7 +117,9 @@ class CreateAgent:
         tools: Iterable[ToolLike] | None = None,
         history_max_size: int = 20,
         base_url: str | None = None,
-        api_key: str | None = None,
+        api_key: ApiKey | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        query: Mapping[str, str] | None = None,
         client: Any = None,
         timeout_s: float = 120.0,
         max_retries: int = 2,
@@ -117,12 +128,19 @@ class CreateAgent:
         remote_images: bool = False,
         approve: Approver | None = None,
         approval_timeout_s: float = 300.0,
+        **misplaced: Never,
     ) -> None:
-        api_key, base_url = as_secret(api_key), as_secret(base_url)
+        api_key, base_url = as_api_key(api_key), as_secret(base_url)
+        headers, query = as_secret_values(headers), as_secret_values(query)
+        if misplaced:
+            names = list(misplaced)
+            misplaced.clear()  # a traceback shows this frame, and one may be a key
+            raise misplaced_error(names, SETTINGS)
         arguments = check_arguments(locals())
         if recorder is not None and not isinstance(recorder, MetricsRecorder):
             raise ConfigurationError(f"recorder must be a MetricsRecorder(), not {recorder!r}")
         connection = connect(provider, model, limits=select(arguments, "limit"), **select(arguments, "bound"))
+        check_provider(connection.repository)
         self._repository = connection.repository
         self._settings = AgentSettings(
             **arguments
@@ -328,8 +346,9 @@ class CreateAgent:
 
         The file has the provider, model, name, instructions, config, limits, ``base_url``, the names of the tools,
         and the `history`, without turns that are still running. It has no key: what looks like one in a setting is
-        ``***`` there. Messages are yours and are written as they are, with images, files and keys that somebody
-        wrote. An existing file is replaced once the new one is complete; only its owner may read a new one.
+        ``***`` there, and ``headers`` and ``query``, which may hold one, are left out. Messages are yours and are
+        written as they are, with images, files and keys that somebody wrote. An existing file is replaced once the
+        new one is complete; only its owner may read a new one.
 
         Returns:
             The path.
@@ -346,7 +365,7 @@ class CreateAgent:
 
         talk = Conversation.of(self._settings, self._agent.history, is_stock_builtin)
         secrets = (self._settings.api_key, *map(os.environ.get, key_variables().values()))
-        return write_conversation(path, talk.without_keys(*secrets))
+        return write_conversation(path, talk.without_keys(*(key for key in secrets if isinstance(key, str))))
 
     @classmethod
     def load(
@@ -359,8 +378,9 @@ class CreateAgent:
         Args:
             tools: those that the agent had, except built-ins as they come; any others are added.
             options: arguments of `CreateAgent`, in place of the file's: ``api_key`` (else the provider's
-                environment variable), ``recorder``, ``config``… ``provider`` or ``client`` must be given again if
-                it was an object, unless an installed provider has its name.
+                environment variable), ``recorder``, ``config``… ``headers`` and ``query`` are not in the file:
+                give them again. ``provider`` or ``client`` must be given again if it was an object, unless an
+                installed provider has its name.
 
         Raises:
             TalkFileError: there is no such file, or it is broken or from a newer version; the message says where.
@@ -400,12 +420,13 @@ class CreateAgent:
         Raises:
             ProviderError: it cannot be asked.
         """
-        return await self._repository.models()
+        return await listed_models(self._repository)
 
     def get_configs(self) -> dict[str, Any]:
         """How the agent is set up, without its key: the arguments of `CreateAgent` that are data, by their names.
 
-        ``tools`` are names. ``base_url`` is None for the provider's default.
+        ``tools`` are names. ``base_url`` is None for the provider's default. ``headers`` and ``query`` are listed
+        if they were given, with ``***`` for keys.
         """
         return self._settings.listed()
 

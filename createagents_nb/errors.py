@@ -6,6 +6,7 @@
     │   ├── UnknownConfigKeyError            a key that no provider has
     │   ├── UnsupportedConfigError           a key that this provider does not support
     │   ├── MissingKeyError
+    │   ├── UnknownArgumentError (TypeError) CreateAgent has no argument of this name
     │   ├── InvalidMessageError
     │   └── InvalidToolError                 no description, no schema, duplicate name
     │       └── UnknownToolError
@@ -69,6 +70,7 @@ __all__ = [
     "ServerError",
     "TalkFileError",
     "TurnStopped",
+    "UnknownArgumentError",
     "UnknownConfigKeyError",
     "UnknownProviderError",
     "UnknownToolError",
@@ -108,6 +110,10 @@ class UnsupportedConfigError(ConfigurationError):
 
 class MissingKeyError(ConfigurationError):
     """The provider needs an API key and none was given."""
+
+
+class UnknownArgumentError(ConfigurationError, TypeError):
+    """`CreateAgent` has no argument of this name; the message names the place where it belongs."""
 
 
 class InvalidMessageError(ConfigurationError):

@@ -7,13 +7,18 @@ only be a key; for prompts, answers and code), `redact` (also what looks like a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any, NoReturn, SupportsIndex
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, NoReturn, SupportsIndex, TypeAlias
 
 __all__ = [
+    "ApiKey",
     "Secret",
     "SecretBytes",
+    "SecretFunction",
+    "as_api_key",
     "as_secret",
+    "as_secret_values",
+    "holds_key",
     "is_secret_name",
     "mask_keys",
     "mask_known_keys",
@@ -86,6 +91,25 @@ class Secret(str):
         return self
 
 
+ApiKey: TypeAlias = str | Callable[[], str | Awaitable[str]]
+"""A key, or a function that returns one, such as ``azure.identity``'s ``get_bearer_token_provider(…)``."""
+
+
+class SecretFunction:
+    """A function that returns a key. It cannot be pickled, and its ``repr`` does not show what is bound to it."""
+
+    __slots__ = ("__weakref__", "function")
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("A function that returns a key is never pickled. Make the agent where it is needed")
+
+
 class SecretBytes(bytes):
     """Bytes that may contain a key; their ``repr`` is ``***``."""
 
@@ -107,6 +131,37 @@ def as_secret(key: Any) -> Any:
     if key is None or isinstance(key, str):
         return key if key is None else Secret(key)
     return type(type(key).__name__, (), {"__repr__": lambda self: "***"})()
+
+
+def as_api_key(key: Any) -> Any:
+    """As `as_secret`, but a function becomes a `SecretFunction`."""
+    if isinstance(key, SecretFunction):
+        return key
+    return SecretFunction(key) if callable(key) else as_secret(key)
+
+
+def as_secret_values(values: Any) -> Any:
+    """Convert an argument with headers or a query to a dict whose values no stack frame shows; see `holds_key`.
+
+    None and an empty mapping become None. What is of a wrong type shows only its type, for the check that rejects
+    it; a name that no header has is a `Secret`, too: it may be a whole line.
+    """
+    if not isinstance(values, Mapping):
+        return as_secret(values)
+    return {_unshown_name(name): as_secret(value) for name, value in values.items()} or None
+
+
+def _unshown_name(name: Any) -> Any:
+    return name if not isinstance(name, str) or re.fullmatch(r"[\w.-]+", name) else Secret(name)
+
+
+def holds_key(name: str, value: str | None) -> bool:
+    """Whether a header, or a part of a query, is a key: by its name, or because it looks like one.
+
+    >>> holds_key("X-Api-Key", "abc"), holds_key("X-Team", "blue")
+    (True, False)
+    """
+    return bool(value) and (is_secret_name(name) or mask_keys(str(value)) != str(value))
 
 
 def is_secret_name(name: object) -> bool:

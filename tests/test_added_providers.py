@@ -15,6 +15,7 @@ import pytest
 from family import ScriptedProvider, ScriptedServer, delta, json_reply, ndjson, sse
 
 from createagents_nb import ChatRepository, CreateAgent, MetricsRecorder
+from createagents_nb.core.events import RoundEnded
 from createagents_nb.errors import (
     ConfigurationError,
     TalkFileError,
@@ -37,6 +38,7 @@ class Echo(ScriptedProvider):
     async def round_trip(self, request: Any) -> Any:
         self.calls.append(request)
         yield f"{request.model}: {request.messages[-1].content}"
+        yield RoundEnded("stop")
 
 
 def says(*texts: str) -> list[bytes]:

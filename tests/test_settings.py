@@ -54,6 +54,8 @@ OTHER: dict[str, Any] = {
     "approval_timeout_s": 7.5,
     "history_max_size": 6,
     "base_url": "http://127.0.0.1:1/v1",
+    "headers": {"X-Team": "blue", "User-Agent": None},
+    "query": {"api-version": "2024-10-21"},
     "timeout_s": 9,
     "max_retries": 1,
     "api_key": KEY,

@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -29,7 +29,7 @@ from ..core.events import (
 from ..core.messages import Message, MessageContent, Turn, has_details, read_parts, without_foreign_details
 from ..core.provider import ChatRepository, ChatRequest, Emit, ToolSpec
 from ..core.records import CallRecord, CallStatus, RecordSink, RequestRecord, ToolRecord, current_cell
-from ..errors import BudgetExceededError, InvalidMessageError, ProtocolError, ProviderError
+from ..errors import BudgetExceededError, CreateAgentsError, InvalidMessageError, ProviderError
 from ..logging_config import LoggingConfig
 from ..loop_shutdown import cancel_coroutine
 from ..redaction import redact
@@ -39,6 +39,7 @@ from ..tools.executor import ToolExecutionResult, ToolExecutor, needs_thread
 from ..tools.tool import BaseTool
 from .approval_gate import ApprovalGate, with_note
 from .history import History
+from .promises import broken_promise, closing, describe, expect_end, foreign_error
 from .response import StreamingResponseDTO
 from .turn_log import TurnLog
 
@@ -275,11 +276,15 @@ class _Turn:
         end = RoundEnded()
         first: float | None = None
         feed = self.log.feed
+        self.log.is_asking = True
         try:
             reply = self.repository.round_trip(request)
             if not isinstance(reply, AsyncGenerator):
-                raise _broken_promise(self.repository, "has a round_trip() without a yield")
-            async with aclosing(reply) as events:
+                close = getattr(reply, "close", None)
+                if close is not None:  # a coroutine, which would warn that nobody awaited it
+                    close()
+                raise broken_promise(self.repository, "has a round_trip() without a yield")
+            async with closing(self.repository, reply) as events:
                 async for event in events:
                     if type(event) is str:
                         if first is None:
@@ -298,7 +303,7 @@ class _Turn:
                         end = event
                     elif isinstance(event, ServerToolStep):
                         if not _is_step(event):
-                            raise _broken_promise(self.repository, f"yielded an invalid {type(event).__name__}")
+                            raise broken_promise(self.repository, f"yielded an invalid {type(event).__name__}")
                         step_id = event.tool_call_id
                         if step_id not in step_ids:
                             step_ids[step_id] = self._unused_id(step_id)
@@ -318,14 +323,24 @@ class _Turn:
                             replayed=event.replayed,
                         )
                     elif not isinstance(event, Reasoning):
-                        raise _broken_promise(self.repository, f"yielded {type(event).__name__}, not an event")
+                        raise broken_promise(self.repository, f"yielded {describe(event)}, not an event")
                     feed(event)
+                    if isinstance(event, RoundEnded):
+                        await expect_end(self.repository, events)
+                        break
+                else:
+                    raise broken_promise(self.repository, "ended a round without RoundEnded, which must be last")
             status = "ok"
         except Exception as error:
-            if not self.log.is_abandoned:
-                status, failure = "error", error
+            if self.log.is_abandoned:
+                raise
+            status, failure = "error", error
+            if not isinstance(error, CreateAgentsError):
+                failure = foreign_error(self.repository, error)
+                raise failure from error
             raise
         finally:
+            self.log.is_asking = False
             self.answer_details = end.provider_details
             # An interrupted reply has no `RoundEnded`, which has the exact time.
             self._settle_request(record, status, failure, started, end.first_output_at or first, end)
@@ -389,7 +404,7 @@ class _Turn:
         try:
             result = await self.run_call(call, number, emit)
             if not isinstance(result, ToolCallFinished):
-                raise _broken_promise(self.repository, f"ended a tool call with {type(result).__name__}")
+                raise broken_promise(self.repository, f"ended a tool call with {type(result).__name__}")
             finished = replace(result, tool_call_id=call.tool_call_id, name=call.name, round=number)
             return finished
         except Exception as error:  # a wrapper's own: tools do not raise
@@ -560,12 +575,6 @@ def _checked_call(call: ToolCallRequested) -> ToolCallRequested:
 def _is_step(step: ServerToolStep) -> bool:
     texts = (step.tool_call_id, step.name, step.arguments, step.result)
     return all(isinstance(text, str) for text in texts) and step.status in ("running", "ok", "error")
-
-
-def _broken_promise(repository: ChatRepository, what: str) -> ProtocolError:
-    return ProtocolError(
-        f"The provider {repository.provider!r} {what}. See createagents_nb.core.events for what it may yield"
-    )
 
 
 def _finished(

@@ -77,6 +77,15 @@ CONFIG_KEYS: Mapping[str, tuple[str, Any]] = {
 }
 """For each key, a description of its valid values and a check."""
 
+_CONVERSATION = "the agent keeps the conversation: messages go to agent.chat(…), a system prompt to instructions=…"
+_NOT_IN_EXTRA: Mapping[str, str] = {
+    "input": _CONVERSATION,
+    "messages": _CONVERSATION,
+    "model": "name it as CreateAgent(provider, model) or agent.variant(model=…)",
+    "stream": "it is a key of its own: config={'stream': False}",
+}
+"""Fields of a request that ``extra`` may not replace, and the place where each belongs."""
+
 
 def validate_config(
     config: Mapping[str, Any] | None, *, provider: str, unsupported: Mapping[str, str]
@@ -111,6 +120,8 @@ def validate_config(
             raise UnknownConfigKeyError(f"config[{key!r}] must be {expected}, not {value!r}")
         if key in unsupported:
             raise UnsupportedConfigError(f"{provider} cannot take config[{key!r}]: {unsupported[key]}")
+        if key == "extra":
+            _check_extra(value)
         try:
             checked[key] = _sendable(value)
         except ValueError as error:
@@ -135,6 +146,12 @@ def check_tool_choice(config: Mapping[str, Any], tools: Iterable[BaseTool]) -> N
             f"config['tool_choice'] is {choice!r}, but the agent has {', '.join(names) or 'no tools'}. "
             "Use 'auto', 'required', 'none' or the name of one of its tools"
         )
+
+
+def _check_extra(extra: Mapping[str, Any]) -> None:
+    for name in extra:
+        if isinstance(name, str) and name in _NOT_IN_EXTRA:
+            raise UnknownConfigKeyError(f"config['extra'] cannot have {name!r}: {_NOT_IN_EXTRA[name]}")
 
 
 def _sendable(value: Any, around: tuple[Any, ...] = (), *, is_secret: bool = False) -> Any:

@@ -186,6 +186,8 @@ def _strings(value: Any) -> Iterator[str]:
 
 def _is_local(url: str) -> bool:
     """Whether the address is on this machine."""
+    if url.startswith(("unix:", "http+unix:")):
+        return True
     try:
         host = urlsplit(url if "://" in url else f"http://{url}").hostname or ""
     except ValueError:

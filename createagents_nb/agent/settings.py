@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 from ..core.provider import ChatRepository
 from ..core.records import RecordSink
 from ..errors import ConfigurationError
-from ..redaction import mask_keys
+from ..redaction import ApiKey, SecretFunction, holds_key, mask_keys
 from ..tools.approval import Approver
 from ..tools.tool import BaseTool
 
@@ -27,9 +27,21 @@ __all__ = [
 ]
 
 Kind: TypeAlias = Literal[
-    "address", "approver", "choice", "config", "count", "flag", "name", "object", "seconds", "text", "tools"
+    "address",
+    "approver",
+    "choice",
+    "config",
+    "count",
+    "flag",
+    "key",
+    "name",
+    "object",
+    "pairs",
+    "seconds",
+    "text",
+    "tools",
 ]
-"""The kind of values that a setting takes. ``choice`` and ``tools`` are checked when they are resolved."""
+"""The kind of values that a setting takes. ``choice``, ``pairs`` and ``tools`` are checked where they are used."""
 
 
 Use: TypeAlias = Literal["secret", "listed", "saved", "believed", "travels", "limit", "bound"]
@@ -106,7 +118,12 @@ class AgentSettings(SharedSettings):
     base_url: str | None = field(default=None, metadata=_setting("address", "listed", "saved", "travels", "bound"))
     timeout_s: float = field(default=120.0, metadata=_setting("seconds", *_EVERYWHERE, "limit"))
     max_retries: int = field(default=2, metadata=_setting("count", *_EVERYWHERE, "limit"))
-    api_key: str | None = field(default=None, metadata=_setting("text", "secret", "bound"))
+    # Not saved: many hold a key, and some say where a request goes.
+    headers: Mapping[str, str | None] | None = field(
+        default=None, metadata=_setting("pairs", "listed", "travels", "bound")
+    )
+    query: Mapping[str, str] | None = field(default=None, metadata=_setting("pairs", "listed", "travels", "bound"))
+    api_key: ApiKey | SecretFunction | None = field(default=None, metadata=_setting("key", "secret", "bound"))
     client: Any = field(default=None, metadata=_setting("object", "secret", "bound"))
     recorder: RecordSink | None = field(default=None, metadata=_setting("object"))
 
@@ -127,6 +144,7 @@ class AgentSettings(SharedSettings):
     def listed(self) -> dict[str, Any]:
         """The settings as `CreateAgent.get_configs` returns them."""
         listed = {name: self._as_data(name) for name in self.select("listed")}
+        listed = {name: value for name, value in listed.items() if value is not None or name not in _IF_GIVEN}
         if listed["base_url"] is not None:
             listed["base_url"] = mask_keys(listed["base_url"])
         return dict.fromkeys(_FIRST_LISTED) | listed
@@ -139,7 +157,8 @@ class AgentSettings(SharedSettings):
 
     def travelling(self) -> dict[str, Any]:
         """The settings that are sent to Dask workers, to make `AgentSettings` from."""
-        return self.select("travels") | {"provider": self.provider_name}
+        plain = {name: self._as_data(name) for name in SETTINGS if SETTINGS[name].kind == "pairs"}
+        return self.select("travels") | plain | {"provider": self.provider_name}
 
     def select(self, use: Use) -> dict[str, Any]:
         """The settings with this use, by their names."""
@@ -171,13 +190,21 @@ _FIRST_LISTED = (
 )
 """The order of the first keys in `CreateAgent.get_configs`; the others follow."""
 
+_IF_GIVEN = ("headers", "query")
+"""Settings that `CreateAgent.get_configs` leaves out where there are none."""
+
 
 def _names_of(tools: Iterable[BaseTool]) -> list[str]:
     return [tool.name for tool in tools]
 
 
+def _shown(name: str, value: str | None) -> str | None:
+    return "***" if holds_key(name, value) else value and str(value)
+
+
 _AS_DATA: Mapping[Kind, Callable[[Any], Any]] = {
     "config": lambda config: copy.deepcopy(dict(config)),
+    "pairs": lambda pairs: None if pairs is None else {str(name): _shown(name, pairs[name]) for name in pairs},
     "tools": _names_of,
 }
 
@@ -206,6 +233,11 @@ def _check_text(name: str, value: object) -> None:
         raise ConfigurationError(f"{name} must be a string, not {type(value).__name__}")
 
 
+def _check_key(name: str, value: object) -> None:
+    if value is not None and not isinstance(value, str | SecretFunction):
+        raise ConfigurationError(f"{name} must be a string, not {type(value).__name__}")
+
+
 def _check_count(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ConfigurationError(f"{name} must be a whole number, 0 or more, not {value!r}")
@@ -231,6 +263,7 @@ _CHECKS: Mapping[Kind, Callable[[str, object], None]] = {
     "approver": _check_approver,
     "count": _check_count,
     "flag": _check_flag,
+    "key": _check_key,
     "name": _check_text,
     "seconds": _check_seconds,
     "text": _check_text,

@@ -17,6 +17,10 @@ from ..tools.approval import PendingApprovals
 __all__ = ["TurnLog", "closed_loop_error", "running_loop"]
 
 
+_PATIENCE_S = 10.0
+"""How long a provider may take to end when its turn is stopped, until it is told again."""
+
+
 class TurnLog:
     """The state of a turn that a `StreamingResponseDTO` shows; only the tool loop writes to it.
 
@@ -43,7 +47,10 @@ class TurnLog:
         self.done = False
         self.is_abandoned = False
         """Whether the event loop was closed while the turn ran."""
+        self.is_asking = False
+        """Whether the turn waits for the provider."""
         self._task: asyncio.Task[None] | None = None
+        self._telling_again: asyncio.TimerHandle | None = None
         self._readers: list[asyncio.Future[None]] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._text = ("", 0)  # the text of the first n events; one value, since several threads may ask at once
@@ -60,6 +67,8 @@ class TurnLog:
             unregister()
             settle()
             self._task = None
+            if self._telling_again is not None:
+                self._telling_again.cancel()
 
         def abandon() -> None:
             self.is_abandoned = True
@@ -125,9 +134,19 @@ class TurnLog:
         if self.done or task is None or self.loop.is_closed():
             return
         if running_loop() is self.loop:
-            task.cancel()
+            self._cancel()
         else:
-            self.loop.call_soon_threadsafe(task.cancel)
+            self.loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            if self.is_asking:  # a tool may take its time; a provider may wait in a `finally` for ever
+                self._telling_again = self.loop.call_later(_PATIENCE_S, self._cancel_again)
+
+    def _cancel_again(self) -> None:
+        if self.is_asking and self._task is not None:
+            self._task.cancel()
 
     async def _wait(self, waiting: list[asyncio.Future[None]], is_ready: Callable[[], bool]) -> None:
         while not is_ready():

@@ -8,7 +8,7 @@ import os
 import pickle
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,7 @@ from ..logging_config import LoggingConfig
 from ..loop_shutdown import wait_until_done
 from ..metrics import MetricsRecorder
 from ..providers.registry import find_provider, key_variables
-from ..redaction import mask_keys
+from ..redaction import holds_key, mask_keys
 from .dask_worker import AgentPlan, Chunk, ChunkResult, run_chunk, stop_batch
 from .pool import HEARTBEAT_S, Options, Row, RowAgent, SettledRow
 
@@ -55,6 +55,14 @@ def packed_plan(row_agent: RowAgent) -> bytes:
             "This agent was given its key in code, and keys do not travel to Dask workers: leave api_key out, and "
             "set the provider's environment variable here and where workers are started"
         )
+    for name in ("headers", "query"):
+        pairs: Mapping[str, str | None] = getattr(settings, name) or {}
+        secret = next((each for each, value in pairs.items() if holds_key(each, value)), None)
+        if secret is not None:
+            raise ConfigurationError(
+                f"The agent has a key in {name} ({secret}), and keys do not travel to Dask workers. Leave it out, "
+                "and set the provider's environment variable, or OPENAI_CUSTOM_HEADERS, where workers start"
+            )
     try:
         packed: bytes = cloudpickle.dumps(AgentPlan(settings.travelling()))
     except Exception as error:
@@ -66,8 +74,8 @@ def packed_plan(row_agent: RowAgent) -> bytes:
     keys = [key.encode() for key in map(os.environ.get, key_variables().values()) if key and len(key) >= 8]
     if any(key in packed for key in keys) or mask_keys(text) != text:
         raise ConfigurationError(
-            "A key would travel to Dask workers with this agent (in config, base_url, instructions or a tool): "
-            "let the worker read it from its environment"
+            "A key would travel to Dask workers with this agent (in config, base_url, headers, query, "
+            "instructions or a tool): let the worker read it from its environment"
         )
     return packed
 

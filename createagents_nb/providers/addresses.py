@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import ConfigurationError
 from ..redaction import Secret
+from .sockets import checked_socket, is_socket, socket_origin
 
 __all__ = [
     "Proxy",
@@ -25,15 +26,18 @@ __all__ = [
 ]
 
 
-def checked_address(base_url: str, example: str) -> str:
-    """Return an http(s) address without a trailing slash.
+def checked_address(base_url: str, example: str, *, socket_path: str = "") -> str:
+    """Return an http(s) address, or that of a Unix socket, without a trailing slash.
 
     Args:
         example: shown to the user in an error.
+        socket_path: the path on a server on a socket, where the address names none.
 
     Raises:
-        ConfigurationError: not an http(s) address, or it holds a user name, a password, a query or a fragment.
+        ConfigurationError: not such an address, or it holds a user name, a password, a query or a fragment.
     """
+    if is_socket(base_url):
+        return checked_socket(base_url, socket_path)
     flaw = _flaw(base_url, example)  # found in a frame of its own, so that a traceback of this one shows no parts
     if flaw is not None:
         raise ConfigurationError(flaw)
@@ -52,7 +56,7 @@ def _flaw(base_url: str, example: str) -> str | None:
     if parts.username or parts.password:
         return "base_url must not carry a user name or password: give the key as api_key=…"
     if parts.query or parts.fragment:
-        return f"base_url must end with its path, as in {example}: without ?… and #…"
+        return f"base_url must end with its path, as in {example}: without #…, and with query={{…}} in place of ?…"
     return None
 
 
@@ -70,7 +74,12 @@ def without_password(address: str) -> str:
 
 
 def origin_of(address: str) -> str:
-    """Return scheme, host and port of an address, without the path and query in which some carry a key."""
+    """Return scheme, host and port of an address, without the path and query in which some carry a key.
+
+    For a Unix socket, ``unix:///run/model.sock``.
+    """
+    if address.startswith("unix:"):
+        return socket_origin(address)
     parts = urlsplit(address if "://" in address else f"http://{address}")
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
@@ -137,6 +146,8 @@ def proxy_for(url: str) -> Proxy | None:
     Raises:
         ConfigurationError: it cannot be used.
     """
+    if is_socket(url):
+        return None
     address = _address(url)
     if address is None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from .. import demo
@@ -19,6 +20,8 @@ class DemoChatAdapter(OpenAIChatAdapter):
     Args:
         timeout_s: as in `OpenAIChatAdapter`.
         max_retries: as in `OpenAIChatAdapter`.
+        headers: as in `OpenAIChatAdapter`.
+        query: as in `OpenAIChatAdapter`.
     """
 
     provider = "demo"
@@ -27,9 +30,22 @@ class DemoChatAdapter(OpenAIChatAdapter):
     unsupported_config = UNSUPPORTED | {"api": "it has one; leave it out"}
     _uses_proxies = False
 
-    def __init__(self, *, timeout_s: float = 120.0, max_retries: int = 2, **ignored: object) -> None:
+    def __init__(
+        self,
+        *,
+        timeout_s: float = 120.0,
+        max_retries: int = 2,
+        headers: Mapping[str, str | None] | None = None,
+        query: Mapping[str, str] | None = None,
+        **ignored: object,
+    ) -> None:
         super().__init__(
-            api_key="demo", base_url="http://127.0.0.1/v1", timeout_s=timeout_s, max_retries=max_retries
+            api_key="demo",
+            base_url="http://127.0.0.1/v1",
+            timeout_s=timeout_s,
+            max_retries=max_retries,
+            headers=headers,
+            query=query,
         )
         self.base_url = None
 

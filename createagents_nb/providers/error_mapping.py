@@ -27,6 +27,7 @@ from ..errors import (
     ServerError,
 )
 from .retries import retry_after_s
+from .sockets import is_socket, socket_origin, socket_path
 from .transport import MAX_ERROR_BYTES, HttpReply, RetryCount
 from .transport_errors import NO_TLS, ForeignError, TransportError, cleaned_json, sanitize
 
@@ -220,8 +221,18 @@ class ErrorMapper(RetryCount):
             case "lost":
                 return ProviderConnectionError(words.lost.format(label=self._label, url=self._url))
             case "refused":
+                socket = socket_path(self._url)
+                if socket is not None:
+                    return ProviderConnectionError(_socket_text(socket, reason))
                 text = words.refused.format(label=self._label, url=self._url, reason=reason)
                 return ProviderConnectionError(text)
+
+
+def _socket_text(socket: str, reason: str) -> str:
+    if "Errno 2]" in reason:
+        return f"There is no such socket: {socket}. Start the server that makes it, or correct base_url"
+    reason = re.sub(r"^\[Errno \d+\] ", "", reason)
+    return f"The server at the socket {socket} cannot be reached: {reason}. Start it, or correct base_url"
 
 
 def _proxy_error(status: int, url: str) -> ProviderConnectionError:
@@ -410,4 +421,5 @@ def _address_hint(url: str, provider: str) -> str:
     if provider != "openai" or "/v1" in url:
         return ""
     parts = urlsplit(url)
-    return f": as a rule it ends in /v1, like {parts.scheme}://{parts.netloc}/v1"
+    server = f"{socket_origin(url)}:" if is_socket(url) else f"{parts.scheme}://{parts.netloc}"
+    return f": as a rule it ends in /v1, like {server}/v1"

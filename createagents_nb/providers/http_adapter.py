@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import hashlib
 import importlib
 import json
 import sys
@@ -12,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
@@ -20,9 +19,11 @@ from ..core.events import Event, ReplySource
 from ..core.messages import has_details, without_foreign_details
 from ..core.provider import ChatRepository, ChatRequest
 from ..errors import ConfigurationError
-from ..redaction import Secret
+from ..redaction import Secret, SecretFunction, holds_key
 from .addresses import origin_of, proxy_for
+from .api_keys import fingerprint_of, key_from_function
 from .exchange import ChatApi, Exchange, list_models, reply_events
+from .headers import checked_headers, checked_query, merged_headers
 from .refusals import (
     STATUSES,
     Change,
@@ -35,7 +36,11 @@ from .refusals import (
     remember,
 )
 from .retries import RetryPolicy
+from .sockets import socket_path
 from .transport import Transport, forget_closed_loops
+
+if TYPE_CHECKING:
+    from .http_client import HttpTransport
 
 __all__ = [
     "BufferedHandler",
@@ -82,10 +87,15 @@ class HttpChatAdapter(ChatRepository):
         api: the interface.
         url: the server's base address: checked, without a trailing slash.
         base_url: the address that the user or the environment names; None for the default.
-        api_key: checked.
+        api_key: checked; or a function that each request calls for its key.
         timeout_s: limit for the time without a byte, in seconds.
         max_retries: how often a request without an answer is sent again; never after the first token.
         client: the user's own SDK client, used as it is and never closed.
+        headers: sent with each request, in place of ours of the same name; None removes one of ours.
+        query: appended to each address.
+
+    Raises:
+        ConfigurationError: a header or a part of the query cannot be sent, or comes with a client.
     """
 
     _retries_refused: ClassVar[bool] = True
@@ -98,20 +108,26 @@ class HttpChatAdapter(ChatRepository):
         *,
         url: str,
         base_url: str | None,
-        api_key: Secret | None,
+        api_key: Secret | SecretFunction | None,
         timeout_s: float,
         max_retries: int,
         client: Any,
+        headers: Any = None,
+        query: Any = None,
     ) -> None:
         self.base_url = base_url
-        self.server = urlsplit(url).hostname
+        self.server = socket_path(url) or urlsplit(url).hostname
         self._api, self._url, self._api_key = api, url, api_key
         self._origin = origin_of(url)
-        self._key_fingerprint = "" if api_key is None else hashlib.sha256(api_key.encode()).hexdigest()
+        self._key_fingerprint = fingerprint_of(api_key)
+        for name, given in (("headers", headers), ("query", query)):
+            if given and client is not None:
+                raise ConfigurationError(f"client=… sends its own {name}: set them there, and leave {name} out")
+        self._own_headers, self._query = checked_headers(headers), checked_query(query)
         self.refused_details = RefusedDetails()
         self._timeout_s, self._max_retries = timeout_s, max_retries
         self._client = client
-        self._transports: WeakKeyDictionary[asyncio.AbstractEventLoop, Transport] = WeakKeyDictionary()
+        self._transports: WeakKeyDictionary[asyncio.AbstractEventLoop, HttpTransport] = WeakKeyDictionary()
 
     @abstractmethod
     def _api_of(self, request: ChatRequest) -> ChatApi:
@@ -126,8 +142,8 @@ class HttpChatAdapter(ChatRepository):
         return None
 
     @abstractmethod
-    def _headers(self) -> dict[str, str]:
-        """Return the headers of every request; a key in them is a `Secret`."""
+    def _headers(self, key: Secret | None) -> dict[str, str]:
+        """Return the headers of every request, those of the user aside; a key in them is a `Secret`."""
 
     @abstractmethod
     def _client_transport(self, client: Any) -> Transport:
@@ -163,9 +179,22 @@ class HttpChatAdapter(ChatRepository):
         """Return the base address, once it is known."""
         return self._url
 
+    @property
+    def _has_key(self) -> bool:
+        """Whether requests have a key, in a header of the user's perhaps."""
+        return bool(self._api_key) or any(holds_key(name, value) for name, value in self._own_headers.items())
+
     async def _transport(self) -> Transport:
         if self._client is not None:
             return self._client_transport(self._client)
+        key = self._api_key
+        if isinstance(key, SecretFunction):
+            token = await key_from_function(key, self.provider, self._timeout_s)
+            return (await self._shared_transport()).with_key(self._all_headers(token), token)
+        return await self._shared_transport()
+
+    async def _shared_transport(self) -> HttpTransport:
+        """Return the transport for this event loop; without a key, where that comes from a function."""
         loop = asyncio.get_running_loop()
         forget_closed_loops(self._transports)
         transport = self._transports.get(loop)
@@ -173,17 +202,22 @@ class HttpChatAdapter(ChatRepository):
             transport = self._transports[loop] = await self._http_transport(await self._address())
         return transport
 
-    async def _http_transport(self, url: str) -> Transport:
+    def _all_headers(self, key: Secret | None) -> dict[str, str]:
+        return merged_headers(self._headers(key), self._own_headers)
+
+    async def _http_transport(self, url: str) -> HttpTransport:
         name = f"{__package__}.http_client"
         if not _is_imported(name):
             await asyncio.to_thread(importlib.import_module, name)  # other turns, and Stop, go on meanwhile
         from .http_client import HttpTransport, shared_client
 
+        key = None if isinstance(self._api_key, SecretFunction) else self._api_key
         return HttpTransport(
             await shared_client(origin_of(url), proxy_for(url) if self._uses_proxies else None),
             url,
-            self._headers(),
-            self._api_key,
+            self._all_headers(key),
+            key,
+            query=self._query,
             timeout_s=self._timeout_s,
             policy=RetryPolicy(self._max_retries, self._retries_refused),
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import base64
+import copy
 import importlib
 import io
 import os
@@ -30,6 +31,7 @@ from ..loop_shutdown import settle_all
 from ..redaction import Secret
 from .addresses import Proxy, proxy_for, unusable_proxy
 from .retries import RetryPolicy, send_until_answered
+from .sockets import http_url, socket_path
 from .transport import (
     MAX_ERROR_BYTES,
     MAX_LIST_BYTES,
@@ -202,15 +204,18 @@ class _Response(aiohttp.ClientResponse):
             raise StaleConnectionError from error
 
 
-def _connector(proxy: Proxy | None, *, tls: bool) -> aiohttp.TCPConnector:
+def _connector(proxy: Proxy | None, *, socket: str | None, tls: bool) -> aiohttp.BaseConnector:
     base: Any = aiohttp.TCPConnector
     options: dict[str, Any] = {}
     if proxy is not None and proxy.is_socks:
         base, options = _socks(proxy)
-    connector: aiohttp.TCPConnector = _guarded_connector(base)(
+    if socket is not None:
+        base, options = aiohttp.UnixConnector, {"path": socket}
+    else:
+        options["ssl"] = tls_context() if tls else True
+    connector: aiohttp.BaseConnector = _guarded_connector(base)(
         limit=0,  # as many connections as there are turns
         keepalive_timeout=KEEPALIVE_S,
-        ssl=tls_context() if tls else True,
         **options,
     )
     return connector
@@ -249,7 +254,7 @@ class HttpClient:
     aiohttp holds back a sender that is two read buffers (128 kB) ahead of the reader.
 
     Args:
-        origin: of the server, as in ``https://api.openai.com``.
+        origin: of the server, as in ``https://api.openai.com`` or ``unix:///run/model.sock``.
         proxy: the proxy to use; None for a direct connection.
         clock: returns seconds; measures how long ago a request was sent.
     """
@@ -258,6 +263,8 @@ class HttpClient:
         self, origin: str, proxy: Proxy | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         is_tls = origin.startswith("https:")
+        socket = socket_path(origin)
+        self._is_socket = socket is not None
         self._clock = clock
         self._headers: dict[str, str] = {}
         self._proxy: dict[str, Any] = {}
@@ -272,9 +279,14 @@ class HttpClient:
                 else:
                     self._headers = header
         self._session = aiohttp.ClientSession(
-            connector=_connector(proxy, tls=is_tls or (proxy is not None and proxy.scheme == "https")),
+            connector=_connector(
+                proxy,
+                socket=socket,
+                tls=is_tls or (proxy is not None and proxy.scheme == "https"),
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity"},  # a compressed stream comes late
+            skip_auto_headers=("Accept", "Content-Type", "User-Agent"),  # the caller says which headers are sent
             response_class=_Response,
         )
 
@@ -320,7 +332,7 @@ class HttpClient:
                 if response.status == 303 or (response.status in (301, 302) and method == "POST"):
                     method, content = "GET", None
                 if target.origin() != url.origin():
-                    if not _is_upgrade(url, target):
+                    if self._is_socket or not _is_upgrade(url, target):
                         headers = {
                             name: value for name, value in headers.items() if name.lower() in _PUBLIC_HEADERS
                         }
@@ -493,6 +505,7 @@ class HttpTransport(Transport):
         client: shared; not closed here.
         url: the base address, without a trailing slash.
         headers: sent with each request; a key in them is a `Secret`.
+        query: appended to each address.
         secret: the key in use.
         timeout_s: limit for the time without a byte, in seconds.
     """
@@ -504,20 +517,27 @@ class HttpTransport(Transport):
         headers: Mapping[str, str],
         secret: str | None,
         *,
+        query: Mapping[str, str] | None = None,
         timeout_s: float,
         policy: RetryPolicy,
     ) -> None:
         self.url, self.secret = url, secret
         self.client = client
-        self._headers, self._timeout_s, self._policy = headers, timeout_s, policy
+        self._headers, self._query, self._timeout_s, self._policy = headers, query, timeout_s, policy
         self._urls: dict[str, URL] = {}
+
+    def with_key(self, headers: Mapping[str, str], secret: str) -> HttpTransport:
+        """Return a copy for requests with another key."""
+        other = copy.copy(self)
+        other._headers, other.secret = headers, secret
+        return other
 
     async def request(
         self, method: str, path: str, body: Mapping[str, Any] | None, count: RetryCount
     ) -> HttpReply:
         url = self._urls.get(path)
         if url is None:
-            url = self._urls[path] = URL(self.url + path)
+            url = self._urls[path] = URL(http_url(self.url) + path).with_query(self._query or None)
         content = None if body is None else encoded(body)
         send = partial(self.client.request, method, url, content, self._headers, self._timeout_s)
         return await send_until_answered(send, self._policy, count)

@@ -12,8 +12,9 @@ import msgspec
 from ..core.events import Event
 from ..core.provider import ChatRequest
 from ..errors import ConfigurationError, ProtocolError
-from ..redaction import Secret, as_secret, mask_known_keys
-from .addresses import checked_key, without_password
+from ..redaction import ApiKey, Secret, as_api_key, as_secret, as_secret_values, mask_known_keys
+from .addresses import without_password
+from .api_keys import checked_api_key
 from .error_mapping import ErrorWords
 from .exchange import ChatApi, Exchange, reply_events
 from .http_adapter import (
@@ -29,6 +30,7 @@ from .ollama_reply import OllamaReplyDecoder
 from .ollama_request import OPTIONAL, UNSUPPORTED, build_body
 from .retries import RetryPolicy
 from .sdk_client import OllamaClientTransport, ollama_address_and_key, ollama_key_fingerprint
+from .sockets import checked_socket, is_socket
 from .transport import Transport
 from .transport_errors import ForeignError
 
@@ -81,16 +83,20 @@ class OllamaChatAdapter(HttpChatAdapter):
     """``POST /api/chat``.
 
     Args:
-        base_url: default ``OLLAMA_HOST``, else ``http://127.0.0.1:11434``.
-        api_key: for a server behind a key; default ``OLLAMA_API_KEY``.
+        base_url: default ``OLLAMA_HOST``, else ``http://127.0.0.1:11434``. A server on a Unix socket is
+            ``unix:///run/ollama.sock``.
+        api_key: for a server behind a key; default ``OLLAMA_API_KEY``. Or a function, sync or async, that each
+            request calls for it.
         timeout_s: limit for the time without a byte, in seconds. Loading a large model counts.
         max_retries: how often a request without an answer is sent again (408, 409, 429, 500 and above, a lost
             connection, a timeout); never after the first token or a refused connection.
         client: your own ``ollama.AsyncClient``, used as it is and never closed. ``timeout_s`` is set on it.
+        headers: sent with each request, in place of ours of the same name; None removes one of ours.
+        query: appended to each address.
 
     Raises:
-        ConfigurationError: not an address, the key has characters that no key has, or ``client`` comes with a
-            timeout.
+        ConfigurationError: not an address, the key has characters that no key has, a header cannot be sent, or
+            ``client`` comes with a timeout or headers.
 
     Example:
         >>> adapter = OllamaChatAdapter(base_url="http://gpu-box:11434")
@@ -106,12 +112,15 @@ class OllamaChatAdapter(HttpChatAdapter):
         self,
         *,
         base_url: str | None = None,
-        api_key: str | None = None,
+        api_key: ApiKey | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         max_retries: int = DEFAULT_MAX_RETRIES,
         client: Any = None,
+        headers: Mapping[str, str | None] | None = None,
+        query: Mapping[str, str] | None = None,
     ) -> None:
-        api_key, base_url = as_secret(api_key), as_secret(base_url)
+        api_key, base_url = as_api_key(api_key), as_secret(base_url)
+        headers, query = as_secret_values(headers), as_secret_values(query)
         if client is not None:
             check_client_limits(client, timeout_s=timeout_s)
         # Apart from the checks: a verbose traceback shows the values in a line that fails, all of os.environ too.
@@ -125,10 +134,12 @@ class OllamaChatAdapter(HttpChatAdapter):
             _API,
             url=url_of(host),
             base_url=host if named else None,
-            api_key=checked_key(api_key),
+            api_key=checked_api_key(api_key),
             timeout_s=timeout_s,
             max_retries=max_retries,
             client=client,
+            headers=headers,
+            query=query,
         )
 
     def _api_of(self, request: ChatRequest) -> ChatApi:
@@ -137,14 +148,14 @@ class OllamaChatAdapter(HttpChatAdapter):
     def _body(self, request: ChatRequest) -> dict[str, Any]:
         return build_body(request)
 
-    def _headers(self) -> dict[str, str]:
+    def _headers(self, key: Secret | None) -> dict[str, str]:
         headers = {
             "Accept": "application/json",
             "Content-Type": "application/json",
             "User-Agent": "createagents-nb",
         }
-        if self._api_key:
-            headers["Authorization"] = Secret(f"Bearer {self._api_key}")
+        if key:
+            headers["Authorization"] = Secret(f"Bearer {key}")
         return headers
 
     def _client_transport(self, client: Any) -> Transport:
@@ -156,6 +167,8 @@ class OllamaChatAdapter(HttpChatAdapter):
 
 def url_of(host: str) -> str:
     """Return the address of a host as Ollama's SDK reads it: ``box`` is ``http://box:11434``."""
+    if is_socket(host):
+        return host
     is_address = "://" in host
     parts = urlsplit(host if is_address else f"http://{host}")
     name = parts.hostname or "127.0.0.1"
@@ -165,7 +178,9 @@ def url_of(host: str) -> str:
 
 
 def _checked_host(host: str) -> str:
-    """Return a host in one of Ollama's forms: ``box``, ``box:11434``, ``:11434``, ``https://box/path``."""
+    """Return a host in a form of Ollama's, or a socket: ``box``, ``box:11434``, ``:11434``, ``https://box/path``."""
+    if is_socket(host):
+        return checked_socket(host, "")
     flaw = _flaw(host)  # found in a frame of its own, so that a traceback of this one shows no parts
     if flaw is not None:
         raise ConfigurationError(flaw)

@@ -15,8 +15,17 @@ import msgspec
 from ..core.events import Event
 from ..core.provider import ChatRequest
 from ..errors import ConfigurationError, MissingKeyError, ProtocolError, UnsupportedConfigError
-from ..redaction import Secret, as_secret, is_secret_name, mask_known_keys
-from .addresses import can_be_header, checked_address, checked_key, mask_header
+from ..redaction import (
+    ApiKey,
+    Secret,
+    as_api_key,
+    as_secret,
+    as_secret_values,
+    is_secret_name,
+    mask_known_keys,
+)
+from .addresses import can_be_header, checked_address, mask_header
+from .api_keys import checked_api_key
 from .error_mapping import ErrorWords
 from .exchange import ChatApi, Exchange, reply_events
 from .http_adapter import (
@@ -170,18 +179,22 @@ class OpenAIAdapter(HttpChatAdapter):
     all others by Chat Completions. A server that refers to the other API is asked that way from then on.
 
     Args:
-        api_key: default ``OPENAI_API_KEY``. A compatible server (``base_url``) may need none.
-        base_url: default ``OPENAI_BASE_URL``, else OpenAI itself. It usually ends in ``/v1``.
+        api_key: default ``OPENAI_API_KEY``. A compatible server (``base_url``) may need none. Or a function, sync
+            or async, that each request calls for it.
+        base_url: default ``OPENAI_BASE_URL``, else OpenAI itself. It usually ends in ``/v1``. A server on a Unix
+            socket is ``unix:///run/model.sock``, or ``unix:///run/model.sock:/v2`` for a path other than ``/v1``.
         timeout_s: limit for the time without a byte, in seconds.
         max_retries: how often a request without an answer is sent again; never after the first token.
         client: your own ``openai.AsyncOpenAI``, used as it is, retries included, and never closed. ``timeout_s``
             and ``max_retries`` are set on it.
+        headers: sent with each request, in place of ours of the same name; None removes one of ours.
+        query: appended to each address.
         server: a name in `createagents_nb.providers.servers.SERVERS`, for its key, its address and its habits.
 
     Raises:
         MissingKeyError: no key, and the server needs one.
-        ConfigurationError: ``base_url`` is not an http(s) address, the key has characters that no key has, or
-            ``client`` comes with a limit that it has itself.
+        ConfigurationError: ``base_url`` is no such address, the key has characters that no key has, a header
+            cannot be sent, or ``client`` comes with a limit or headers that it has itself.
 
     Example:
         >>> adapter = OpenAIAdapter(base_url="http://127.0.0.1:8080/v1")
@@ -196,15 +209,18 @@ class OpenAIAdapter(HttpChatAdapter):
     def __init__(
         self,
         *,
-        api_key: str | None = None,
+        api_key: ApiKey | None = None,
         base_url: str | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         max_retries: int = DEFAULT_MAX_RETRIES,
         client: Any = None,
+        headers: Mapping[str, str | None] | None = None,
+        query: Mapping[str, str] | None = None,
         server: str = "openai",
     ) -> None:
         row = SERVERS[server]
-        api_key, base_url = as_secret(api_key), as_secret(base_url)
+        api_key, base_url = as_api_key(api_key), as_secret(base_url)
+        headers, query = as_secret_values(headers), as_secret_values(query)
         if client is not None:
             check_client_limits(client, timeout_s=timeout_s, max_retries=max_retries)
         own_url = None if client is None else as_secret(str(client.base_url))
@@ -214,7 +230,7 @@ class OpenAIAdapter(HttpChatAdapter):
             api_key = api_key or row.key
         else:
             api_key = as_secret(client.api_key) if isinstance(client.api_key, str) else None
-        url = checked_address(named or row.base_url or "", "http://127.0.0.1:8080/v1")
+        url = checked_address(named or row.base_url or "", "http://127.0.0.1:8080/v1", socket_path="/v1")
         self._facts = facts = facts_of(server, url)
         if server != OPENAI.name:
             self.provider, self.default_model = server, row.default_model
@@ -226,13 +242,15 @@ class OpenAIAdapter(HttpChatAdapter):
             _chat_api(words),
             url=url,
             base_url=url if named else None,
-            api_key=checked_key(api_key),
+            api_key=checked_api_key(api_key),
             timeout_s=timeout_s,
             max_retries=max_retries,
             client=client,
+            headers=headers,
+            query=query,
         )
         self._max_client_retries: int | None = None
-        if client is None and not self._api_key and facts.needs_key and facts_of(None, url) is facts:
+        if client is None and not self._has_key and facts.needs_key and facts_of(None, url) is facts:
             raise MissingKeyError(
                 "OpenAI needs a key: `%agent key` asks for it in a notebook; else set OPENAI_API_KEY in the "
                 "environment, or pass api_key=…; without one, provider='demo' or a local provider='ollama' work"
@@ -277,14 +295,15 @@ class OpenAIAdapter(HttpChatAdapter):
             return build_responses_body(request)
         return build_body(request, self._facts)
 
-    def _headers(self) -> dict[str, str]:
+    def _headers(self, key: Secret | None) -> dict[str, str]:
         # The headers of the SDK, except those that describe this machine.
         headers = {
-            "Authorization": Secret(f"Bearer {self._api_key or 'none'}"),
             "Accept": "application/json",
             "Content-Type": "application/json",
             "User-Agent": "createagents-nb",
         }
+        if key or not self._has_key:
+            headers["Authorization"] = Secret(f"Bearer {key or 'none'}")
         others, flawed = _headers_of_environment()
         if flawed is not None:
             raise ConfigurationError(

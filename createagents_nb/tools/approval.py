@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from ..core.threads import run_in_thread
 from ..errors import ApprovalError
 from ..text import format_error
-from .threads import run_in_thread
 
 __all__ = ["Approval", "ApprovalRequest", "Approver", "Decision", "PendingApprovals", "get_decision"]
 

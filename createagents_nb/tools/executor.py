@@ -15,6 +15,7 @@ from typing import Any
 
 from ..core.messages import decode_arguments
 from ..core.records import ToolStatus
+from ..core.threads import run_in_thread
 from ..core.tool_display import ToolDisplay
 from ..errors import InvalidToolError
 from ..logging_config import LoggingConfig
@@ -22,7 +23,6 @@ from ..redaction import mask_known_keys, redact
 from ..text import format_error
 from .json_schema import describe_parameters
 from .result_text import BLANK_RESULT, MAX_RESULT_CHARS, text_and_display, truncate
-from .threads import run_in_thread
 from .tool import BaseTool
 
 __all__ = ["ToolExecutionResult", "ToolExecutor", "needs_thread"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -32,7 +31,7 @@ from .errors import (
 )
 from .metrics import MetricsRecorder
 from .metrics import recorder as notebook_recorder
-from .providers.registry import find_provider, is_provider, key_variables
+from .providers.registry import find_provider, is_provider, keys_in_environment
 from .providers.selection import connect, is_new_message, split_model
 from .redaction import as_secret
 from .tools.approval import Approver
@@ -58,11 +57,13 @@ class CreateAgent:
     """An agent: a model, its instructions, its tools and the conversation so far.
 
     Args:
-        provider: ``"openai"`` (and every compatible server, with ``base_url``), ``"ollama"``, ``"demo"``, the name
-            of a provider from another package, or a `ChatRepository` object. With neither provider nor model: what
-            ``%agent use`` or the environment variable ``CREATEAGENTS_NB_MODEL`` says, else OpenAI when its key is
-            set, else a local Ollama that answers, else the demo provider; one line says which.
-        model: the provider's name for it; ``"openai:gpt-4.1-mini"`` names both. Default: the provider's.
+        provider: ``"openai"`` (and every compatible server, with ``base_url``), ``"ollama"``, ``"demo"``, a server
+            of ``docs/servers.md`` such as ``"gemini"``, ``"azure"`` or ``"vllm"``, the name of a provider from
+            another package, or a `ChatRepository` object. With neither provider nor model: what ``%agent use`` or
+            the environment variable ``CREATEAGENTS_NB_MODEL`` says, else OpenAI when its key is set, else a local
+            Ollama that answers, else the one server whose key is set, else the demo provider; one line says which.
+        model: the provider's name for it; ``"openai:gpt-6-luna"`` names both. ``"gemini:…"`` does where that
+            server's key is set: ``"mistral:7b"`` may be a model of Ollama's. Default: the provider's.
         name: shown in the recorder; default ``agent-1``, ``agent-2``…
         instructions: the system message; default none.
         config: options of each request: ``temperature``, ``max_tokens``, ``top_p``, ``top_k``, ``seed``, ``stop``,
@@ -93,7 +94,7 @@ class CreateAgent:
         UnknownToolError, ConfigurationError: something is wrong with an argument; nothing is sent.
 
     Example:
-        >>> agent = CreateAgent("openai", "gpt-4.1-mini", tools=["currentdate"])
+        >>> agent = CreateAgent("openai", "gpt-6-luna", tools=["currentdate"])
         >>> text = await (await agent.chat("What day is it?"))
     """
 
@@ -345,7 +346,7 @@ class CreateAgent:
         from .agent.conversation_file import write_conversation
 
         talk = Conversation.of(self._settings, self._agent.history, is_stock_builtin)
-        secrets = (self._settings.api_key, *map(os.environ.get, key_variables().values()))
+        secrets = (self._settings.api_key, *keys_in_environment())
         return write_conversation(path, talk.without_keys(*secrets))
 
     @classmethod

@@ -110,7 +110,7 @@ class AgentMagics(Magics):
         if not (options.provider or options.model or tools or options.no_history or options.no_stream):
             return agent
         if split_model(options.provider, options.model)[0] is None:
-            check_model(agent.provider, options.model)
+            check_model(agent.provider, options.model, agent.get_configs()["base_url"])
         return agent.variant(
             options.provider,
             options.model,

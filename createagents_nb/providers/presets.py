@@ -16,10 +16,16 @@ def missing_address(row: ServerFacts) -> ConfigurationError:
     )
 
 
-def missing_key(row: ServerFacts) -> MissingKeyError:
-    """Return the error for a server that needs a key and got none."""
+def missing_key(row: ServerFacts, model: str | None = None) -> MissingKeyError:
+    """Return the error for a server that needs a key and got none.
+
+    Args:
+        model: names the server before a colon, and may be a model of Ollama's instead.
+    """
     command = "%agent key" if row is OPENAI else f"%agent key {row.name}"
     others = "; without one, provider='demo' or a local provider='ollama' work" if row is OPENAI else ""
+    if model is not None:
+        others = f"; as a model of Ollama's it is 'ollama:{model}'"
     return MissingKeyError(
         f"{row.label} needs a key: `{command}` asks for it in a notebook; else set {_variables(row)} in the "
         f"environment, or pass api_key=…{others}"

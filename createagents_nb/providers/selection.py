@@ -205,7 +205,7 @@ def check_model(provider: str, model: str | None, base_url: str | None = None) -
         provider == "demo"
         or (asked is not None and asked.needs_key and not (base_url or find_provider(provider).address))
     ):
-        raise missing_key(named)
+        raise missing_key(named, model)
     if model is None or provider != "demo":
         return
     from ..demo.conversation import MODELS, canonical_model  # needed only if a model alone is named
@@ -300,7 +300,7 @@ def _from_machine(model: str | None) -> ModelChoice:
     if model is not None:
         named = _named_server(model)
         raise (
-            missing_key(named)
+            missing_key(named, model)
             if named is not None
             else ConfigurationError(
                 f"Nobody here can serve {model!r}: set OPENAI_API_KEY, start Ollama (`ollama serve`), or give "

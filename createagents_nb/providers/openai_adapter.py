@@ -183,8 +183,8 @@ class OpenAIAdapter(HttpChatAdapter):
 
     Raises:
         MissingKeyError: no key, and the server needs one.
-        ConfigurationError: ``base_url`` is not an http(s) address, or there is none; the key has characters that no
-            key has, or is another server's; or ``client`` comes with a limit that it has itself.
+        ConfigurationError: ``base_url`` is not an http(s) address, or there is none; the key has characters that
+            no key has, or is another server's; or ``client`` comes with a limit that it has itself.
 
     Example:
         >>> adapter = OpenAIAdapter(base_url="http://127.0.0.1:8080/v1")

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
@@ -97,12 +98,13 @@ def _status_in(body: Any) -> int | None:
     return None
 
 
+def _label(facts: ServerFacts, url: str) -> str:
+    return facts.label if facts.is_at(url) else f"The server at {url}"
+
+
 def _error_words(facts: ServerFacts) -> ErrorWords:
     variable = facts.key_variables[0] if facts.key_variables else "OPENAI_API_KEY"
-
-    def label(url: str) -> str:
-        return facts.label if facts_of(None, url) is facts else f"The server at {url}"
-
+    label = partial(_label, facts)
     return ErrorWords(
         provider=facts.name,
         label=label,

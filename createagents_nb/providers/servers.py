@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -17,8 +16,6 @@ from ..redaction import Secret, as_secret
 from .wire_format import CallIds
 
 __all__ = ["OPENAI", "SERVERS", "UNKNOWN", "ServerFacts", "facts_of"]
-
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def _effort(think: bool | str) -> dict[str, Any]:
@@ -116,7 +113,7 @@ class ServerFacts:
     think: Callable[[bool | str], Mapping[str, Any]] = _effort
     takes_reasoning: bool = False
     reasoning_required: str | None = None
-    foreign_call_fields: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    foreign_call_fields: Mapping[str, Any] = field(default_factory=dict)
     call_ids: CallIds = "usual"
     has_responses: bool = False
     price_provider: str | None = None

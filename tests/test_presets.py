@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -104,7 +105,9 @@ def test_the_default_model_of_a_server_is_one_with_a_published_price(name: str) 
     assert has_model(row.price_provider or "", row.default_model)
 
 
-@pytest.mark.parametrize("path", ["README.md", *sorted(map(str, (ROOT / "docs").glob("*.md")))])
+@pytest.mark.parametrize(
+    "path", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+)
 def test_every_model_that_the_documentation_names_has_a_published_price(path: str) -> None:
     text = (ROOT / path).read_text(encoding="utf-8")
     pattern = rf"\b({'|'.join(SERVERS)}):([\w./-]+[\w])|CreateAgent\(\"({'|'.join(SERVERS)})\", \"([^\"]+)\""
@@ -112,7 +115,8 @@ def test_every_model_that_the_documentation_names_has_a_published_price(path: st
     named |= {("openai", name) for name in re.findall(r"\bgpt-\d[\w.]*(?:-[a-z]\w*)*", text) if "oss" not in name}
     named = {(name, model) for name, model in named if SERVERS[name].price_provider}
     unknown = {each for each in named if not has_model(SERVERS[each[0]].price_provider or "", each[1])}
-    assert unknown - {("openai", "m"), ("openai", "my-model"), ("azure", "my-deployment")} == set()
+    placeholders = {("azure", "my-deployment"), ("mistral", "7b"), ("openai", "my-alias")}
+    assert unknown - placeholders == set()
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -469,3 +473,26 @@ def test_a_server_without_a_default_model_says_how_to_name_one(monkeypatch: pyte
         ConfigurationError, match=rf"Name a model: CreateAgent\('{name}', '…'\); `%agent models {name}`"
     ):
         CreateAgent(name, api_key=KEY)
+
+
+# ── the documentation ──
+
+
+def documented(row: ServerFacts) -> str:
+    """A server's line in docs/servers.md."""
+    variables = " or ".join(f"`{name}`" for name in row.key_variables)
+    key = variables or "none" if row.needs_key else f"none, or {variables}" if variables else "none"
+    address = f"`{row.base_url}`" if row.base_url else f"`https://NAME{row.hosts[0]}{row.address_suffix}`"
+    address += f" or `{row.address_variable}`" if row.address_variable else ""
+    model = f"`{row.default_model}`" if row.default_model else ""
+    off = ", ".join(f"`{name}: {json.dumps(value)}`" for name, value in row.think(False).items())
+    return f"| `{row.name}` | [{row.label}]({row.source}) | {key} | {address} | {model} | {off} |"
+
+
+def test_the_table_of_the_documentation_is_that_of_the_code() -> None:
+    lines = (ROOT / "docs/servers.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if re.match(r"\| `\w+` \| \[", line)] == [*map(documented, SERVERS.values())]
+
+
+def test_the_readme_leads_to_the_page_of_servers() -> None:
+    assert "(docs/servers.md)" in (ROOT / "README.md").read_text(encoding="utf-8")

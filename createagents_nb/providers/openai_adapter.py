@@ -220,10 +220,9 @@ class OpenAIAdapter(HttpChatAdapter):
         url = checked_address(named or row.base_url or "", "http://127.0.0.1:8080/v1")
         self._facts = facts = facts_of(server, url)
         if client is None:
-            api_key = checked_key(api_key or facts.key or row.key)
-            check_key(facts, api_key, url)
+            api_key = api_key or facts.key or row.key
         else:
-            api_key = checked_key(as_secret(client.api_key) if isinstance(client.api_key, str) else None)
+            api_key = as_secret(client.api_key) if isinstance(client.api_key, str) else None
         if server != OPENAI.name:
             self.provider, self.default_model = server, row.default_model
         if type(self).price_provider is None:
@@ -234,12 +233,14 @@ class OpenAIAdapter(HttpChatAdapter):
             _chat_api(words),
             url=url,
             base_url=url if named else None,
-            api_key=api_key,
+            api_key=checked_key(api_key),
             timeout_s=timeout_s,
             max_retries=max_retries,
             client=client,
         )
         self._max_client_retries: int | None = None
+        if client is None:
+            check_key(facts, self._api_key, url)
 
     @property
     def is_openai_itself(self) -> bool:

@@ -32,8 +32,11 @@ def missing_key(row: ServerFacts, model: str | None = None) -> MissingKeyError:
     )
 
 
-def check_key(row: ServerFacts, key: str | None, url: str) -> None:
+def check_key(row: ServerFacts, key: object, url: str) -> None:
     """Check that a server gets its own key, if ``url`` is its own address: a gateway may take any, or none.
+
+    Args:
+        key: a string, or anything else that stands for a key that is not known yet; None for none.
 
     Raises:
         MissingKeyError: it needs a key and there is none.
@@ -45,7 +48,7 @@ def check_key(row: ServerFacts, key: str | None, url: str) -> None:
         if row.needs_key:
             raise missing_key(row)
         return
-    owner = _owner(key)
+    owner = _owner(key) if isinstance(key, str) else None
     if owner is not None and owner is not row:
         raise ConfigurationError(
             f"This is a key of {owner.label}, and the address is {row.label}'s, so it was not sent. Use "

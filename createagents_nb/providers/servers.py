@@ -150,7 +150,7 @@ class ServerFacts:
 OPENAI: Final = ServerFacts(
     name="openai",
     label="OpenAI",
-    source="https://developers.openai.com/api/docs/guides/migrate-to-responses",
+    source="https://platform.openai.com/docs/api-reference",
     base_url="https://api.openai.com/v1",
     hosts=("api.openai.com", ".api.openai.com"),
     key_variables=("OPENAI_API_KEY",),

@@ -32,7 +32,7 @@ from .errors import (
 from .metrics import MetricsRecorder
 from .metrics import recorder as notebook_recorder
 from .providers.registry import find_provider, is_provider, keys_in_environment
-from .providers.selection import connect, is_new_message, split_model
+from .providers.selection import check_model, connect, is_new_message, split_model
 from .redaction import as_secret
 from .tools.approval import Approver
 from .tools.executor import ToolExecutor
@@ -441,6 +441,8 @@ class CreateAgent:
             raise UnknownConfigKeyError(f"config must be a dict, not {type(config).__name__}")
         if not isinstance(provider, ChatRepository):
             provider, model = split_model(provider, model)
+            if provider is None:
+                check_model(self.provider, model, settings.base_url)
         if provider in (None, self.provider):
             changes: dict[str, Any] = {"model": model or settings.model}
         else:

@@ -373,6 +373,17 @@ def test_a_model_of_a_server_without_key_goes_to_no_other(monkeypatch: pytest.Mo
         CreateAgent(model="gemini:gemini-3.8-flash")
 
 
+def test_a_variant_for_a_server_without_key_says_which_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = CreateAgent("openai", api_key=KEY)
+    with pytest.raises(MissingKeyError, match="GEMINI_API_KEY"):
+        agent.variant(model="gemini:gemini-3.8-flash")
+    at_a_gateway = CreateAgent("openai", "m", base_url="http://127.0.0.1:1/v1")
+    assert at_a_gateway.variant(model="mistral:7b").model == "mistral:7b"
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    other = agent.variant(model="gemini:gemini-3.8-flash")
+    assert (other.provider, other.model) == ("gemini", "gemini-3.8-flash")
+
+
 def test_the_only_key_there_is_used_and_said(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from ..redaction import Secret, as_secret
-from .wire_format import CallIds
 
-__all__ = ["OPENAI", "SERVERS", "UNKNOWN", "ServerFacts", "facts_of"]
+__all__ = ["OPENAI", "SERVERS", "UNKNOWN", "CallIds", "ServerFacts", "facts_of"]
+
+CallIds: TypeAlias = Literal["usual", "short", "own"]
+"""Which ids of tool calls a server takes, see `createagents_nb.providers.wire_format.WireIds`."""
 
 
 def _effort(think: bool | str) -> dict[str, Any]:

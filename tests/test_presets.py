@@ -326,6 +326,11 @@ def test_no_price_of_a_server_is_claimed_for_a_gateway() -> None:
     assert CreateAgent("vllm", "m")._repository.price_provider == ""
 
 
+@pytest.mark.parametrize(("name", "known"), [("gemini", "gcp.gemini"), ("xai", "x_ai"), ("groq", None)])
+def test_opentelemetry_has_names_of_its_own_for_some_servers(name: str, known: str | None) -> None:
+    assert CreateAgent(name, api_key=KEY)._repository.telemetry_provider == known
+
+
 # ── which server a name means ──
 
 

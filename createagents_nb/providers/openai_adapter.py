@@ -225,6 +225,7 @@ class OpenAIAdapter(HttpChatAdapter):
             api_key = as_secret(client.api_key) if isinstance(client.api_key, str) else None
         if server != OPENAI.name:
             self.provider, self.default_model = server, row.default_model
+            self.telemetry_provider = row.telemetry_provider
         if type(self).price_provider is None:
             self.price_provider = facts.price_provider if facts.is_at(url) or not facts.hosts else None
         words = _error_words(replace(facts, name=self.provider))

@@ -93,6 +93,7 @@ class ServerFacts:
         call_ids: which ids of tool calls it takes, see `createagents_nb.providers.wire_format.WireIds`.
         has_responses: whether requests go to the Responses API by default.
         price_provider: its id in genai-prices; None to find it by the host, empty for none.
+        telemetry_provider: its name in the OpenTelemetry conventions; None for ``name``.
 
     Example:
         >>> facts_of(None, "https://api.deepseek.com/v1").name
@@ -119,6 +120,7 @@ class ServerFacts:
     call_ids: CallIds = "usual"
     has_responses: bool = False
     price_provider: str | None = None
+    telemetry_provider: str | None = None
 
     @property
     def key(self) -> Secret | None:
@@ -186,6 +188,7 @@ _HOSTED: Final = (
         max_tokens="max_completion_tokens",
         has_responses=True,
         price_provider="azure",
+        telemetry_provider="azure.ai.openai",
     ),
     ServerFacts(
         name="gemini",
@@ -201,6 +204,7 @@ _HOSTED: Final = (
             "extra_content": {"google": {"thought_signature": "skip_thought_signature_validator"}}
         },
         price_provider="google",
+        telemetry_provider="gcp.gemini",
     ),
     ServerFacts(
         name="anthropic",
@@ -265,6 +269,7 @@ _HOSTED: Final = (
         think=_effort_high,
         call_ids="short",
         price_provider="mistral",
+        telemetry_provider="mistral_ai",
     ),
     ServerFacts(
         name="xai",
@@ -277,6 +282,7 @@ _HOSTED: Final = (
         default_model="grok-4.7",
         max_tokens="max_completion_tokens",
         price_provider="x-ai",
+        telemetry_provider="x_ai",
     ),
     ServerFacts(
         name="together",

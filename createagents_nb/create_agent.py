@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -34,8 +33,8 @@ from .errors import (
 )
 from .metrics import MetricsRecorder
 from .metrics import recorder as notebook_recorder
-from .providers.registry import find_provider, is_provider, key_variables
-from .providers.selection import connect, is_new_message, split_model
+from .providers.registry import find_provider, is_provider, keys_in_environment
+from .providers.selection import check_model, connect, is_new_message, split_model
 from .redaction import ApiKey, as_api_key, as_secret, as_secret_values
 from .tools.approval import Approver
 from .tools.executor import ToolExecutor
@@ -60,11 +59,13 @@ class CreateAgent:
     """An agent: a model, its instructions, its tools and the conversation so far.
 
     Args:
-        provider: ``"openai"`` (and every compatible server, with ``base_url``), ``"ollama"``, ``"demo"``, the name
-            of a provider from another package, or a `ChatRepository` object. With neither provider nor model: what
-            ``%agent use`` or the environment variable ``CREATEAGENTS_NB_MODEL`` says, else OpenAI when its key is
-            set, else a local Ollama that answers, else the demo provider; one line says which.
-        model: the provider's name for it; ``"openai:gpt-4.1-mini"`` names both. Default: the provider's.
+        provider: ``"openai"`` (and every compatible server, with ``base_url``), ``"ollama"``, ``"demo"``, a server
+            of ``docs/servers.md`` such as ``"gemini"``, ``"azure"`` or ``"vllm"``, the name of a provider from
+            another package, or a `ChatRepository` object. With neither provider nor model: what ``%agent use`` or
+            the environment variable ``CREATEAGENTS_NB_MODEL`` says, else OpenAI when its key is set, else a local
+            Ollama that answers, else the one server whose key is set, else the demo provider; one line says which.
+        model: the provider's name for it; ``"openai:gpt-6-luna"`` names both. ``"gemini:…"`` does where that
+            server's key is set: ``"mistral:7b"`` may be a model of Ollama's. Default: the provider's.
         name: shown in the recorder; default ``agent-1``, ``agent-2``…
         instructions: the system message; default none.
         config: options of each request: ``temperature``, ``max_tokens``, ``top_p``, ``top_k``, ``seed``, ``stop``,
@@ -101,7 +102,7 @@ class CreateAgent:
         sent.
 
     Example:
-        >>> agent = CreateAgent("openai", "gpt-4.1-mini", tools=["currentdate"])
+        >>> agent = CreateAgent("openai", "gpt-6-luna", tools=["currentdate"])
         >>> text = await (await agent.chat("What day is it?"))
     """
 
@@ -364,7 +365,7 @@ class CreateAgent:
         from .agent.conversation_file import write_conversation
 
         talk = Conversation.of(self._settings, self._agent.history, is_stock_builtin)
-        secrets = (self._settings.api_key, *map(os.environ.get, key_variables().values()))
+        secrets = (self._settings.api_key, *keys_in_environment())
         return write_conversation(path, talk.without_keys(*(key for key in secrets if isinstance(key, str))))
 
     @classmethod
@@ -461,6 +462,8 @@ class CreateAgent:
             raise UnknownConfigKeyError(f"config must be a dict, not {type(config).__name__}")
         if not isinstance(provider, ChatRepository):
             provider, model = split_model(provider, model)
+            if provider is None:
+                check_model(self.provider, model, settings.base_url)
         if provider in (None, self.provider):
             changes: dict[str, Any] = {"model": model or settings.model}
         else:

@@ -223,6 +223,7 @@ _KEY_PREFIXES = (
     *((start, r"[A-Za-z0-9]{20,}") for start in ("ghp_", "gho_", "ghu_", "ghs_", "ghr_")),
     ("github_pat_", r"\w{20,}"),
     ("AIza", r"[\w-]{30,}"),
+    *((start, _HAS_DIGIT + r"[\w-]{20,}") for start in ("nvapi-", "csk-")),
     ("AKIA", r"[A-Z0-9]{16}\b"),
     *((start, r"[\w-]{10,}") for start in ("xoxa-", "xoxb-", "xoxp-", "xoxs-")),
     ("eyJ", r"[\w-]{10,}+\.eyJ[\w-]{10,}+\.[\w-]*+"),

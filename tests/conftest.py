@@ -15,6 +15,7 @@ from family import Reply, ScriptedProvider, ScriptedServer
 from hypothesis import settings
 
 from createagents_nb.metrics import MetricsRecorder
+from createagents_nb.providers.servers import SERVERS
 
 if TYPE_CHECKING:
     from lab import JupyterServer
@@ -53,8 +54,11 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No key, no Ollama, nothing chosen: what is set on a developer's machine does not reach a test."""
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OLLAMA_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
+    for row in SERVERS.values():
+        for name in (*row.key_variables, row.address_variable):
+            if name is not None:
+                monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("OLLAMA_API_KEY", raising=False)
     for name in ("CREATEAGENTS_NB_MODEL", "CREATEAGENTS_NB_VIEW"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")

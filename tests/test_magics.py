@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import builtins
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -365,6 +366,62 @@ def test_tools_of_an_agent_are_told_from_those_it_could_have(line: Line, shell: 
     assert "readlocalfile (built-in): " in has_not
     assert "currentdate" not in has_not
     assert line("tools bare").startswith("bare has no tools\nbare does not have:")
+
+
+def test_list_says_which_providers_have_a_key(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_API_KEY", "a-key-0123456789")
+    agents, with_key, without, free, how = line("list").splitlines()
+    assert "No agents yet" in agents
+    assert with_key == "With a key: gemini (GOOGLE_API_KEY)"
+    assert without.startswith("Without one: anthropic (ANTHROPIC_API_KEY), azure (AZURE_OPENAI_API_KEY), ")
+    assert "openai (OPENAI_API_KEY)" in without
+    assert free == "No key needed: demo, litellm, llamacpp, lmstudio, ollama, sglang, vllm"
+    assert "%agent use NAME:MODEL" in how
+
+
+def test_key_is_asked_for_by_the_name_of_the_server(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GROQ_API_KEY", "")
+    questions = []
+    typed = iter(["gsk_0123456789abcdef0123", "sk-ant-0123456789abcdef0123"])
+    monkeypatch.setattr("getpass.getpass", lambda question: questions.append(question) or next(typed))
+    assert line("key groq") == "GROQ_API_KEY is set for new agents and %%agent, in this kernel until it ends\n"
+    assert "With a key: groq (GROQ_API_KEY)" in line("list")
+    with pytest.raises(ConfigurationError, match=r"key of Anthropic, .*Groq's") as raised:
+        line("key groq")
+    assert "0123456789" not in str(raised.value)
+    assert questions == ["GROQ_API_KEY: ", "GROQ_API_KEY: "]
+    assert os.environ["GROQ_API_KEY"] == "gsk_0123456789abcdef0123"
+
+
+def test_use_names_a_server_of_the_table(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MissingKeyError, match="`%agent key gemini`"):
+        line("use gemini:gemini-3.8-flash")
+    monkeypatch.setenv("GEMINI_API_KEY", "a-key-0123456789")
+    assert line("use gemini") == "New agents use gemini:gemini-3.8-flash\n"
+    assert "default: gemini:gemini-3.8-flash (chosen with %agent use)" in line("status")
+    assert "gemini:other" in line("new bob -p gemini -m other")
+    assert "gemini:other" in line("new bob -m gemini:other")
+
+
+def test_a_cell_names_a_server_by_option_or_model(
+    shell: InteractiveShell, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(MissingKeyError, match="GEMINI_API_KEY"):
+        shell.run_cell_magic("agent", "-m gemini:gemini-3.8-flash", "Hello")
+    monkeypatch.setenv("LITELLM_PROXY_API_BASE", server.openai_url)
+    for options in ("-p litellm -m m", "-m litellm:m", "-p litellm:m"):
+        server.enqueue(answer("Clear sky."))
+        shell.run_cell_magic("agent", f"{options} -o text", "Weather?")
+        assert shell.user_ns.pop("text") == "Clear sky."
+    assert [request.json["model"] for request in server.requests] == ["m", "m", "m"]
+
+
+def test_models_of_a_server_without_a_default_model_are_listed(
+    line: Line, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LITELLM_PROXY_API_BASE", server.openai_url)
+    server.on("/v1/models", json_reply({"object": "list", "data": [{"id": "b"}, {"id": "a"}]}))
+    assert line("models litellm").split() == ["a", "b"]
 
 
 def test_models_asks_the_provider(line: Line) -> None:

@@ -11,8 +11,9 @@ from createagents_nb import CreateAgent
 from createagents_nb.errors import ConfigurationError, MissingKeyError, UnknownProviderError
 from createagents_nb.providers.registry import adapter_class, provider_names
 from createagents_nb.providers.selection import ModelChoice, notebook_default, resolve_model, set_notebook_default
+from createagents_nb.providers.servers import SERVERS
 
-HOW = "Another: %agent use openai:gpt-4.1-mini, or CreateAgent(provider=…, model=…)"
+HOW = "Another: %agent use openai:gpt-6-luna, or CreateAgent(provider=…, model=…)"
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def chosen(capsys: pytest.CaptureFixture[str], **arguments: Any) -> tuple[str, s
         ({"model": "demo:demo-instant"}, "demo:demo-instant"),
         ({"model": "demo:"}, "demo:demo"),
         ({"provider": "openai", "model": "gpt-4", "api_key": "k"}, "openai:gpt-4"),
-        ({"provider": "openai", "api_key": "k"}, "openai:gpt-4.1-mini"),
+        ({"provider": "openai", "api_key": "k"}, "openai:gpt-6-luna"),
         ({"model": "openai:gpt-4.1", "api_key": "k"}, "openai:gpt-4.1"),
         ({"provider": "ollama", "model": "qwen3:8b"}, "ollama:qwen3:8b"),
         ({"model": "ollama:qwen3:8b"}, "ollama:qwen3:8b"),
@@ -79,8 +80,8 @@ def test_nothing_there_means_the_demo_provider_and_says_so_and_how_to_choose(
 def test_openai_when_its_key_is_set(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret-key")
     name, printed = chosen(capsys)
-    assert name == "openai:gpt-4.1-mini"
-    assert printed == f"Using openai:gpt-4.1-mini (OPENAI_API_KEY is set)\n{HOW}\n"
+    assert name == "openai:gpt-6-luna"
+    assert printed == f"Using openai:gpt-6-luna (OPENAI_API_KEY is set)\n{HOW}\n"
 
 
 def test_an_ollama_that_answers(capsys: pytest.CaptureFixture[str], ollama: ScriptedServer) -> None:
@@ -100,7 +101,7 @@ def test_the_key_goes_before_ollama(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ollama: ScriptedServer
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "k")
-    assert chosen(capsys)[0] == "openai:gpt-4.1-mini"
+    assert chosen(capsys)[0] == "openai:gpt-6-luna"
     assert ollama.requests == []
 
 
@@ -122,7 +123,7 @@ def test_what_agent_use_set_goes_before_the_environment(
     assert chosen(capsys) == ("demo:demo-instant", "")
     assert chosen(capsys, provider="demo") == ("demo:demo-instant", "")
     assert chosen(capsys, model="demo-thinking") == ("demo:demo-thinking", "")
-    assert chosen(capsys, provider="openai", api_key="k") == ("openai:gpt-4.1-mini", "")
+    assert chosen(capsys, provider="openai", api_key="k") == ("openai:gpt-6-luna", "")
     set_notebook_default(None)
     assert resolve_model(None, None) == ModelChoice("openai", "gpt-4")
 
@@ -177,7 +178,7 @@ def test_a_script_reads_the_line_on_stderr_and_a_notebook_on_stdout() -> None:
 @pytest.mark.parametrize("provider", ["opanai", "OpenAI ", "gpt-4"])
 def test_an_unknown_provider_lists_the_known_ones(provider: str) -> None:
     with pytest.raises(
-        UnknownProviderError, match=r"Known: demo, ollama, openai; for a compatible server"
+        UnknownProviderError, match=r"Known: .*\bdemo, .*\bgemini, .*\bollama, openai, .*; for a compatible server"
     ) as raised:
         CreateAgent(provider, "m")
     assert repr(provider) in str(raised.value)
@@ -214,7 +215,7 @@ def test_a_model_alone_that_the_demo_has_not_is_refused_with_the_way_out(
     ],
 )
 def test_a_name_that_is_none_is_an_error(arguments: dict[str, Any], kind: type[Exception]) -> None:
-    with pytest.raises(kind, match=r"must be a name, not .* Providers: demo, ollama, openai"):
+    with pytest.raises(kind, match=r"must be a name, not .* Providers: .*\bdemo, .*\bollama, openai, "):
         CreateAgent(**arguments)
 
 
@@ -261,8 +262,5 @@ def test_the_demo_provider_takes_no_base_url() -> None:
 
 
 def test_the_table_of_providers_leads_to_adapters_of_these_names() -> None:
-    assert {name: adapter_class(name).provider for name in provider_names()} == {
-        "demo": "demo",
-        "ollama": "ollama",
-        "openai": "openai",
-    }
+    own = {"demo": "demo", "ollama": "ollama"} | dict.fromkeys(SERVERS, "openai")
+    assert {name: adapter_class(name).provider for name in provider_names()} == own

@@ -34,7 +34,7 @@ class Agent(SharedSettings):
         turn_numbers: counts the turns, in the order in which they start.
 
     Example:
-        >>> agent = Agent(name="helper", model="gpt-4.1-mini", instructions="Answer briefly.")
+        >>> agent = Agent(name="helper", model="gpt-6-luna", instructions="Answer briefly.")
     """
 
     history: History = field(default_factory=History)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import pickle
 import uuid
 from collections import deque
@@ -19,7 +18,7 @@ from ..errors import BudgetExceededError, ConfigurationError, WorkerError
 from ..logging_config import LoggingConfig
 from ..loop_shutdown import wait_until_done
 from ..metrics import MetricsRecorder
-from ..providers.registry import find_provider, key_variables
+from ..providers.registry import find_provider, keys_in_environment
 from ..redaction import holds_key, mask_keys
 from .dask_worker import AgentPlan, Chunk, ChunkResult, run_chunk, stop_batch
 from .pool import HEARTBEAT_S, Options, Row, RowAgent, SettledRow
@@ -71,7 +70,7 @@ def packed_plan(row_agent: RowAgent) -> bytes:
             "hold an open file, a connection or a lock: open it inside the function"
         ) from error
     text = f"{settings.config!r} {settings.base_url}"
-    keys = [key.encode() for key in map(os.environ.get, key_variables().values()) if key and len(key) >= 8]
+    keys = [key.encode() for key in keys_in_environment() if len(key) >= 8]
     if any(key in packed for key in keys) or mask_keys(text) != text:
         raise ConfigurationError(
             "A key would travel to Dask workers with this agent (in config, base_url, headers, query, "

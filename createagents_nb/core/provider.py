@@ -262,7 +262,7 @@ class ChatRepository(ABC):
         """The text of a whole turn, tools included, piece by piece; closing the generator stops the turn.
 
         Example:
-            >>> agent = Agent(name="helper", model="gpt-4.1-mini")
+            >>> agent = Agent(name="helper", model="gpt-6-luna")
             >>> async for token in OpenAIChatAdapter().chat(agent, "Hello"):
             ...     print(token, end="")
         """

@@ -411,9 +411,9 @@ class MetricsRecorder(RecorderSink):
 
         Example:
             >>> start = time.time()
-            >>> reply = await client.chat.completions.create(model="gpt-4.1-mini", messages=messages)
+            >>> reply = await client.chat.completions.create(model="gpt-6-luna", messages=messages)
             >>> recorder.record_success_metrics(
-            ...     model="gpt-4.1-mini", start_time=start, response_api=reply, provider_type="openai")
+            ...     model="gpt-6-luna", start_time=start, response_api=reply, provider_type="openai")
         """
         self._enter(lambda: make_records(model, start_time, provider_type, "ok", read_response(response_api)))
 

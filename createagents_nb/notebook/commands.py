@@ -21,8 +21,17 @@ from ..create_agent import CreateAgent
 from ..errors import ConfigurationError, MagicUsageError
 from ..metrics import recorder
 from ..providers.addresses import checked_key
-from ..providers.registry import DEFAULT_PROVIDER, key_variables
+from ..providers.presets import check_key
+from ..providers.registry import (
+    DEFAULT_PROVIDER,
+    find_provider,
+    has_key,
+    key_variables,
+    make_repository,
+    provider_names,
+)
 from ..providers.selection import notebook_default, resolve_model, set_notebook_default
+from ..providers.servers import SERVERS
 from ..text import format_dollars, one_line
 from . import display
 from .interpolation import interpolate
@@ -75,17 +84,18 @@ class Commands:
         print(repr(recorder))
 
     def list(self, rest: str) -> None:
-        """list — the agents of this notebook"""
+        """list — the agents of this notebook, and the providers: which of them have a key"""
         agents = self._registry.all()
         if not agents:
             print("No agents yet: `%agent new NAME`, or agent = CreateAgent(…)")
         for name, agent in agents.items():
             print(f"{name}: {agent!r}")
+        print("\n".join(_provider_lines()))
 
     def use(self, rest: str) -> None:
         """use PROVIDER:MODEL — what new agents get from now on (auto: as found)"""
         if not rest:
-            raise MagicUsageError("%agent use: name a provider: `%agent use openai:gpt-4.1-mini`")
+            raise MagicUsageError("%agent use: name a provider: `%agent use openai:gpt-6-luna`")
         if rest == "auto":
             set_notebook_default(None)
         else:
@@ -104,9 +114,10 @@ class Commands:
         print(f"New agents use {chosen.provider}:{chosen.model}")
 
     def key(self, rest: str) -> None:
-        """key [openai|ollama] — ask for the API key: it stays in this kernel, and out of the notebook"""
+        """key [PROVIDER] — ask for its API key (OpenAI's): it stays in this kernel, and out of the notebook"""
         variables = key_variables()
-        variable = variables.get(rest or DEFAULT_PROVIDER)
+        provider = rest or DEFAULT_PROVIDER
+        variable = variables.get(provider)
         if variable is None:  # ``rest`` may be the key itself, so the message does not repeat it
             raise MagicUsageError(
                 f"%agent key: name a provider ({', '.join(variables)}), and nothing else; the key is asked for"
@@ -120,6 +131,8 @@ class Commands:
         if key is None:
             print("Nothing was entered; nothing has changed")
             return
+        if provider in SERVERS:
+            check_key(SERVERS[provider], key, SERVERS[provider].base_url or "")
         os.environ[variable] = str(key)
         self._registry.forget_default()
         print(f"{variable} is set for new agents and %%agent, in this kernel until it ends")
@@ -160,9 +173,8 @@ class Commands:
 
     def models(self, rest: str) -> None:
         """models [PROVIDER] — what the provider offers"""
-        chosen = resolve_model(rest or None, None)
-        agent = CreateAgent(chosen.provider, chosen.model)
-        print("\n".join(map(one_line, bridge.run(agent.models()))))
+        provider = rest.partition(":")[0] or resolve_model(None, None).provider
+        print("\n".join(map(one_line, bridge.run(make_repository(provider).models()))))
 
     def history(self, rest: str) -> None:
         """history [NAME] — what the agent remembers"""
@@ -214,6 +226,25 @@ def _print_tools(tools: Mapping[str, str]) -> None:
     for name, description in tools.items():
         kind = "built-in" if name in BUILTIN_TOOLS else "yours"
         print(f"  {name} ({kind}): {description.strip().partition(chr(10))[0]}")
+
+
+def _provider_lines() -> list[str]:
+    """Say which providers there are. Nothing is sent to find out: a local server may run or not."""
+    variables = key_variables()
+    needs_none = {name for name, row in SERVERS.items() if not row.needs_key} | {"ollama"}
+    keyed, missing, free = [], [], []
+    for name in provider_names():
+        if name in variables and has_key(name):
+            variable = next(filter(os.environ.get, find_provider(name).key_variables))
+            keyed.append(f"{name} ({variable})")
+        elif name in variables and name not in needs_none:
+            missing.append(f"{name} ({variables[name]})")
+        else:
+            free.append(name)
+    groups = {"With a key": keyed, "Without one": missing, "No key needed": free}
+    return [f"{title}: {', '.join(names)}" for title, names in groups.items() if names] + [
+        "`%agent use NAME:MODEL` chooses one, `%agent key NAME` asks for its key"
+    ]
 
 
 def _subcommands(commands: type[Commands]) -> dict[str, str]:

@@ -103,14 +103,10 @@ class AgentMagics(Magics):
 
     def _agent(self, options: CellOptions) -> CreateAgent:
         """Return the agent that the options name, or a variant of it for this cell."""
-        from ..providers.selection import check_model, split_model
-
         agent = self.registry.find(options.name)
         tools = self.registry.tools(options.tools)
         if not (options.provider or options.model or tools or options.no_history or options.no_stream):
             return agent
-        if split_model(options.provider, options.model)[0] is None:
-            check_model(agent.provider, options.model)
         return agent.variant(
             options.provider,
             options.model,

@@ -58,8 +58,8 @@ def _names(text: str) -> list[str]:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-p", "--provider", help="openai, ollama or demo")
-    parser.add_argument("-m", "--model", help="the model; openai:gpt-4.1-mini names both")
+    parser.add_argument("-p", "--provider", help="openai, ollama, demo, gemini…: `%%agent list` shows all")
+    parser.add_argument("-m", "--model", help="the model; openai:gpt-6-luna names both")
     parser.add_argument(
         "-t",
         "--tools",

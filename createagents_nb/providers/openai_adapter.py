@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ import msgspec
 
 from ..core.events import Event
 from ..core.provider import ChatRequest
-from ..errors import ConfigurationError, MissingKeyError, ProtocolError, UnsupportedConfigError
+from ..errors import ConfigurationError, ProtocolError, UnsupportedConfigError
 from ..redaction import (
     ApiKey,
     Secret,
@@ -41,6 +42,7 @@ from .openai_reply import OpenAIReplyDecoder
 from .openai_request import CHAT_FIELDS, CHAT_OPTIONAL, CHAT_RENAMES, UNSUPPORTED, build_body
 from .openai_responses_reply import ResponsesReplyDecoder
 from .openai_responses_request import CHAT_ONLY, build_responses_body
+from .presets import check_key, missing_address
 from .refusals import learned
 from .sdk_client import OPENAI_OPTIONS, OpenAIClientTransport, openai_key_fingerprint
 from .servers import OPENAI, SERVERS, UNKNOWN, ServerFacts, facts_of
@@ -105,12 +107,13 @@ def _status_in(body: Any) -> int | None:
     return None
 
 
+def _label(facts: ServerFacts, url: str) -> str:
+    return facts.label if facts.is_at(url) else f"The server at {url}"
+
+
 def _error_words(facts: ServerFacts) -> ErrorWords:
     variable = facts.key_variables[0] if facts.key_variables else "OPENAI_API_KEY"
-
-    def label(url: str) -> str:
-        return facts.label if facts_of(None, url) is facts else f"The server at {url}"
-
+    label = partial(_label, facts)
     return ErrorWords(
         provider=facts.name,
         label=label,
@@ -179,10 +182,11 @@ class OpenAIAdapter(HttpChatAdapter):
     all others by Chat Completions. A server that refers to the other API is asked that way from then on.
 
     Args:
-        api_key: default ``OPENAI_API_KEY``. A compatible server (``base_url``) may need none. Or a function, sync
-            or async, that each request calls for it.
-        base_url: default ``OPENAI_BASE_URL``, else OpenAI itself. It usually ends in ``/v1``. A server on a Unix
-            socket is ``unix:///run/model.sock``, or ``unix:///run/model.sock:/v2`` for a path other than ``/v1``.
+        api_key: default: the server's environment variable, such as ``OPENAI_API_KEY``. A compatible server
+            (``base_url``) may need none. Or a function, sync or async, that each request calls for it.
+        base_url: default: the server's environment variable, such as ``OPENAI_BASE_URL``, else its own address. It
+            usually ends in ``/v1``. A server on a Unix socket is ``unix:///run/model.sock``, or
+            ``unix:///run/model.sock:/v2`` for a path other than ``/v1``.
         timeout_s: limit for the time without a byte, in seconds.
         max_retries: how often a request without an answer is sent again; never after the first token.
         client: your own ``openai.AsyncOpenAI``, used as it is, retries included, and never closed. ``timeout_s``
@@ -193,8 +197,9 @@ class OpenAIAdapter(HttpChatAdapter):
 
     Raises:
         MissingKeyError: no key, and the server needs one.
-        ConfigurationError: ``base_url`` is no such address, the key has characters that no key has, a header
-            cannot be sent, or ``client`` comes with a limit or headers that it has itself.
+        ConfigurationError: ``base_url`` is no such address, or there is none; the key has characters that no key
+            has, or is another server's; a header cannot be sent; or ``client`` comes with a limit or headers that
+            it has itself.
 
     Example:
         >>> adapter = OpenAIAdapter(base_url="http://127.0.0.1:8080/v1")
@@ -225,17 +230,20 @@ class OpenAIAdapter(HttpChatAdapter):
             check_client_limits(client, timeout_s=timeout_s, max_retries=max_retries)
         own_url = None if client is None else as_secret(str(client.base_url))
         # Apart from the checks: a verbose traceback shows the values in a line that fails, all of os.environ too.
-        named = own_url or base_url or row.address
-        if client is None:
-            api_key = api_key or row.key
-        else:
-            api_key = as_secret(client.api_key) if isinstance(client.api_key, str) else None
+        named = own_url or (row.complete(base_url) if base_url else row.address)
+        if named is None and row.base_url is None:
+            raise missing_address(row)
         url = checked_address(named or row.base_url or "", "http://127.0.0.1:8080/v1", socket_path="/v1")
         self._facts = facts = facts_of(server, url)
+        if client is None:
+            api_key = api_key or facts.key or row.key
+        else:
+            api_key = as_secret(client.api_key) if isinstance(client.api_key, str) else None
         if server != OPENAI.name:
             self.provider, self.default_model = server, row.default_model
+            self.telemetry_provider = row.telemetry_provider
         if type(self).price_provider is None:
-            self.price_provider = facts.price_provider
+            self.price_provider = facts.price_provider if facts.is_at(url) or not facts.hosts else None
         words = _error_words(replace(facts, name=self.provider))
         self._responses_api = _responses_api(words)
         super().__init__(
@@ -250,11 +258,8 @@ class OpenAIAdapter(HttpChatAdapter):
             query=query,
         )
         self._max_client_retries: int | None = None
-        if client is None and not self._has_key and facts.needs_key and facts_of(None, url) is facts:
-            raise MissingKeyError(
-                "OpenAI needs a key: `%agent key` asks for it in a notebook; else set OPENAI_API_KEY in the "
-                "environment, or pass api_key=…; without one, provider='demo' or a local provider='ollama' work"
-            )
+        if client is None:
+            check_key(facts, self._api_key or self._has_key, url)
 
     @property
     def is_openai_itself(self) -> bool:
@@ -408,7 +413,7 @@ class OpenAIStreamHandler(_OpenAIRequests, StreamHandler):
 
     Example:
         >>> handler = OpenAIStreamHandler()
-        >>> async for token in handler.handle_streaming(AsyncOpenAI(), "gpt-4.1-mini", messages):
+        >>> async for token in handler.handle_streaming(AsyncOpenAI(), "gpt-6-luna", messages):
         ...     print(token, end="")
     """
 
@@ -417,5 +422,5 @@ class OpenAIHandler(_OpenAIRequests, BufferedHandler):
     """Buffered replies.
 
     Example:
-        >>> text = await OpenAIHandler().handle_non_streaming(AsyncOpenAI(), "gpt-4.1-mini", messages)
+        >>> text = await OpenAIHandler().handle_non_streaming(AsyncOpenAI(), "gpt-6-luna", messages)
     """

@@ -65,6 +65,7 @@ CHAT_FIELDS: Mapping[str, str] = {
     "reasoning_effort": "think",
     "tool_choice": "tool_choice",
     "thinking": "think",
+    "enable_thinking": "think",
     "chat_template_kwargs": "think",
     "reasoning": "reasoning",
 }

@@ -1,7 +1,8 @@
 """The table of providers: one row for each built-in one; other packages add theirs by an entry point.
 
-To add a provider here, write one module with a `ChatRepository` and add one row to ``_BUILT_IN``. In another
-package, declare an entry point with the provider's name, whose object is a `ProviderSpec` or the class itself::
+To add a server that speaks OpenAI's API, add one row to `createagents_nb.providers.servers`. To add another
+provider, write one module with a `ChatRepository` and add one row to ``_BUILT_IN``. In another package, declare an
+entry point with the provider's name, whose object is a `ProviderSpec` or the class itself::
 
     [project.entry-points."createagents_nb.providers"]
     mine = "my_package.adapter:MyChatAdapter"
@@ -17,14 +18,16 @@ import importlib
 import inspect
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
 from ..core.provider import ChatRepository
 from ..errors import ConfigurationError, CreateAgentsError, UnknownProviderError
+from ..redaction import Secret
 from ..text import format_error
+from .servers import SERVERS, ServerFacts
 
 __all__ = [
     "DEFAULT_PROVIDER",
@@ -33,8 +36,11 @@ __all__ = [
     "adapter_class",
     "default_model",
     "find_provider",
+    "has_key",
+    "is_preset",
     "is_provider",
     "key_variables",
+    "keys_in_environment",
     "local_models",
     "make_repository",
     "provider_names",
@@ -59,11 +65,14 @@ class ProviderSpec:
             made with those of ``api_key``, ``base_url``, ``timeout_s`` (seconds), ``max_retries`` and
             ``client`` that its constructor takes.
         key_variable: the environment variable with the API key.
+        other_key_variables: those that count where that one is not set.
         address_variable: the environment variable with the server's address.
         client: ``"package:Class"`` of the SDK's asynchronous client, if the adapter takes one as ``client=``.
         local_models: ``"module:function"`` that returns the models of a server on this machine, without an
             argument; empty if none answers.
         embedded: whether it runs in this process, at a fixed address and without a key.
+        default_model: the model of an agent that names none; None for the adapter's.
+        options: further arguments that the adapter is made with.
 
     Example:
         >>> ProviderSpec("mine", "my_package.adapter:MyChatAdapter", key_variable="MINE_API_KEY")
@@ -76,6 +85,14 @@ class ProviderSpec:
     client: str | None = None
     local_models: str | None = None
     embedded: bool = False
+    other_key_variables: tuple[str, ...] = ()
+    default_model: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key_variables(self) -> tuple[str, ...]:
+        """All environment variables with its key; the first that is set counts."""
+        return (*filter(None, (self.key_variable,)), *self.other_key_variables)
 
     @property
     def address(self) -> str | None:
@@ -83,16 +100,23 @@ class ProviderSpec:
         return os.environ.get(self.address_variable or "") or None
 
 
+def _spec_of(row: ServerFacts) -> ProviderSpec:
+    return ProviderSpec(
+        row.name,
+        f"{__package__}.openai_adapter:OpenAIAdapter",
+        key_variable=next(iter(row.key_variables), None),
+        other_key_variables=row.key_variables[1:],
+        address_variable=row.address_variable,
+        client="openai:AsyncOpenAI",
+        default_model=row.default_model,
+        options={"server": row.name},
+    )
+
+
 _BUILT_IN: Mapping[str, ProviderSpec] = {
     spec.name: spec
     for spec in (
-        ProviderSpec(
-            "openai",
-            f"{__package__}.openai_adapter:OpenAIAdapter",
-            key_variable="OPENAI_API_KEY",
-            address_variable="OPENAI_BASE_URL",
-            client="openai:AsyncOpenAI",
-        ),
+        *map(_spec_of, SERVERS.values()),
         ProviderSpec(
             "ollama",
             f"{__package__}.ollama_adapter:OllamaChatAdapter",
@@ -131,6 +155,20 @@ def is_provider(name: object) -> bool:
     return isinstance(name, str) and (name in _BUILT_IN or name in _discovered())
 
 
+def is_preset(name: str) -> bool:
+    """Whether a provider is a server of the table, other than OpenAI."""
+    return name in SERVERS and name != DEFAULT_PROVIDER
+
+
+def has_key(name: str) -> bool:
+    """Whether the environment has a key for a provider.
+
+    Raises:
+        UnknownProviderError, ConfigurationError: as for `find_provider`.
+    """
+    return any(map(os.environ.get, find_provider(name).key_variables))
+
+
 def find_provider(name: str) -> ProviderSpec:
     """The provider of this name.
 
@@ -147,7 +185,7 @@ def find_provider(name: str) -> ProviderSpec:
         raise UnknownProviderError(
             f"Unknown provider {name!r}{hint}. Known: {', '.join(names)}; "
             "for a compatible server use provider='openai' with base_url=…; a model is named as "
-            "CreateAgent('openai', 'gpt-4.1-mini') or model='openai:gpt-4.1-mini'"
+            "CreateAgent('openai', 'gpt-6-luna') or model='openai:gpt-6-luna'"
         )
     if name not in _loaded:
         _loaded[name] = _load_entry_point(name)
@@ -195,7 +233,7 @@ def make_repository(name: str, **arguments: Any) -> ChatRepository:
                 raise ConfigurationError(f"The provider {name!r} takes no {argument}")
         arguments = {key: value for key, value in arguments.items() if key in accepted}
     try:
-        repository = adapter(**arguments)
+        repository = adapter(**arguments, **find_provider(name).options)
         own_name = getattr(repository, "provider", None)
     except CreateAgentsError:
         raise
@@ -215,7 +253,9 @@ def default_model(name: str) -> str | None:
     Raises:
         UnknownProviderError, ConfigurationError: as for `adapter_class`.
     """
-    model: Any = adapter_class(name).default_model
+    model: Any = find_provider(name).default_model
+    if model is None and not is_preset(name):
+        model = adapter_class(name).default_model
     if model is not None and not _is_text(model):
         raise _broken(name, f"has default_model={model!r}: it must be a name or None")
     return str(model) if model is not None else None
@@ -272,14 +312,20 @@ def provider_of_client(client: object) -> str:
                 return spec.name
             known.append(spec.client.replace(":", "."))
     raise ConfigurationError(
-        f"client must be an asynchronous client of an SDK ({', '.join(known)}), not {type(client).__module__}."
-        f"{type(client).__qualname__}"
+        f"client must be an asynchronous client of an SDK ({', '.join(dict.fromkeys(known))}), not "
+        f"{type(client).__module__}.{type(client).__qualname__}"
     )
 
 
 def key_variables() -> dict[str, str]:
-    """The environment variables with API keys, by provider."""
+    """The environment variables with API keys, by provider: the first of each."""
     return {spec.name: spec.key_variable for spec in _specs() if spec.key_variable is not None}
+
+
+def keys_in_environment() -> list[Secret]:
+    """All keys of providers that the environment has."""
+    variables = {variable for spec in _specs() for variable in spec.key_variables}
+    return [Secret(key) for key in map(os.environ.get, variables) if key]
 
 
 def _load_object(path: str) -> Any:
@@ -322,10 +368,10 @@ def _load_entry_point(name: str) -> ProviderSpec:
     except (Exception, SystemExit) as error:
         raise _broken(name, f"cannot be loaded: {format_error(error)}") from error
     if isinstance(loaded, ProviderSpec):
-        for field in ("key_variable", "address_variable", "client", "local_models"):
-            value = getattr(loaded, field)
+        for attribute in ("key_variable", "address_variable", "client", "local_models", "default_model"):
+            value = getattr(loaded, attribute)
             if value is not None and not _is_text(value):
-                raise _broken(name, f"declares {field}={value!r}: it must be a name or None")
+                raise _broken(name, f"declares {attribute}={value!r}: it must be a name or None")
         return replace(loaded, name=name)
     if isinstance(loaded, type) and issubclass(loaded, ChatRepository):
         return ProviderSpec(name, loaded)

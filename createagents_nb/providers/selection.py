@@ -10,10 +10,13 @@ from typing import Any
 from ..core.provider import ChatRepository
 from ..errors import ConfigurationError, UnknownProviderError
 from ..redaction import Secret
+from .presets import missing_key
 from .registry import (
     DEFAULT_PROVIDER,
     default_model,
     find_provider,
+    has_key,
+    is_preset,
     is_provider,
     local_models,
     make_repository,
@@ -21,6 +24,7 @@ from .registry import (
     provider_of_client,
     takes_address,
 )
+from .servers import SERVERS, ServerFacts
 
 __all__ = [
     "Connection",
@@ -123,10 +127,11 @@ def connect(
         _check_excluded("client=… is made with its own key and address, so it", **bound, base_url=base_url)
         name = provider_of_client(client)
         provider, model = split_model(provider, model)
-        if provider not in (None, name):
+        if provider is not None and find_provider(provider).client != find_provider(name).client:
             raise ConfigurationError(
                 f"client={type(client).__name__}(…) is for the provider {name!r}, not {provider!r}"
             )
+        name = provider or name
         key = getattr(client, "api_key", None)
         if isinstance(key, str):
             Secret(key).mask()
@@ -158,12 +163,13 @@ def _model_of(repository: ChatRepository, model: str | None) -> str:
 def resolve_model(provider: str | None, model: str | None, *, base_url: str | None = None) -> ModelChoice:
     """Provider and model, from the arguments or from what this machine has.
 
-    In this order: the arguments (``model="openai:gpt-4.1-mini"`` names both), what ``%agent use`` set, the
+    In this order: the arguments (``model="openai:gpt-6-luna"`` names both), what ``%agent use`` set, the
     environment variable ``CREATEAGENTS_NB_MODEL``, OpenAI when its key is set, a local Ollama that answers, the
-    demo provider.
+    one server of the table whose key is set, the demo provider.
 
     Raises:
         UnknownProviderError: no provider has this name.
+        MissingKeyError: the model names a server whose key is not set, and would go to one that cannot have it.
         ConfigurationError: a model must be named, is not a string, or the demo provider would be asked for a model
             that it does not have.
     """
@@ -184,12 +190,22 @@ def resolve_model(provider: str | None, model: str | None, *, base_url: str | No
     return _from_machine(model)
 
 
-def check_model(provider: str, model: str | None) -> None:
+def check_model(provider: str, model: str | None, base_url: str | None = None) -> None:
     """Check a model for a provider that was not named: a model of OpenAI's may not go to the demo provider.
 
+    Args:
+        base_url: the address of a server that may have any model.
+
     Raises:
+        MissingKeyError: it names another server, whose key is not set.
         ConfigurationError: the provider does not have it; the message says what to do.
     """
+    named, asked = _named_server(model), SERVERS.get(provider)
+    if named is not None and (
+        provider == "demo"
+        or (asked is not None and asked.needs_key and not (base_url or find_provider(provider).address))
+    ):
+        raise missing_key(named, model)
     if model is None or provider != "demo":
         return
     from ..demo.conversation import MODELS, canonical_model  # needed only if a model alone is named
@@ -202,9 +218,10 @@ def check_model(provider: str, model: str | None) -> None:
 
 
 def split_model(provider: str | None, model: str | None) -> tuple[str | None, str | None]:
-    """Provider and model, if one of them names both: ``"openai:gpt-4.1-mini"``.
+    """Provider and model, if one of them names both: ``"openai:gpt-6-luna"``.
 
-    A model's own colon is left alone: Ollama may have a model ``demo:latest``.
+    A model's own colon is left alone: Ollama may have a model ``demo:latest``. A model names a server of the table
+    only if that server's key is set, or if it needs none: ``mistral:7b`` is a model of Ollama's, too.
 
     Raises:
         UnknownProviderError, ConfigurationError: the provider or the model is not a name.
@@ -217,9 +234,20 @@ def split_model(provider: str | None, model: str | None) -> tuple[str | None, st
         prefix, _, rest = provider.partition(":")
         return prefix, rest or None
     prefix, colon, rest = (model or "").partition(":")
-    if colon and provider in (None, prefix) and is_provider(prefix):
+    if colon and is_provider(prefix) and (provider == prefix or (provider is None and _is_meant(prefix))):
         return prefix, rest or None
     return provider, model
+
+
+def _named_server(model: str | None) -> ServerFacts | None:
+    """The server of the table that a model names; maybe it only begins like one."""
+    prefix, colon, _ = (model or "").partition(":")
+    return SERVERS[prefix] if colon and is_preset(prefix) else None
+
+
+def _is_meant(prefix: str) -> bool:
+    """Whether a provider's name before a model's is one, where the provider is not named apart."""
+    return not is_preset(prefix) or not SERVERS[prefix].needs_key or has_key(prefix)
 
 
 def _default_model(provider: str) -> str:
@@ -232,7 +260,9 @@ def _default_model(provider: str) -> str:
     if names:
         return names[0]
     if find_provider(provider).local_models is None:
-        raise ConfigurationError(f"Name a model: CreateAgent({provider!r}, '…')")
+        raise ConfigurationError(
+            f"Name a model: CreateAgent({provider!r}, '…'); `%agent models {provider}` lists what is there"
+        )
     raise ConfigurationError(
         f"Name a model: CreateAgent({provider!r}, 'llama3.2'). `ollama list` shows what is there; "
         "if Ollama does not run, start it with `ollama serve`"
@@ -251,20 +281,34 @@ def _from_environment(model: str | None) -> ModelChoice:
 
 
 def _from_machine(model: str | None) -> ModelChoice:
-    how = "Another: %agent use openai:gpt-4.1-mini, or CreateAgent(provider=…, model=…)"
+    how = "Another: %agent use openai:gpt-6-luna, or CreateAgent(provider=…, model=…)"
     if os.environ.get("OPENAI_API_KEY"):
+        check_model("openai", model)
         model = model or _default_model("openai")
         return ModelChoice("openai", model, f"Using openai:{model} (OPENAI_API_KEY is set)\n{how}")
     names = local_models("ollama")
     if names:
         model = model or names[0]
         return ModelChoice("ollama", model, f"Using ollama:{model} (a local Ollama answers)\n{how}")
+    presets = [row for row in SERVERS.values() if row.default_model is not None and has_key(row.name)]
+    if len(presets) == 1:
+        (row,) = presets
+        check_model(row.name, model)
+        model = model or _default_model(row.name)
+        variable = next(name for name in row.key_variables if os.environ.get(name))
+        return ModelChoice(row.name, model, f"Using {row.name}:{model} ({variable} is set)\n{how}")
     if model is not None:
-        raise ConfigurationError(
-            f"Nobody here can serve {model!r}: set OPENAI_API_KEY, start Ollama (`ollama serve`), or give "
-            "provider= and base_url="
+        named = _named_server(model)
+        raise (
+            missing_key(named, model)
+            if named is not None
+            else ConfigurationError(
+                f"Nobody here can serve {model!r}: set OPENAI_API_KEY, start Ollama (`ollama serve`), or give "
+                "provider= and base_url="
+            )
         )
     model = _default_model("demo")
+    reason = f"keys of {', '.join(row.name for row in presets)}: name one" if presets else "no key, no Ollama"
     return ModelChoice(
-        "demo", model, f"Using the built-in demo provider, canned text and no model (no key, no Ollama)\n{how}"
+        "demo", model, f"Using the built-in demo provider, canned text and no model ({reason})\n{how}"
     )

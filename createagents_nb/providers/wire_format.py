@@ -8,7 +8,7 @@ import json
 import re
 import string
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -16,10 +16,10 @@ from ..core.messages import FilePart, ImagePart, Message, TextPart
 from ..core.provider import ChatRequest, ToolSpec
 from ..errors import InvalidMessageError
 from ..redaction import SecretBytes
+from .servers import CallIds
 from .wire_schema import portable_schema
 
 __all__ = [
-    "CallIds",
     "WireIds",
     "argument_object",
     "as_base64",
@@ -34,9 +34,6 @@ __all__ = [
     "wire_name",
     "wire_tools",
 ]
-
-CallIds: TypeAlias = Literal["usual", "short", "own"]
-"""Which ids of tool calls a server takes, see `WireIds`."""
 
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 

@@ -34,7 +34,7 @@ class ProviderWrapper(ChatRepository):
         ...         async with aclosing(self.inner.round_trip(request)) as events:
         ...             async for event in events:
         ...                 yield event
-        >>> agent = CreateAgent(Logged(make_repository("openai")), "gpt-4.1-mini")
+        >>> agent = CreateAgent(Logged(make_repository("openai")), "gpt-6-luna")
     """
 
     def __init__(self, inner: ChatRepository) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias
 from ..redaction import Secret
 from .events import Event, ReplySource, ToolCallFinished, ToolCallRequested
 from .messages import ImagePart, Message, MessageContent, Part, TextPart
+from .preview import RequestPreview, describe_message, mask_json
 
 __all__ = [
     "ChatRepository",
@@ -72,6 +73,24 @@ class ChatRequest:
         object.__setattr__(self, "messages", tuple(self.messages))
         object.__setattr__(self, "tools", tuple(self.tools))
         object.__setattr__(self, "config", MappingProxyType(dict(self.config)))
+
+    def described(self) -> dict[str, Any]:
+        """The request as JSON values for people to read: media described, without provider details.
+
+        Keys are as they are; `createagents_nb.core.preview.mask_json` masks them.
+        """
+        described: dict[str, Any] = {
+            "model": self.model,
+            "messages": [describe_message(message) for message in self.messages],
+            "tools": [
+                {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+                for tool in self.tools
+            ],
+            "config": dict(self.config),
+            "output_schema": self.output_schema,
+            "tool_choice": self.tool_choice,
+        }
+        return {name: value for name, value in described.items() if value is not None}
 
     def canonical_json(self) -> str:
         """The canonical JSON for hashing, comparing and storing: sorted keys, no whitespace.
@@ -241,6 +260,10 @@ class ChatRepository(ABC):
         Raises:
             UnsupportedConfigError: the provider cannot take them; the message says what to do.
         """
+
+    def preview(self, request: ChatRequest) -> RequestPreview:
+        """Show what `round_trip` would send for a request; nothing is sent."""
+        return RequestPreview(body=mask_json(request.described()))
 
     def without_retries(self) -> ChatRepository:
         """This provider without its own retries, for callers with a retry policy, such as a batch."""

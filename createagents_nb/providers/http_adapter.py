@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 from ..core.events import Event, ReplySource
 from ..core.messages import has_details, without_foreign_details
+from ..core.preview import RequestPreview, mask_address, mask_headers, mask_json
 from ..core.provider import ChatRepository, ChatRequest
 from ..errors import ConfigurationError
 from ..redaction import Secret
@@ -148,6 +149,16 @@ class HttpChatAdapter(ChatRepository):
 
     def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         return reply_events(self._transport, _AdjustedExchange(self, request))
+
+    def preview(self, request: ChatRequest) -> RequestPreview:
+        exchange = _AdjustedExchange(self, request)
+        api, body = exchange.api, exchange.body
+        if self._client is None:
+            address, headers = self._url + api.chat_path, self._headers()
+        else:
+            transport = self._client_transport(self._client)
+            address, headers = transport.address(api.chat_path, body), transport.headers
+        return RequestPreview("POST", mask_address(address), mask_headers(headers), mask_json(body))
 
     async def models(self) -> list[str]:
         return await list_models(self._api, await self._transport())

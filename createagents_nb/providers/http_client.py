@@ -512,6 +512,10 @@ class HttpTransport(Transport):
         self._headers, self._timeout_s, self._policy = headers, timeout_s, policy
         self._urls: dict[str, URL] = {}
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._headers
+
     async def request(
         self, method: str, path: str, body: Mapping[str, Any] | None, count: RetryCount
     ) -> HttpReply:

@@ -153,8 +153,10 @@ class HttpChatAdapter(ChatRepository):
     def preview(self, request: ChatRequest) -> RequestPreview:
         exchange = _AdjustedExchange(self, request)
         api, body = exchange.api, exchange.body
+        address: str = self._url + api.chat_path
+        headers: Mapping[str, str]
         if self._client is None:
-            address, headers = self._url + api.chat_path, self._headers()
+            headers = self._headers()
         else:
             transport = self._client_transport(self._client)
             address, headers = transport.address(api.chat_path, body), transport.headers

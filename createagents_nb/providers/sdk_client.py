@@ -66,7 +66,8 @@ class OpenAIClientTransport(Transport):
 
     def address(self, path: str, body: Mapping[str, Any] | None) -> str:
         client = self._client
-        if "Azure" in type(client).__name__ and body is not None and "/deployments" not in self.url:
+        is_azure = type(client).__name__.endswith("AzureOpenAI")
+        if is_azure and path == "/chat/completions" and body is not None and "/deployments" not in self.url:
             path = f"/deployments/{body.get('model')}{path}"
         query = urlencode({name: value for name, value in client.default_query.items() if isinstance(value, str)})
         return self.url + path + (f"?{query}" if query else "")

@@ -44,7 +44,7 @@ from .history import History
 from .response import StreamingResponseDTO
 from .turn_log import TurnLog
 
-__all__ = ["ChatWithAgentUseCase", "FollowUp", "TurnSettings"]
+__all__ = ["ChatWithAgentUseCase", "FollowUp", "TurnSettings", "make_request"]
 
 _Number = TypeVar("_Number", int, float)
 
@@ -138,10 +138,10 @@ class ChatWithAgentUseCase:
             InvalidMessageError: as `execute`.
         """
         messages = (*agent.history.messages, _user_message(message))
-        return self._repository.preview(_request(agent, self._repository, messages))
+        return self._repository.preview(make_request(agent, self._repository, messages))
 
 
-def _request(
+def make_request(
     agent: TurnSettings,
     repository: ChatRepository,
     messages: Sequence[Message],
@@ -280,7 +280,7 @@ class _Turn:
     async def _round_trip(self, number: int) -> list[ToolCallRequested]:
         if self.sink is not None:
             self.sink.admit(number)
-        request = _request(
+        request = make_request(
             self.agent, self.repository, (*self.past, *self.messages), turn_id=self.record.call_id, number=number
         )
         record = RequestRecord(
@@ -295,7 +295,7 @@ class _Turn:
             telemetry_provider=self.repository.telemetry_provider,
         )
         if self.sink is not None:
-            self.sink.request_opened(record)
+            self.sink.request_opened(replace(record, request=request))
         self.log.sent[number] = partial(self.repository.preview, request)
         status: CallStatus = "cancelled"
         failure: Exception | None = None

@@ -119,7 +119,9 @@ class MetricsRecorder(RecorderSink):
         return summarize_tools(self.tools)
 
     def show(self, call_id: Any = -1) -> CallDetails:
-        """Show a call in full: prompt, each round with its tools, answer.
+        """Show a call in full: instructions, history, prompt, tools and config, then each round, then the answer.
+
+        What a call was asked with is kept as the texts are (`record_content`, `redact`), each message once.
 
         Args:
             call_id: id of the call or its beginning, its row of `calls`, or its position, -1 for the last.

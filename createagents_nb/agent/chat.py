@@ -293,9 +293,10 @@ class _Turn:
             status="running",
             price_provider=self.repository.price_provider,
             telemetry_provider=self.repository.telemetry_provider,
+            request=request,
         )
         if self.sink is not None:
-            self.sink.request_opened(replace(record, request=request))
+            self.sink.request_opened(record)
         self.log.sent[number] = partial(self.repository.preview, request)
         status: CallStatus = "cancelled"
         failure: Exception | None = None
@@ -513,6 +514,7 @@ class _Turn:
             error_type=None if failure is None else type(failure).__name__,
             error=None if failure is None else redact(str(failure)),
             adjusted=last.adjusted if isinstance(last.adjusted, str) else None,
+            request=None,
         )
         if record.cost_usd is None and self.sink is not None:
             cost_usd = self.sink.cost_usd(record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
@@ -23,6 +23,7 @@ __all__ = [
     "ToolCallRunner",
     "ToolSpec",
     "TurnResponse",
+    "describe_tools",
 ]
 
 
@@ -82,10 +83,7 @@ class ChatRequest:
         described: dict[str, Any] = {
             "model": self.model,
             "messages": [describe_message(message) for message in self.messages],
-            "tools": [
-                {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-                for tool in self.tools
-            ],
+            "tools": describe_tools(self.tools),
             "config": dict(self.config),
             "output_schema": self.output_schema,
             "tool_choice": self.tool_choice,
@@ -123,6 +121,11 @@ class ChatRequest:
 
     def __hash__(self) -> int:
         return hash(self.canonical_json())
+
+
+def describe_tools(tools: Iterable[ToolSpec]) -> list[dict[str, Any]]:
+    """Tools as JSON."""
+    return [{"name": tool.name, "description": tool.description, "parameters": tool.parameters} for tool in tools]
 
 
 class _CallNumbers:

@@ -10,8 +10,8 @@ from typing import Any
 
 from ..core.messages import Message
 from ..core.preview import describe_message, mask_json
-from ..core.provider import ChatRequest
-from ..core.records import CallContext, ContentPolicy, ContextMessage
+from ..core.provider import ChatRequest, describe_tools
+from ..core.records import CallContext, ContentPolicy, ContextMessage, unescape_json
 
 __all__ = ["ContextKeeper", "message_from_json", "message_json"]
 
@@ -38,8 +38,8 @@ class ContextKeeper:
         """Apply the content policy anew to what comes again."""
         self._seen: dict[int, tuple[weakref.ref[Message], ContextMessage]] = {}
         """Messages that still exist, by id: a history comes again with each turn."""
-        self._settings: dict[bytes, str] = {}
-        """Tools and config as they are kept, by a digest: of the original, since that may hold a key."""
+        self._shared: dict[bytes, str | None] = {}
+        """Instructions, tools and configs as they are kept, by a digest of the original, which may hold a key."""
 
     def keep(self, request: ChatRequest, policy: ContentPolicy) -> CallContext:
         """The context of a call.
@@ -50,18 +50,28 @@ class ContextKeeper:
         """
         *history, _ = request.messages
         system = history.pop(0) if history and history[0].role == "system" else None
-        described = request.described()
+        config: dict[str, Any] = dict(request.config)
+        if request.output_schema is not None:
+            config["output_schema"] = request.output_schema
+        if request.tool_choice is not None:
+            config["tool_choice"] = request.tool_choice
+        tools = [(tool.name, tool.description, tool.parameters) for tool in request.tools]
         context = CallContext(
-            system=None if system is None else policy(system.description),
+            system=None if system is None else self._once(system.description, policy),
             history=tuple([self._message(message, policy) for message in history]),
-            tools=self._json(described["tools"], policy),
-            config=self._json(
-                described["config"]
-                | {name: described[name] for name in ("output_schema", "tool_choice") if name in described},
-                policy,
-            ),
+            tools=self._once(_encode(tools), lambda _: _dump(describe_tools(request.tools), policy))
+            if tools
+            else None,
+            config=self._once(_encode(config), lambda _: _dump(config, policy)) if config else None,
         )
         return self._contexts.setdefault(context, context)
+
+    def _once(self, original: str, keep: ContentPolicy) -> str | None:
+        """What is kept of a text that calls have in common."""
+        digest = blake2b(original.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        if digest not in self._shared:
+            self._shared[digest] = keep(original)
+        return self._shared[digest]
 
     def _message(self, message: Message, policy: ContentPolicy) -> ContextMessage:
         seen = self._seen.get(id(message))
@@ -69,6 +79,8 @@ class ContextKeeper:
             return seen[1]
         described = describe_message(message)
         role, content = described.pop("role"), described.pop("content")
+        for call in described.get("tool_calls", ()):
+            call["arguments"] = unescape_json(call["arguments"])
         kept = ContextMessage(role, policy(content), _dump(described, policy) if described else None)
         kept = self._messages.setdefault(kept, kept)
         key, seen_here = id(message), self._seen
@@ -79,19 +91,12 @@ class ContextKeeper:
         seen_here[key] = weakref.ref(message, forget), kept
         return kept
 
-    def _json(self, value: Any, policy: ContentPolicy) -> str | None:
-        if not value:
-            return None
-        original = json.dumps(value, sort_keys=True, default=_as_json)
-        digest = blake2b(original.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        kept = self._settings.get(digest)
-        if kept is None:
-            kept = self._settings[digest] = _dump(value, policy)
-        return kept
-
 
 def _as_json(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+_encode = json.JSONEncoder(default=_as_json).encode
 
 
 def _dump(value: Any, policy: ContentPolicy) -> str:

@@ -135,6 +135,9 @@ class MetricsRecorder(RecorderSink):
         if len(keys) != 1:
             raise ConfigurationError(f"show takes one call, not {len(keys)}: recorder.timeline shows several")
         call = self._find(keys[0])
+        context = self._open_contexts.get(call.call_id)
+        if context is not None:  # it runs
+            call = replace(call, context=context)
         return CallDetails(
             call,
             [request for request in self.request_records if request.call_id == call.call_id],

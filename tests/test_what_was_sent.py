@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import gc
 import io
 import json
 import logging
+import re
 import threading
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -273,6 +276,29 @@ def test_a_long_request_is_cut_in_a_page_and_whole_in_its_body(provider: Scripte
     assert len(html) < 250_000
     assert "more characters, not shown: .body has them" in html
     assert len(preview.body["messages"][0]["content"]) == 300_000
+
+
+# ── the page about it ────────────────────────────────────────────────────────────────────────────────────
+
+PAGE = Path(__file__).parents[1] / "docs" / "what-was-sent.md"
+
+
+@pytest.mark.asyncio
+async def test_the_examples_of_the_page_run(capsys: pytest.CaptureFixture[str]) -> None:
+    shown: dict[str, Any] = {}
+    examples = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    for example in examples:
+        code = compile(example, str(PAGE), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        running = eval(code, shown)
+        if running is not None:
+            await running
+    printed, logged = capsys.readouterr()
+    assert len(examples) == 5
+    assert '"role": "tool"' in printed
+    assert "createagents_nb.wire: > POST http://127.0.0.1" in logged
+    head = re.search(r"```text\n(POST .*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    assert head is not None
+    assert str(shown["preview"]).startswith(head[1])
 
 
 # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -19,11 +19,13 @@ import openai
 import pytest
 from family import Reply, ScriptedProvider, ScriptedServer, delta, json_reply, ndjson, png, sse
 from html_whitelist import read_strictly
+from responses_script import call, event_stream, message, reasoning, stream
 
 from createagents_nb import ChatRequest, CreateAgent, LoggingConfig, MetricsRecorder, OpenAIChatAdapter, tool
 from createagents_nb.core.messages import FilePart, ImagePart, Message
 from createagents_nb.core.preview import RequestPreview, mask_json
 from createagents_nb.errors import ConfigurationError, InvalidMessageError
+from createagents_nb.providers.openai_adapter import OpenAIResponsesAdapter
 from createagents_nb.redaction import Secret
 from createagents_nb.render.request import request_html
 from createagents_nb.wrappers.base import ProviderWrapper
@@ -101,6 +103,48 @@ async def test_a_preview_is_the_request_that_the_message_then_sends(
     shown = {name.lower(): text for name, text in preview.headers.items()}
     assert shown.pop("authorization") == "Bearer ***"
     assert shown.items() <= sent.headers.items()
+
+
+@pytest.mark.asyncio
+async def test_a_preview_is_in_the_form_of_the_api_that_the_request_goes_to(
+    server: ScriptedServer, recorder: MetricsRecorder
+) -> None:
+    agent = CreateAgent(
+        OpenAIResponsesAdapter(base_url=server.openai_url, api_key=KEY),
+        "m",
+        instructions="Be brief",
+        tools=[weather],
+        recorder=recorder,
+    )
+    asked = stream(reasoning("Hm", encrypted="opaque" * 20), call("weather", '{"city": "Oslo"}'))
+    server.enqueue(event_stream(asked))
+    server.enqueue(event_stream(stream(message("Sunny"))))
+    assert agent.preview("Hi").url == f"{server.openai_url}/responses"
+    response = await agent.chat(["Look", ImagePart(png(640, 480), "image/png")])
+    await response.wait()
+    assert response.status == "ok"
+    image = response.preview(1).body["input"][0]["content"][1]
+    assert image["image_url"] == "<image/png, 640 × 480, 67 bytes>"
+    last = response.preview()
+    assert "opaqueopaque" in server.requests[1].body.decode()
+    assert "opaqueopaque" not in str(last)
+    assert '"encrypted_content": "<120 characters>"' in str(last)
+    assert last.body.keys() == server.requests[1].json.keys()
+
+
+@pytest.mark.asyncio
+async def test_what_a_server_refused_is_in_no_later_preview(
+    server: ScriptedServer, agent: CreateAgent, recorder: MetricsRecorder
+) -> None:
+    server.enqueue(json_reply({"error": {"message": "Unknown parameter: 'stream_options'."}}, "400 Bad Request"))
+    server.enqueue(says("ok"))
+    assert "stream_options" in agent.preview("Hi").body
+    response = await agent.chat("Hi")
+    await response.wait()
+    assert response.preview().body == unmasked(server.requests[1].json)
+    assert recorder.requests["adjusted"].tolist() == ["without stream_options"]
+    assert "without stream_options" in str(recorder.show())
+    assert "stream_options" not in agent.preview("Hi").body
 
 
 @pytest.mark.asyncio
@@ -332,6 +376,7 @@ def test_a_body_is_masked_wherever_a_key_may_be() -> None:
         "Authorization": "Token abcdefgh",
         "nested": [{"access_token": [PASSWORD]}],
         "named": Secret("x"),
+        "reasoning_details": [{"type": "reasoning.encrypted", "data": "abc"}, {"type": "other", "data": "abc"}],
         "arguments": json.dumps({"api_key": "0123456789abcdef"}),
         "url": "https://me:hunter2@host/",
         "eos_token": "</s></s></s>",
@@ -342,6 +387,10 @@ def test_a_body_is_masked_wherever_a_key_may_be() -> None:
         "Authorization": "***",
         "nested": [{"access_token": ["***"]}],
         "named": "***",
+        "reasoning_details": [
+            {"type": "reasoning.encrypted", "data": "<3 characters>"},
+            {"type": "other", "data": "abc"},
+        ],
         "arguments": '{"api_key": "***"}',
         "url": "https://me:***@host/",
         "eos_token": "</s></s></s>",

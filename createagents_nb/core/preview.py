@@ -19,6 +19,8 @@ __all__ = ["RequestPreview", "as_visible_json", "describe_message", "mask_addres
 _MASKED = "***"
 _MIN_NAMED_SECRET_CHARS = 8
 """Shorter values under the name of a key are placeholders, or arguments such as ``{"key": "Paris"}``."""
+_OPAQUE = frozenset({"encrypted_content", "signature", "thought_signature"})
+"""Fields that only their server can read."""
 _MAX_DEPTH = 100
 _INVISIBLE = re.compile(f"{INVISIBLE}|[\ud800-\udfff\u2028\u2029]")
 _DATA_URL = re.compile(r"data:([^,]{0,200});base64,", re.IGNORECASE)
@@ -30,7 +32,8 @@ _SCHEME = re.compile(r"(?:Basic|Bearer) ", re.IGNORECASE)
 class RequestPreview:
     """A request to a model as it is, or would be, sent; printing it shows all of it.
 
-    Keys are ``***``. The data of images and files is described, as in ``<image/png, 640 × 480, 24 kB>``.
+    Keys are ``***``. The data of images and files is described, as in ``<image/png, 640 × 480, 24 kB>``; so are
+    encrypted fields that a server wants back.
 
     Attributes:
         method, url: of the HTTP request; None for a provider without HTTP.
@@ -113,7 +116,8 @@ def mask_json(value: Any, mask: Callable[[str], str] = mask_keys) -> Any:
     """Copy a JSON value with keys masked and media described.
 
     A `Secret`, a string under the name of a key and whatever `mask_keys` finds become ``***``. Base64 of images
-    and files is described, and addresses of images lose their query, which may be a signature.
+    and files is described, and so are fields that only a server can read; addresses of images lose their query,
+    which may be a signature.
 
     Args:
         mask: applied to each other string.
@@ -131,6 +135,8 @@ def _masked(value: Any, name: str, mask: Callable[[str], str], depth: int) -> An
     if depth > _MAX_DEPTH:
         return "…"
     if isinstance(value, Mapping):
+        if str(value.get("type")).endswith(".encrypted") and isinstance(value.get("data"), str):  # OpenRouter's
+            value = {**value, "data": _opaque(value["data"])}
         return {mask(str(key)): _masked(item, str(key), mask, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_masked(item, name, mask, depth + 1) for item in value]
@@ -142,6 +148,8 @@ def _masked_text(text: str, name: str, mask: Callable[[str], str]) -> str:
         return _MASKED
     if len(text) >= _MIN_NAMED_SECRET_CHARS and is_secret_name(name):
         return _MASKED
+    if name in _OPAQUE:
+        return _opaque(text)
     data_url = _DATA_URL.match(text)
     if data_url:
         return _described(data_url[1], text[data_url.end() :])
@@ -150,6 +158,10 @@ def _masked_text(text: str, name: str, mask: Callable[[str], str]) -> str:
     if name.endswith("url") and (address := _WEB_ADDRESS.fullmatch(text)):
         text = f"{address[1]}?{_MASKED}"
     return mask(text)
+
+
+def _opaque(text: str) -> str:
+    return f"<{len(text):,} characters>"
 
 
 def _described(media_type: str | None, content: str) -> str:

@@ -22,6 +22,7 @@ from .agent.settings import SETTINGS, AgentSettings, check_arguments, select
 from .batch.pool import RowAgent
 from .builtin_tools import BUILTIN_TOOLS, is_stock_builtin
 from .core.messages import Message, MessageContent
+from .core.preview import RequestPreview
 from .core.provider import ChatRepository
 from .core.records import CallRecord
 from .errors import (
@@ -196,6 +197,18 @@ class CreateAgent:
             >>> text = await agent.ask("What day is it?")
         """
         return await (await self.chat(message))
+
+    def preview(self, message: MessageContent) -> RequestPreview:
+        """Show what ``chat(message)`` would send now, keys masked; nothing is sent or recorded.
+
+        Raises:
+            InvalidMessageError: as `chat`.
+
+        Example:
+            >>> agent.preview("What day is it?").body["messages"][-1]
+            {'role': 'user', 'content': 'What day is it?'}
+        """
+        return ChatWithAgentUseCase(self._repository).preview(self._agent, message)
 
     async def map(
         self,

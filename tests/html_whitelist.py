@@ -29,7 +29,7 @@ _TAGS = {
     *_VOID,
 }
 _CLASSES = re.compile(
-    r"createagents-(turn mathjax_ignore tex2jax_ignore|answer|tool|reasoning|error|status|task"
+    r"createagents-((turn|request) mathjax_ignore tex2jax_ignore|answer|tool|reasoning|error|status|task"
     r"|maths mathjax_process tex2jax_process|image)|highlight|language-[a-z]{1,12}"
 )
 _STYLES = re.compile(

@@ -91,6 +91,8 @@ async def test_workers_answer_and_the_records_come_back(
     assert (len(recorder.requests), recorder.tools["tool"].tolist()) == (32, ["look"])
     assert recorder.requests["cost_usd"].eq(11.0).all()
     assert recorder.requests["server"].eq("127.0.0.1").all()
+    assert {call.context.system for call in recorder.call_records if call.context} == {"Be brief."}
+    assert len({id(call.context) for call in recorder.call_records}) == 1
     assert len(agent.get_metrics()) == 31
     assert agent.history[0].content == "use it here first"
     assert {body["messages"][0]["content"] for body in server.bodies} == {"Be brief."}

@@ -203,6 +203,9 @@ def test_prompt_is_filled_in_unless_it_is_raw(kernel: Kernel, server: ScriptedSe
     server.enqueue(answer("ok"))
     kernel.ok("n = 3")
     assert kernel.ok("%%agent a --preview\n{{n + 1}} and {n} and $n").stdout == "4 and {n} and $n\n"
+    (preview,) = kernel.ok("%%agent a --preview\n{{n + 1}}").saved
+    assert preview["text/plain"].startswith(f"POST {server.openai_url}/chat/completions\n")
+    assert '<div class="createagents-request' in preview["text/html"]
     kernel.ok("%%agent a\n{{n + 1}} and {n} and $n")
     kernel.ok("%%agent a --raw\n{{n + 1}}")
     assert [request.json["messages"][-1]["content"] for request in server.requests] == [

@@ -526,8 +526,52 @@ def test_show_counts_from_the_last_answer(
 
 def test_preview_fills_in_and_sends_nothing(line: Line, shell: InteractiveShell, server: ScriptedServer) -> None:
     shell.user_ns["n"] = 3
-    assert line("preview {{n + 1}} of {n} and $n") == "4 of {n} and $n\n"
+    printed = line("preview {{n + 1}} of {n} and $n")
+    assert printed.startswith("4 of {n} and $n\n")
+    assert '"content": "4 of {n} and $n"' in printed
     assert server.requests == []
+
+
+def test_preview_of_a_cell_shows_the_prompt_then_the_whole_request_of_that_cell(
+    shell: InteractiveShell, agent: CreateAgent, server: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.user_ns["city"] = "Oslo"
+    shell.run_cell_magic("agent", "a -t currentdate -m other --no-stream --preview", "Time in {{city}}?\n")
+    printed = capsys.readouterr().out
+    head = f"Time in Oslo?\nPOST {server.openai_url}/chat/completions\nAuthorization: Bearer ***\n"
+    assert printed.startswith(head)
+    body = json.loads(printed.split("\n\n", 1)[1])
+    assert (body["model"], body["messages"]) == ("other", [{"role": "user", "content": "Time in Oslo?"}])
+    assert [each["function"]["name"] for each in body["tools"]] == ["currentdate"]
+    assert "stream" not in body
+    assert (server.requests, len(agent.history), len(recorder)) == ([], 0, 0)
+
+
+def test_preview_of_raw_text_and_of_an_agent_without_a_key(
+    shell: InteractiveShell, agent: CreateAgent, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.run_cell_magic("agent", "a --raw --preview", "{{n}}")
+    assert capsys.readouterr().out.startswith("{{n}}\nPOST ")
+    with pytest.raises(MissingKeyError):
+        shell.run_cell_magic("agent", "-p openai --preview", "The prompt")
+    assert capsys.readouterr().out.startswith("The prompt\n")
+
+
+def test_a_preview_is_html_in_a_page_while_the_extension_is_loaded(
+    shell: InteractiveShell, agent: CreateAgent
+) -> None:
+    def shown() -> dict[str, str]:
+        assert shell.display_formatter is not None
+        data, _ = shell.display_formatter.format(agent.preview("<b>Hi</b>"))
+        return data
+
+    # A terminal's shell asks for text only.
+    shell.display_formatter.active_types = ["text/plain", "text/html"]
+    assert shown().keys() == {"text/plain", "text/html"}
+    assert "&lt;b&gt;Hi" in shown()["text/html"]
+    createagents_nb.unload_ipython_extension(shell)
+    assert shown().keys() == {"text/plain"}
+    createagents_nb.load_ipython_extension(shell)
 
 
 # The extension

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from ..core.events import (
@@ -27,6 +28,7 @@ from ..core.events import (
     number_or_none,
 )
 from ..core.messages import Message, MessageContent, Turn, has_details, read_parts, without_foreign_details
+from ..core.preview import RequestPreview
 from ..core.provider import ChatRepository, ChatRequest, Emit, ToolSpec
 from ..core.records import CallRecord, CallStatus, RecordSink, RequestRecord, ToolRecord, current_cell
 from ..errors import BudgetExceededError, CreateAgentsError, InvalidMessageError, ProviderError
@@ -43,7 +45,7 @@ from .promises import broken_promise, closing, describe, expect_end, foreign_err
 from .response import StreamingResponseDTO
 from .turn_log import TurnLog
 
-__all__ = ["ChatWithAgentUseCase", "FollowUp", "TurnSettings"]
+__all__ = ["ChatWithAgentUseCase", "FollowUp", "TurnSettings", "make_request"]
 
 _Number = TypeVar("_Number", int, float)
 
@@ -129,6 +131,44 @@ class ChatWithAgentUseCase:
         turn = _Turn(self._repository, self._executor, self._sink, agent, _user_message(message), follow_up)
         turn.log.start(turn.run(), turn.settle)
         return StreamingResponseDTO(turn.log)
+
+    def preview(self, agent: TurnSettings, message: MessageContent) -> RequestPreview:
+        """Show what `start` would send first; nothing is sent.
+
+        Raises:
+            InvalidMessageError: as `execute`.
+        """
+        messages = (*agent.history.messages, _user_message(message))
+        return self._repository.preview(make_request(agent, self._repository, messages))
+
+
+def make_request(
+    agent: TurnSettings,
+    repository: ChatRepository,
+    messages: Sequence[Message],
+    *,
+    turn_id: str | None = None,
+    number: int = 1,
+) -> ChatRequest:
+    """The request of a round.
+
+    Args:
+        messages: the past and those of the turn, without the instructions.
+    """
+    system = [Message("system", agent.instructions)] if agent.instructions else []
+    messages = (*system, *messages)
+    if any(map(has_details, messages)):  # few have them, and sources are made of hashes
+        messages = without_foreign_details(messages, repository.reply_sources(agent.model))
+    return ChatRequest(
+        model=agent.model,
+        messages=messages,
+        tools=[ToolSpec(tool.name, tool.description, tool.parameters) for tool in agent.tools],
+        config=agent.config,
+        # Once: a choice that forces a call would never let the turn end.
+        tool_choice=agent.config.get("tool_choice") if number == 1 else None,
+        turn_id=turn_id,
+        round=number,
+    )
 
 
 def _user_message(content: MessageContent) -> Message:
@@ -241,19 +281,8 @@ class _Turn:
     async def _round_trip(self, number: int) -> list[ToolCallRequested]:
         if self.sink is not None:
             self.sink.admit(number)
-        system = [Message("system", self.agent.instructions)] if self.agent.instructions else []
-        messages = (*system, *self.past, *self.messages)
-        if any(map(has_details, messages)):  # few have them, and sources are made of hashes
-            messages = without_foreign_details(messages, self.repository.reply_sources(self.agent.model))
-        request = ChatRequest(
-            model=self.agent.model,
-            messages=messages,
-            tools=[ToolSpec(tool.name, tool.description, tool.parameters) for tool in self.agent.tools],
-            config=self.agent.config,
-            # Once: a choice that forces a call would never let the turn end.
-            tool_choice=self.agent.config.get("tool_choice") if number == 1 else None,
-            turn_id=self.record.call_id,
-            round=number,
+        request = make_request(
+            self.agent, self.repository, (*self.past, *self.messages), turn_id=self.record.call_id, number=number
         )
         record = RequestRecord(
             call_id=self.record.call_id,
@@ -265,9 +294,11 @@ class _Turn:
             status="running",
             price_provider=self.repository.price_provider,
             telemetry_provider=self.repository.telemetry_provider,
+            request=request,
         )
         if self.sink is not None:
             self.sink.request_opened(record)
+        self.log.sent[number] = partial(self.repository.preview, request)
         status: CallStatus = "cancelled"
         failure: Exception | None = None
         started = time.perf_counter()
@@ -498,6 +529,7 @@ class _Turn:
             error_type=None if failure is None else type(failure).__name__,
             error=None if failure is None else redact(str(failure)),
             adjusted=last.adjusted if isinstance(last.adjusted, str) else None,
+            request=None,
         )
         if record.cost_usd is None and self.sink is not None:
             cost_usd = self.sink.cost_usd(record)

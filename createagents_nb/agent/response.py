@@ -9,8 +9,9 @@ from typing import Any
 
 from .. import bridge
 from ..core.events import ApprovalRequested, Event, RoundEnded, Usage
+from ..core.preview import RequestPreview
 from ..core.records import CallRecord, CallStatus, ContentPolicy, RequestRecord, ToolRecord
-from ..errors import BridgeError
+from ..errors import BridgeError, ConfigurationError
 from ..tools.approval import Approval, ApprovalRequest, Decision
 from .turn_log import TurnLog, closed_loop_error, running_loop
 
@@ -105,6 +106,28 @@ class StreamingResponseDTO:
         """Why the model stopped, as the server reports it: ``stop``, ``length``, ``content_filter``…"""
         ends = [event for event in self._log.events if isinstance(event, RoundEnded)]
         return ends[-1].finish_reason if ends else None
+
+    def preview(self, round: int | None = None) -> RequestPreview:  # noqa: A002 - as in the records
+        """Show a request of this turn as it was sent, while it runs and afterwards.
+
+        Args:
+            round: which request, from 1; default the last.
+
+        Raises:
+            ConfigurationError: nothing has been sent yet, or there was no such round.
+
+        Example:
+            >>> print(response.preview())
+        """
+        sent = self._log.sent
+        if not sent:
+            raise ConfigurationError(
+                "This turn has sent nothing yet: agent.preview(message) shows what a message would send"
+            )
+        show = sent.get(max(sent) if round is None else round)
+        if show is None:
+            raise ConfigurationError(f"This turn has no round {round!r}: it has sent {len(sent)}, the first is 1")
+        return show()
 
     # ── approval ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from ..core.events import Event, TurnDone
+from ..core.preview import RequestPreview
 from ..core.records import CallRecord, ContentPolicy, RequestRecord, ToolRecord
 from ..errors import CreateAgentsError
 from ..loop_shutdown import Running, cancel_coroutine, register
@@ -39,6 +40,8 @@ class TurnLog:
         self.content_policy, self.remote_images = content_policy, remote_images
         self.loop = asyncio.get_running_loop()
         self.events: list[Event] = []
+        self.sent: dict[int, Callable[[], RequestPreview]] = {}
+        """By round, what shows its request. Each keeps its request, and requests share their messages."""
         self.requests: list[RequestRecord] = []
         self.tools: list[ToolRecord] = []
         self.approvals = PendingApprovals()

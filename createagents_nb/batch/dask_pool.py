@@ -13,6 +13,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from ..agent.chat import make_request
+from ..core.messages import Message
 from ..core.records import current_cell
 from ..errors import BudgetExceededError, ConfigurationError, WorkerError
 from ..logging_config import LoggingConfig
@@ -125,6 +127,7 @@ class DaskPool:
         self._is_closed = False
         self._stopping: asyncio.Task[None] | None = None
         self._cell = current_cell.get()
+        self._asked = make_request(row_agent.agent, row_agent.repository, [Message("user", "a row's prompt")])
 
     def close(self) -> None:
         """Hand out no more rows."""
@@ -271,6 +274,8 @@ class DaskPool:
         row.call = replace(row.call, cost_usd=cost_usd, cell_id=cell.cell_id, execution_count=cell.execution_count)
         recorder.call_opened(replace(row.call, status="running", response=None, error=None, error_type=None))
         for request in requests:
+            if request.round == 1:  # with the instructions, tools and config of the batch
+                recorder.request_opened(replace(request, status="running", request=self._asked))
             recorder.request_settled(request)
         for tool in row.tools:
             recorder.tool_settled(tool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias
 from ..redaction import Secret
 from .events import Event, ReplySource, ToolCallFinished, ToolCallRequested
 from .messages import ImagePart, Message, MessageContent, Part, TextPart
+from .preview import RequestPreview, describe_message, mask_json
 
 __all__ = [
     "ChatRepository",
@@ -22,6 +23,7 @@ __all__ = [
     "ToolCallRunner",
     "ToolSpec",
     "TurnResponse",
+    "describe_tools",
 ]
 
 
@@ -73,6 +75,21 @@ class ChatRequest:
         object.__setattr__(self, "tools", tuple(self.tools))
         object.__setattr__(self, "config", MappingProxyType(dict(self.config)))
 
+    def described(self) -> dict[str, Any]:
+        """The request as JSON values for people to read: media described, without provider details.
+
+        Keys are as they are; `createagents_nb.core.preview.mask_json` masks them.
+        """
+        described: dict[str, Any] = {
+            "model": self.model,
+            "messages": [describe_message(message) for message in self.messages],
+            "tools": describe_tools(self.tools),
+            "config": dict(self.config),
+            "output_schema": self.output_schema,
+            "tool_choice": self.tool_choice,
+        }
+        return {name: value for name, value in described.items() if value is not None}
+
     def canonical_json(self) -> str:
         """The canonical JSON for hashing, comparing and storing: sorted keys, no whitespace.
 
@@ -104,6 +121,11 @@ class ChatRequest:
 
     def __hash__(self) -> int:
         return hash(self.canonical_json())
+
+
+def describe_tools(tools: Iterable[ToolSpec]) -> list[dict[str, Any]]:
+    """Tools as JSON."""
+    return [{"name": tool.name, "description": tool.description, "parameters": tool.parameters} for tool in tools]
 
 
 class _CallNumbers:
@@ -241,6 +263,10 @@ class ChatRepository(ABC):
         Raises:
             UnsupportedConfigError: the provider cannot take them; the message says what to do.
         """
+
+    def preview(self, request: ChatRequest) -> RequestPreview:
+        """Show what `round_trip` would send for a request; nothing is sent."""
+        return RequestPreview(body=mask_json(request.described()))
 
     def without_retries(self) -> ChatRepository:
         """This provider without its own retries, for callers with a retry policy, such as a batch."""

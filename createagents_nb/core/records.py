@@ -13,15 +13,17 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from ..redaction import mask_keys
 
 __all__ = [
+    "CallContext",
     "CallRecord",
     "CallStatus",
     "CellRef",
     "ContentPolicy",
+    "ContextMessage",
     "RecordSink",
     "RequestRecord",
     "ToolRecord",
@@ -52,12 +54,41 @@ current_cell: ContextVar[CellRef] = ContextVar("createagents_nb_current_cell", d
 """Set by the notebook before each cell runs; tasks started in a cell inherit it."""
 
 
+class ContextMessage(NamedTuple):
+    """A message of the conversation before a call, as it is kept."""
+
+    role: str
+    content: str | None
+    """Text with media described; None if it is not kept."""
+    more: str | None = None
+    """Tool calls, and the call that a tool message answers, as a JSON object."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What a call was asked with besides its prompt, as it is kept: keys masked, media described.
+
+    Equal contexts, messages, tools and configs of a recorder are one object.
+    """
+
+    system: str | None = None
+    """The instructions."""
+    history: tuple[ContextMessage, ...] = ()
+    """The conversation that the call saw, oldest first."""
+    tools: str | None = None
+    """JSON: a list of names, descriptions and schemas."""
+    config: str | None = None
+    """JSON: the options of the requests."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRecord:
     """One turn: a user message and everything that answered it.
 
     Each call is recorded twice under the same ``call_id``: opened with status ``running``, and settled when the
     turn ends, however it ends.
+
+    ``context`` is added by the recorder. It is not a column and does not count in comparisons.
     """
 
     call_id: str
@@ -87,6 +118,8 @@ class CallRecord:
     response: str | None = None
     cell_id: str | None = None
     execution_count: int | None = None
+    context: CallContext | None = field(default=None, compare=False, repr=False)
+    """What the call was asked with; None where no content is kept, and before its first request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +128,8 @@ class RequestRecord:
 
     Recorded twice, like a `CallRecord`, under ``call_id`` and ``round``.
 
-    ``price_provider`` and ``telemetry_provider`` come from the attributes of the same names of the provider. They
-    and ``replayed`` are not columns, are not saved, and do not count in comparisons.
+    ``price_provider`` and ``telemetry_provider`` come from the attributes of the same names of the provider. They,
+    ``replayed`` and ``request`` are not columns, are not saved, and do not count in comparisons.
     """
 
     call_id: str
@@ -137,6 +170,8 @@ class RequestRecord:
     """``gen_ai.provider.name`` of OpenTelemetry's GenAI conventions; None for the same name as ``provider``."""
     replayed: bool = field(default=False, compare=False)
     """Whether the answer comes from a recording."""
+    request: Any = field(default=None, compare=False, repr=False)
+    """The `ChatRequest`, in the record that opens the request; sinks keep of it what their policy allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

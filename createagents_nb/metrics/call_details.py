@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,7 +10,8 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any, Final, TypeGuard
 
-from ..core.records import CallRecord, RequestRecord, ToolRecord
+from ..core.preview import as_visible_json
+from ..core.records import CallContext, CallRecord, ContextMessage, RequestRecord, ToolRecord
 from ..render import styles
 from ..text import STATUS_LABELS, format_dollars, format_seconds, one_line, shorten
 
@@ -18,9 +20,16 @@ __all__ = ["CallDetails"]
 MAX_TOOLS: Final = 100
 """Limit for tool executions shown of one call."""
 
-# Limits in characters and lines: ``content`` for prompt and answer, ``tool`` for arguments and results.
-_PAGE: Final = {"content": (20_000, 2_000), "tool": (4_000, 400)}
-_TERMINAL: Final = {"content": (4_000, 100), "tool": (600, 12)}
+# Limits in characters and lines: ``content`` for prompt and answer, ``context`` for what a call was asked with
+# besides, ``tool`` for arguments and results.
+_PAGE: Final = {"content": (20_000, 2_000), "context": (50_000, 5_000), "tool": (4_000, 400)}
+_TERMINAL: Final = {"content": (4_000, 100), "context": (4_000, 100), "tool": (600, 12)}
+_WHOLE: Final = {
+    "content": "recorder.calls",
+    "context": "recorder.show(…).call.context",
+    "tool": "recorder.tools",
+}
+"""Where a text is whole."""
 
 _BLANK_LINE = re.compile(r"\n(?=[ \t]*\n)")
 
@@ -84,7 +93,12 @@ class CallDetails:
                 put(_left_out(left_out, kind), depth + 1)
 
         call = self.call
+        before, after = _context_texts(call.context)
+        for label, text in before:
+            put_text(label, text, "not kept", "context")
         put_text("Prompt", call.prompt, "not kept", "content")
+        for label, text in after:
+            put_text(label, text, "not kept", "context")
         for number, requests, tools in self._rounds():
             if not requests:
                 put(f"Round {number}", 0)
@@ -107,11 +121,14 @@ class CallDetails:
     def _repr_html_(self) -> str:
         call = self.call
         head, *facts = _head(call)
+        before, after = _context_texts(call.context)
         parts = [
             '<div class="createagents-call mathjax_ignore tex2jax_ignore" '
             f'style="{styles.TURN}">\n<div><strong>{escape(head)}</strong> '
             f'<span style="{styles.STATE}">· {escape(" · ".join(facts))}</span></div>\n',
+            *(_folded_html(label, text) for label, text in before),
             _text_html("Prompt", call.prompt, "not kept", "content"),
+            *(_folded_html(label, text) for label, text in after),
         ]
         for number, requests, tools in self._rounds():
             if not requests:
@@ -221,6 +238,42 @@ def _tool_texts(tool: ToolRecord) -> Iterator[tuple[str, str | None, str]]:
         yield "Result", tool.result, "not there yet" if tool.status == "running" else "not kept"
 
 
+def _context_texts(
+    context: CallContext | None,
+) -> tuple[list[tuple[str, str | None]], list[tuple[str, str | None]]]:
+    """What a call was asked with before its prompt and after it: labels and texts; nothing if it is not known."""
+    if context is None:
+        return [], []
+    before: list[tuple[str, str | None]] = []
+    if context.system is not None:
+        before.append(("System", context.system))
+    if context.history:
+        label = f"History of {_count(len(context.history), 'message')}"
+        before.append((label, "\n".join(map(_history_line, context.history))))
+    after: list[tuple[str, str | None]] = []
+    if context.tools:
+        after.append((f"Tools: {_tool_names(context.tools)}", _indented(context.tools)))
+    if context.config:
+        after.append(("Config", _indented(context.config)))
+    return before, after
+
+
+def _history_line(message: ContextMessage) -> str:
+    more = json.loads(message.more) if message.more else {}
+    calls = "".join(f"\n    -> {call.get('name')}({call.get('arguments')})" for call in more.get("tool_calls", ()))
+    role = f"tool {more['name']}" if more.get("name") else message.role
+    content = "not kept" if message.content is None else message.content
+    return f"{role}: {content}{calls}"
+
+
+def _tool_names(tools: str) -> str:
+    return one_line(", ".join(str(tool.get("name")) for tool in json.loads(tools)), 200)
+
+
+def _indented(text: str) -> str:
+    return as_visible_json(json.loads(text))
+
+
 def _answer(call: CallRecord) -> tuple[str | None, str]:
     if call.status == "running":
         return call.response or None, "not there yet"
@@ -235,7 +288,7 @@ def _error(record: CallRecord | RequestRecord) -> tuple[str, str] | None:
 
 
 def _left_out(count: int, kind: str) -> str:
-    return f"… {count:,} more characters, not shown: see recorder.{'tools' if kind == 'tool' else 'calls'}"
+    return f"… {count:,} more characters, not shown: see {_WHOLE[kind]}"
 
 
 def _tools_left_out(count: int) -> str:
@@ -281,11 +334,23 @@ def _tool_html(tool: ToolRecord) -> str:
 def _text_html(label: str, text: str | None, absent: str, kind: str) -> str:
     if text is None:
         return _label(f"{label}: {absent}")
+    return _label(label) + _value_html(text, kind)
+
+
+def _value_html(text: str, kind: str) -> str:
     shown, left_out = shorten(text, *_PAGE[kind])
     return (
-        f'{_label(label)}<pre dir="auto" style="{styles.VALUE}"><code>'
+        f'<pre dir="auto" style="{styles.VALUE}"><code>'
         f"{escape(shown or '(empty)', quote=False)}</code></pre>\n"
         + (_label(_left_out(left_out, kind)) if left_out else "")
+    )
+
+
+def _folded_html(label: str, text: str | None) -> str:
+    return (
+        f'<details class="createagents-context" style="{styles.BOX}">'
+        f'<summary style="{styles.SUMMARY}">{escape(label)}</summary>\n'
+        f"{_value_html(text or '', 'context')}</details>\n"
     )
 
 

@@ -67,14 +67,14 @@ class Rows(Generic[Record]):
     """Rows of one frame, by index; not thread-safe.
 
     Args:
-        columns: columns of the frame.
+        columns: columns of the frame, and objects that are stored beside them.
         make: class of the records.
         statuses: labels of ``status``, in the order of their codes.
     """
 
     def __init__(self, columns: Columns, make: type[Record], statuses: Sequence[str]) -> None:
         self.kinds = {column: kind for column, kind in columns.items() if kind != "id"}
-        self.columns = columns
+        self.columns = [column for column, kind in columns.items() if kind != "object"]
         self._make = make
         self.label_columns = [column for column, kind in columns.items() if kind == "label"]
         self.codes = {column: _LabelCodes(statuses if column == "status" else ()) for column in self.label_columns}

@@ -7,10 +7,22 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from ..core.records import CallStatus, ToolStatus
 
-__all__ = ["CALLS", "REQUESTS", "STATUSES", "TOOLS", "Columns", "Kind", "as_row", "required", "value"]
+__all__ = [
+    "CALLS",
+    "REQUESTS",
+    "STATUSES",
+    "STORED_CALLS",
+    "TOOLS",
+    "Columns",
+    "Kind",
+    "as_row",
+    "required",
+    "value",
+]
 
-Kind: TypeAlias = Literal["id", "name", "label", "text", "time", "seconds", "rate", "usd", "count"]
-"""An empty ``name`` counts as unknown, an empty ``text`` does not; a ``label`` is a name with few values."""
+Kind: TypeAlias = Literal["id", "name", "label", "text", "time", "seconds", "rate", "usd", "count", "object"]
+"""An empty ``name`` counts as unknown, an empty ``text`` does not; a ``label`` is a name with few values. An
+``object`` is stored as it is, and is in no frame."""
 Columns: TypeAlias = dict[str, Kind]
 
 STATUSES: Final = {
@@ -48,6 +60,8 @@ CALLS: Final[Columns] = {
     "cell_id": "label",
     "execution_count": "count",
 }
+
+STORED_CALLS: Final[Columns] = CALLS | {"context": "object"}
 
 REQUESTS: Final[Columns] = {
     "call_id": "id",

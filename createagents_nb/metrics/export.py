@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from ..core.records import CallRecord, RequestRecord, ToolRecord
+from ..core.records import CallContext, CallRecord, RequestRecord, ToolRecord
 from ..errors import ConfigurationError
 from .columns import CALLS, REQUESTS, TOOLS, Columns, as_row
+from .contexts import message_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +55,9 @@ def to_json(
 ) -> str:
     """``{"version": 1, "calls": […], "requests": […], "tools": […]}``: a list of rows for each frame.
 
+    Where content is kept, ``contexts`` says what calls were asked with: for each list of ``call_ids`` the places
+    of ``system``, ``history`` (several), ``tools`` and ``config`` in the list ``texts``, which has each text once.
+
     Times are ISO 8601 in UTC. Unknown values are null, and so are NaN and infinity.
 
     Args:
@@ -69,6 +73,7 @@ def to_json(
         "calls": _rows(CALLS, calls),
         "requests": _rows(REQUESTS, requests),
         "tools": _rows(TOOLS, tools),
+        **_contexts(calls),
     }
     text = json.dumps(document, ensure_ascii=False, indent=1, default=str)
     if not _is_unicode(text):  # a lone surrogate, sent by a model: only \u escapes can carry it
@@ -162,6 +167,32 @@ def _select(
 
 def _rows(columns: Columns, records: Sequence[object]) -> list[dict[str, Any]]:
     return [{name: _json_value(value) for name, value in as_row(columns, record).items()} for record in records]
+
+
+def _contexts(calls: Iterable[CallRecord]) -> dict[str, Any]:
+    """What calls were asked with; empty if nothing is kept of that."""
+    call_ids: dict[CallContext, list[str]] = {}
+    for call in calls:
+        if call.context is not None:
+            call_ids.setdefault(call.context, []).append(call.call_id)
+    if not call_ids:
+        return {}
+    places: dict[str, int] = {}
+
+    def place(text: str | None) -> int | None:
+        return None if text is None else places.setdefault(text, len(places))
+
+    contexts = [
+        {
+            "call_ids": ids,
+            "system": place(None if context.system is None else json.dumps(context.system)),
+            "history": [place(message_json(message)) for message in context.history],
+            "tools": place(context.tools),
+            "config": place(context.config),
+        }
+        for context, ids in call_ids.items()
+    ]
+    return {"contexts": contexts, "texts": [json.loads(text) for text in places]}
 
 
 def _json_value(value: Any) -> Any:

@@ -90,8 +90,8 @@ class FrameBuilder:
         if rows.other_ids:
             names = [rows.other_ids.get(index, name) for index, name in zip(indices, names, strict=True)]
         columns: dict[str, Any] = {"call_id": _strings(names)}
-        for column, kind in rows.kinds.items():
-            columns[column] = self._column(column, kind, _at(rows.values[column], indices))
+        for column in rows.columns[1:]:
+            columns[column] = self._column(column, rows.kinds[column], _at(rows.values[column], indices))
         return columns
 
     def _column(self, column: str, kind: Kind, packed: Any) -> Any:

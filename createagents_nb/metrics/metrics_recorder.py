@@ -119,7 +119,9 @@ class MetricsRecorder(RecorderSink):
         return summarize_tools(self.tools)
 
     def show(self, call_id: Any = -1) -> CallDetails:
-        """Show a call in full: prompt, each round with its tools, answer.
+        """Show a call in full: instructions, history, prompt, tools and config, then each round, then the answer.
+
+        What a call was asked with is kept as the texts are (`record_content`, `redact`), each message once.
 
         Args:
             call_id: id of the call or its beginning, its row of `calls`, or its position, -1 for the last.
@@ -133,6 +135,9 @@ class MetricsRecorder(RecorderSink):
         if len(keys) != 1:
             raise ConfigurationError(f"show takes one call, not {len(keys)}: recorder.timeline shows several")
         call = self._find(keys[0])
+        context = self._open_contexts.get(call.call_id)
+        if context is not None:  # it runs
+            call = replace(call, context=context)
         return CallDetails(
             call,
             [request for request in self.request_records if request.call_id == call.call_id],

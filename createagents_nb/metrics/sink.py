@@ -10,6 +10,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.records import (
+    CallContext,
     CallRecord,
     ContentPolicy,
     RequestRecord,
@@ -22,7 +23,8 @@ from ..errors import ConfigurationError
 from ..logging_config import LoggingConfig
 from ..redaction import mask_keys
 from .budget import Budget
-from .columns import CALLS, REQUESTS, STATUSES, TOOLS, as_row
+from .columns import CALLS, REQUESTS, STATUSES, STORED_CALLS, TOOLS, as_row
+from .contexts import ContextKeeper
 from .observers import Observer, RecorderWarning, SettledCall
 from .prices import Prices
 from .store import Table
@@ -68,6 +70,7 @@ class RecorderSink:
             raise ConfigurationError(
                 f"metrics_list must be a list, not {metrics_list!r}; recorder.persist(path) keeps calls in a file"
             )
+        self._contexts = ContextKeeper()
         self.record_content = record_content
         self.redact = redact
         self._metrics_list = metrics_list
@@ -78,6 +81,8 @@ class RecorderSink:
         self._is_traced = False
         self._open_parts: dict[str, list[RequestRecord | ToolRecord]] = {}
         """Requests and tool executions of running calls, for observers."""
+        self._open_contexts: dict[str, CallContext] = {}
+        """Contexts of running calls."""
         self._without_content: set[str] = set()
         """Ids of running calls that began while `record_content` was False."""
         self.clear()
@@ -111,6 +116,7 @@ class RecorderSink:
         if value is not None and not callable(value):
             raise ConfigurationError(f"redact must be a function of a text that returns a text, not {value!r}")
         self._redact, self._redact_failed = value, False
+        self._contexts.forget_policy()
 
     def __setattr__(self, name: str, value: object) -> None:
         # A misspelled setting must not pass silently.
@@ -123,7 +129,8 @@ class RecorderSink:
 
         Running calls get their rows when they settle. What was spent of a budget stays spent.
         """
-        self._calls = Table(CALLS, CallRecord, STATUSES["calls"])
+        self._contexts.clear()
+        self._calls = Table(STORED_CALLS, CallRecord, STATUSES["calls"])
         self._requests = Table(REQUESTS, RequestRecord, STATUSES["requests"])
         self._tools = Table(TOOLS, ToolRecord, STATUSES["tools"])
 
@@ -152,6 +159,9 @@ class RecorderSink:
         """Record a call that has ended, however it ended, in place of its running row."""
         try:
             call_id = record.call_id
+            context = self._open_contexts.pop(call_id, None)
+            if context is not None and self._record_content:
+                record = replace(record, context=context)
             if record.prompt is not None or record.response is not None or record.error is not None:
                 if self._redact is not None:  # an interrupt in it must not leave the row running
                     self._calls.put(redact_call(record, _keep_nothing), call_id)
@@ -189,7 +199,12 @@ class RecorderSink:
 
     @_never_raises
     def request_opened(self, record: RequestRecord) -> None:
-        """Record a request that is sent to the provider."""
+        """Record a request that is sent to the provider, and what its call was asked with."""
+        if record.request is not None:
+            call_id = record.call_id
+            if record.round == 1 and self._record_content and call_id not in self._without_content:
+                self._open_contexts[call_id] = self._contexts.keep(record.request, self.redact_text)
+            record = replace(record, request=None)
         self._requests.put(record, (record.call_id, record.round))
         self._prices.prepare(record)
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
-from ..core.records import CallRecord, RequestRecord, ToolRecord
+from ..core.records import CallContext, CallRecord, ContextMessage, RequestRecord, ToolRecord
 from .column_store import as_count, as_number
-from .columns import CALLS, REQUESTS, TOOLS, Columns, Kind, required, value
+from .columns import CALLS, REQUESTS, STORED_CALLS, TOOLS, Columns, Kind, required, value
+from .contexts import message_from_json, message_json
 from .observers import SettledCall
 
 __all__ = [
@@ -126,7 +129,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
             if _pragma(connection, "page_count") == 0:
                 create_tables(connection)
             _check(connection, path)
-            _add_missing_columns(connection)
+            _add_what_is_missing(connection)
             # NORMAL survives a power failure only with a write-ahead log.
             connection.execute(f"PRAGMA synchronous={'NORMAL' if _in_wal_mode(connection) else 'FULL'}")
         except BaseException:
@@ -183,18 +186,30 @@ def create_tables(connection: sqlite3.Connection) -> None:
             connection.execute(f"CREATE TABLE {table} ({typed})")
             unique = "UNIQUE" if table == "calls" else ""
             connection.execute(f"CREATE {unique} INDEX {table}_by_call_id ON {table} (call_id)")
+        for statement in _ADDED_TABLES:
+            connection.execute(statement)
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={FORMAT_VERSION}")
 
 
-def _add_missing_columns(connection: sqlite3.Connection) -> None:
-    """Bring a file of an earlier version up to date; its rows have NULL there."""
-    missing = {table: TABLES[table].keys() - set(_columns(connection, table)) for table in _APPENDED}
-    if not any(missing.values()):
+_ADDED_TABLES: Final = (
+    "CREATE TABLE IF NOT EXISTS texts (key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS contexts (call_id TEXT PRIMARY KEY, key TEXT) WITHOUT ROWID",
+)
+"""What calls were asked with. The key of a text is its BLAKE2b. The text of a context is a JSON object of keys:
+``system``, ``tools``, ``config`` and a list, ``history``. Files of earlier versions have no such tables."""
+
+
+def _add_what_is_missing(connection: sqlite3.Connection) -> None:
+    """Bring a file of an earlier version up to date; its rows have NULL in columns that are new."""
+    is_complete = all(len(_columns(connection, table)) == len(TABLES[table]) for table in _APPENDED)
+    if is_complete and _columns(connection, "contexts"):
         return
     connection.execute("BEGIN IMMEDIATE")
     with connection:
-        for table in missing:
+        for statement in _ADDED_TABLES:
+            connection.execute(statement)
+        for table in _APPENDED:
             present = _columns(connection, table)  # another process may have been faster
             for column, kind in list(TABLES[table].items())[len(present) :]:
                 connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {_TYPES.get(kind, 'TEXT')}")
@@ -292,11 +307,12 @@ def write_calls(connection: sqlite3.Connection, calls: Iterable[SettledCall]) ->
     connection.execute("BEGIN IMMEDIATE")
     with connection:
         for ids in _chunks([row[0] for row in rows]):
-            for table in ("requests", "tools"):
+            for table in ("requests", "tools", "contexts"):
                 connection.execute(f"DELETE FROM {table} WHERE call_id IN ({_placeholders(ids)})", ids)
         _insert(connection, "calls", rows, f" ON CONFLICT (call_id) DO UPDATE SET {updates}")
         _insert(connection, "requests", requests)
         _insert(connection, "tools", tools)
+        _write_contexts(connection, [settled.call for _, settled in latest.values()])
 
 
 def _insert(connection: sqlite3.Connection, table: str, rows: list[list[Any]], conflict: str = "") -> None:
@@ -313,6 +329,73 @@ def _placeholders(cells: Sequence[Any]) -> str:
 
 def _chunks(items: list[_Item]) -> Iterator[list[_Item]]:
     return (items[start : start + _ROWS_PER_STATEMENT] for start in range(0, len(items), _ROWS_PER_STATEMENT))
+
+
+def _write_contexts(connection: sqlite3.Connection, calls: Iterable[CallRecord]) -> None:
+    """Write what calls were asked with; texts that the file has are not written again."""
+    texts: dict[str, str] = {}
+
+    def key(text: str) -> str:
+        text = _text(text)
+        digest = blake2b(text.encode(), digest_size=16).hexdigest()
+        texts[digest] = text
+        return digest
+
+    rows: list[list[Any]] = []
+    keys: dict[int, str] = {}
+    for call in calls:
+        context = call.context
+        if context is None:
+            continue
+        if id(context) not in keys:  # calls of a batch share theirs
+            parts: dict[str, Any] = {
+                name: key(text)
+                for name in ("system", "tools", "config")
+                if (text := getattr(context, name)) is not None
+            }
+            if context.history:
+                parts["history"] = [key(message_json(message)) for message in context.history]
+            keys[id(context)] = key(json.dumps(parts))
+        rows.append([call.call_id, keys[id(context)]])
+    _insert(connection, "texts", [list(row) for row in texts.items()], " ON CONFLICT (key) DO NOTHING")
+    _insert(connection, "contexts", rows)
+
+
+def _read_contexts(connection: sqlite3.Connection) -> dict[str, CallContext]:
+    """What the calls were asked with, by their ids; equal parts are one object."""
+    if not _columns(connection, "contexts"):
+        return {}
+    texts: dict[str, str] = dict(connection.execute("SELECT key, text FROM texts"))
+    messages: dict[str, ContextMessage] = {}
+    contexts: dict[str, CallContext | None] = {}
+
+    def message(key: str) -> ContextMessage:
+        if key not in messages:
+            messages[key] = message_from_json(texts[key])
+        return messages[key]
+
+    def json_text(key: str | None) -> str | None:
+        if key is None:
+            return None
+        json.loads(texts[key])
+        return texts[key]
+
+    def context(key: str) -> CallContext | None:
+        if key not in contexts:
+            try:
+                parts = json.loads(texts[key])
+                contexts[key] = CallContext(
+                    system=texts[parts["system"]] if "system" in parts else None,
+                    history=tuple([message(each) for each in parts.get("history", ())]),
+                    tools=json_text(parts.get("tools")),
+                    config=json_text(parts.get("config")),
+                )
+            except (ValueError, TypeError, LookupError, AttributeError):  # other tools have changed it
+                contexts[key] = None
+        return contexts[key]
+
+    rows = connection.execute("SELECT call_id, key FROM contexts")
+    return {call_id: found for call_id, key in rows if (found := context(key)) is not None}
 
 
 def _text(value: Any) -> str:
@@ -357,10 +440,14 @@ def read_calls(connection: sqlite3.Connection) -> list[SettledCall]:
     try:
         requests = _by_call(connection, "requests", _record_maker(REQUESTS, RequestRecord))
         tools = _by_call(connection, "tools", _record_maker(TOOLS, ToolRecord))
-        make = _record_maker(CALLS, CallRecord)
+        make = _record_maker(STORED_CALLS, CallRecord)
+        contexts = _read_contexts(connection)
         rows = connection.execute("SELECT * FROM calls ORDER BY started_at, rowid")
         return [
-            SettledCall(make(row), tuple(requests.get(row[0], ())), tuple(tools.get(row[0], ()))) for row in rows
+            SettledCall(
+                make([*row, contexts.get(row[0])]), tuple(requests.get(row[0], ())), tuple(tools.get(row[0], ()))
+            )
+            for row in rows
         ]
     except (TypeError, ValueError) as error:  # an invalid time
         raise sqlite3.DatabaseError(str(error)) from error

@@ -218,8 +218,8 @@ class Commands:
         display.show_again(response)
 
     def preview(self, rest: str) -> None:
-        """preview TEXT — TEXT as it would be sent, with every {{…}} filled in (for a cell: %%agent --preview)"""
-        print(interpolate(rest, self._shell.user_ns))
+        """preview TEXT — TEXT with every {{…}} filled in, and its whole request (of a cell: %%agent --preview)"""
+        display.show_preview(interpolate(rest, self._shell.user_ns), lambda: self._registry.find(None))
 
 
 def _print_tools(tools: Mapping[str, str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -14,6 +14,7 @@ from IPython.display import display
 
 from .. import bridge
 from ..agent.response import StreamingResponseDTO
+from ..core.preview import RequestPreview
 from ..core.records import CellRef, current_cell
 from ..errors import TurnStopped
 from ..loop_shutdown import wait_until_done
@@ -23,9 +24,20 @@ from .frontends import has_page
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from ..create_agent import CreateAgent
     from ..render.turn_state import TurnTracker
 
-__all__ = ["display_response", "install", "remove", "reset", "show", "show_again", "shown_responses", "watch"]
+__all__ = [
+    "display_response",
+    "install",
+    "remove",
+    "reset",
+    "show",
+    "show_again",
+    "show_preview",
+    "shown_responses",
+    "watch",
+]
 
 _UPDATE_S = 0.045
 """Interval between updates. A message has an overhead of about 150 tokens."""
@@ -41,10 +53,11 @@ _background_tasks: set[asyncio.Task[None]] = set()
 
 
 def install(shell: InteractiveShell) -> None:
-    """Make ``shell`` display responses with `display_response`, and forget earlier answers."""
+    """Make ``shell`` display responses with `display_response` and previews as HTML; forget earlier answers."""
     formatter = shell.display_formatter
     if formatter is not None:
         formatter.ipython_display_formatter.for_type(StreamingResponseDTO, display_response)
+        formatter.formatters["text/html"].for_type(RequestPreview, _request_html)
     shown_responses.clear()
 
 
@@ -53,6 +66,7 @@ def remove(shell: InteractiveShell) -> None:
     formatter = shell.display_formatter
     if formatter is not None:
         formatter.ipython_display_formatter.pop(StreamingResponseDTO, None)
+        formatter.formatters["text/html"].pop(RequestPreview, None)
 
 
 def reset() -> None:
@@ -62,6 +76,12 @@ def reset() -> None:
     for task in list(_background_tasks):
         task.cancel()
     _background_tasks.clear()
+
+
+def _request_html(preview: RequestPreview) -> str:
+    from ..render.request import request_html  # late, to keep %load_ext quick
+
+    return request_html(preview)
 
 
 async def show(value: Any) -> Any:
@@ -122,6 +142,17 @@ def show_again(response: StreamingResponseDTO) -> None:
     from ..render.bundle import render_bundle
 
     display(render_bundle(_full_tracker(response).snapshot()), raw=True)
+
+
+def show_preview(prompt: str, find_agent: Callable[[], CreateAgent]) -> None:
+    """Print a prompt, then show the whole request that an agent would send with it; nothing is sent.
+
+    Args:
+        find_agent: called after the prompt is printed; what it raises, such as a missing key, is raised here.
+    """
+    print(prompt)
+    if prompt.strip():
+        display(find_agent().preview(prompt))
 
 
 def _follow_in_background(response: StreamingResponseDTO) -> None:

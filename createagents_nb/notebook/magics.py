@@ -28,6 +28,8 @@ _CELL_MANUAL = f"""Send the cell to an agent and stream its answer.
 The cell's value is the response: `_.text`, `await _`. In the prompt, {{{{expr}}}} is replaced by the value of a
 Python expression; a DataFrame comes as its shape, dtypes and head.
 
+`--preview` shows the prompt and the whole request; keys are masked in it, and nothing is sent.
+
 Example:
     %%agent -t rows -o answer
     Which columns of {{{{df}}}} have missing values?
@@ -91,7 +93,7 @@ class AgentMagics(Magics):
 
             prompt = interpolate(prompt, self.shell.user_ns)
         if options.preview:
-            print(prompt)
+            display.show_preview(prompt, lambda: self._agent(options))
             return None
         response = await self._agent(options).chat(prompt)
         try:

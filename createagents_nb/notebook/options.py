@@ -78,7 +78,7 @@ def _cell_parser() -> _Parser:
     parser.add_argument("--no-history", action="store_true", help="neither see nor enter the conversation so far")
     parser.add_argument("--no-stream", action="store_true", help="ask for the answer in one piece")
     parser.add_argument("--raw", action="store_true", help="send the cell as it is: {{…}} is not replaced")
-    parser.add_argument("--preview", action="store_true", help="show what would be sent, send nothing")
+    parser.add_argument("--preview", action="store_true", help="show the whole request, send nothing")
     return parser
 
 

@@ -13,6 +13,7 @@ from ..errors import ProviderError
 from .error_mapping import ErrorMapper, ErrorWords, read_body
 from .reply_decoder import ReplyDecoder
 from .transport import MAX_LIST_BYTES, Transport
+from .wire_log import send
 
 __all__ = ["ChatApi", "Connect", "Exchange", "list_models", "reply_events"]
 
@@ -104,7 +105,7 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
         is_adjusted = False
         block = b""
         try:
-            reply = await transport.request("POST", api.chat_path, exchange.body, errors)
+            reply = await send(transport, "POST", api.chat_path, exchange.body, errors)
             try:
                 if reply.is_success:
                     exchange.accept()
@@ -161,7 +162,7 @@ async def list_models(api: ChatApi, transport: Transport) -> list[str]:
     failure: ProviderError | None = None
     names: list[str] = []
     try:
-        reply = await transport.request("GET", api.models_path, None, errors)
+        reply = await send(transport, "GET", api.models_path, None, errors)
         try:
             if reply.is_success:
                 names = api.model_names(await read_body(reply.blocks, MAX_LIST_BYTES), transport.url)

@@ -12,11 +12,12 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 from weakref import WeakKeyDictionary
 
 from ..core.events import Event, ReplySource
 from ..core.messages import has_details, without_foreign_details
+from ..core.preview import RequestPreview, mask_address, mask_headers, mask_json
 from ..core.provider import ChatRepository, ChatRequest
 from ..errors import ConfigurationError
 from ..redaction import Secret, SecretFunction, holds_key
@@ -164,6 +165,19 @@ class HttpChatAdapter(ChatRepository):
 
     def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         return reply_events(self._transport, _AdjustedExchange(self, request))
+
+    def preview(self, request: ChatRequest) -> RequestPreview:
+        exchange = _AdjustedExchange(self, request)
+        api, body = exchange.api, exchange.body
+        headers: Mapping[str, str]
+        if self._client is None:
+            address = str(self._url + api.chat_path) + (f"?{urlencode(self._query)}" if self._query else "")
+            key = self._api_key
+            headers = self._all_headers(Secret("***") if isinstance(key, SecretFunction) else key)
+        else:
+            transport = self._client_transport(self._client)
+            address, headers = transport.address(api.chat_path, body), transport.headers
+        return RequestPreview("POST", mask_address(address), mask_headers(headers), mask_json(body))
 
     async def models(self) -> list[str]:
         return await list_models(self._api, await self._transport())

@@ -532,6 +532,10 @@ class HttpTransport(Transport):
         other._headers, other.secret = headers, secret
         return other
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._headers
+
     async def request(
         self, method: str, path: str, body: Mapping[str, Any] | None, count: RetryCount
     ) -> HttpReply:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final
+from urllib.parse import urlencode
 from weakref import WeakKeyDictionary
 
 from ..errors import ConfigurationError
@@ -59,6 +60,18 @@ class OpenAIClientTransport(Transport):
         self.url = str(client.base_url).rstrip("/")
         self.secret = _known_key(client.api_key)
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return _texts({**self._client.default_headers, **getattr(self._client, "auth_headers", {})})
+
+    def address(self, path: str, body: Mapping[str, Any] | None) -> str:
+        client = self._client
+        is_azure = type(client).__name__.endswith("AzureOpenAI")
+        if is_azure and path == "/chat/completions" and body is not None and "/deployments" not in self.url:
+            path = f"/deployments/{body.get('model')}{path}"
+        query = urlencode({name: value for name, value in client.default_query.items() if isinstance(value, str)})
+        return self.url + path + (f"?{query}" if query else "")
+
     async def request(
         self, method: str, path: str, body: Mapping[str, Any] | None, count: RetryCount
     ) -> HttpReply:
@@ -98,6 +111,15 @@ class OpenAIClientTransport(Transport):
         return HttpReply(reply.status_code, reply.headers, reply.aiter_bytes(), reply.aclose)
 
 
+def _texts(headers: Mapping[str, Any]) -> dict[str, str]:
+    """Return the headers that have a value: a client may also say that one is left out."""
+    return {
+        name: Secret(value) if is_secret_name(name) else value
+        for name, value in headers.items()
+        if isinstance(value, str)
+    }
+
+
 def _retries(holder: Any) -> int:
     """Read how often the SDK has sent a request again: it counts in a header."""
     request = getattr(holder, "request", None)
@@ -119,6 +141,10 @@ class OllamaClientTransport(Transport):
         self._client, self._http = client, _http_client_of(client)
         self._policy = policy
         self.url, self.secret = ollama_address_and_key(client)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return _texts(self._http.headers)
 
     async def request(
         self, method: str, path: str, body: Mapping[str, Any] | None, count: RetryCount

@@ -65,6 +65,15 @@ class Transport(ABC):
     url: str
     secret: str | None
 
+    @property
+    @abstractmethod
+    def headers(self) -> Mapping[str, str]:
+        """The headers of each request, keys included."""
+
+    def address(self, path: str, body: Mapping[str, Any] | None) -> str:
+        """Return the whole address of a request."""
+        return self.url + path
+
     @abstractmethod
     async def request(
         self, method: str, path: str, body: Mapping[str, Any] | None, count: RetryCount

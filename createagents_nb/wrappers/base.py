@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import Self
 
 from ..core.events import Event, ReplySource
+from ..core.preview import RequestPreview
 from ..core.provider import ChatRepository, ChatRequest, ToolCallRunner
 
 __all__ = ["ProviderWrapper"]
@@ -45,6 +46,9 @@ class ProviderWrapper(ChatRepository):
 
     def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         return self.inner.round_trip(request)
+
+    def preview(self, request: ChatRequest) -> RequestPreview:
+        return self.inner.preview(request)
 
     async def models(self) -> list[str]:
         return await self.inner.models()

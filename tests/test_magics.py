@@ -538,9 +538,10 @@ def test_preview_of_a_cell_shows_the_prompt_then_the_whole_request_of_that_cell(
     shell.user_ns["city"] = "Oslo"
     shell.run_cell_magic("agent", "a -t currentdate -m other --no-stream --preview", "Time in {{city}}?\n")
     printed = capsys.readouterr().out
-    head = f"Time in Oslo?\nPOST {server.openai_url}/chat/completions\nAuthorization: Bearer ***\n"
-    assert printed.startswith(head)
-    body = json.loads(printed.split("\n\n", 1)[1])
+    head, text = printed.split("\n\n", 1)
+    assert head.startswith(f"Time in Oslo?\nPOST {server.openai_url}/chat/completions\n")
+    assert "\nAuthorization: Bearer ***" in head
+    body = json.loads(text)
     assert (body["model"], body["messages"]) == ("other", [{"role": "user", "content": "Time in Oslo?"}])
     assert [each["function"]["name"] for each in body["tools"]] == ["currentdate"]
     assert "stream" not in body

@@ -214,6 +214,37 @@ async def test_with_a_client_of_the_user_its_address_and_headers_are_shown(serve
     assert_clean(str(preview), request_html(preview))
 
 
+@pytest.mark.asyncio
+async def test_headers_and_query_of_the_user_are_shown_in_previews_and_in_the_log(
+    server: ScriptedServer, log: io.StringIO
+) -> None:
+    asked = []
+
+    def fresh_key() -> str:
+        asked.append(1)
+        return KEY
+
+    agent = CreateAgent(
+        "openai",
+        "m",
+        base_url=server.openai_url,
+        api_key=fresh_key,
+        headers={"X-Team": "blue", "X-Api-Key": PASSWORD, "X-Note": f"for {OTHER_KEY}"},
+        query={"api-version": "2026-01-01", "token": PASSWORD},
+    )
+    preview = agent.preview("Hi")
+    assert asked == []
+    server.enqueue(says("ok"))
+    await (await agent.chat("Hi")).wait()
+    assert preview.url == f"{server.openai_url}/chat/completions?api-version=2026-01-01&token=***"
+    assert (preview.headers["X-Team"], preview.headers["X-Api-Key"]) == ("blue", "***")
+    assert preview.headers["Authorization"] == "Bearer ***"
+    assert f"createagents_nb.wire: > POST {preview.url}\n" in log.getvalue()
+    assert "\nAuthorization: Bearer ***\n" in log.getvalue()
+    assert "X-Team: blue" in log.getvalue()
+    assert_clean(str(preview), log.getvalue())
+
+
 def test_a_client_of_azure_shows_the_address_of_its_deployment() -> None:
     client = openai.AsyncAzureOpenAI(
         azure_endpoint="https://mine.openai.azure.com", api_key=KEY, api_version="2026-01-01"
@@ -408,9 +439,8 @@ async def test_a_request_and_the_lines_of_its_reply_are_logged(
     server.enqueue(says("Hello"))
     await (await agent.chat(["Hi", ImagePart(png(640, 480), "image/png")])).wait()
     text = log.getvalue()
-    assert (
-        f"DEBUG createagents_nb.wire: > POST {server.url}/v1/chat/completions\nAuthorization: Bearer ***\n" in text
-    )
+    assert f"DEBUG createagents_nb.wire: > POST {server.url}/v1/chat/completions\n" in text
+    assert "\nAuthorization: Bearer ***\n" in text
     assert "<image/png, 640 × 480, 67 bytes>" in text
     assert "base64" not in text
     replies = [line.partition("createagents_nb.wire: ")[2] for line in text.splitlines() if "wire: <" in line]

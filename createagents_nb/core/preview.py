@@ -97,18 +97,18 @@ def mask_address(url: str) -> str:
 
 
 def mask_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Copy headers with ``***`` in place of what may be a key.
+    """Copy headers with ``***`` in place of keys: by their names, or because they look like one.
 
     >>> mask_headers({"Authorization": "Bearer sk-abcdefgh12345678", "Accept": "*/*"})
     {'Authorization': 'Bearer ***', 'Accept': '*/*'}
     """
     masked = {}
     for name, value in headers.items():
-        if isinstance(value, Secret) or is_secret_name(name):
+        if is_secret_name(name):
             scheme = _SCHEME.match(value)
             masked[name] = f"{scheme[0] if scheme else ''}{_MASKED}"
         else:
-            masked[name] = mask_keys(value)
+            masked[name] = mask_keys(str(value))
     return masked
 
 

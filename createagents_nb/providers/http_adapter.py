@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from ..core.events import Event, ReplySource
@@ -38,7 +38,7 @@ from .refusals import (
 )
 from .retries import RetryPolicy
 from .sockets import socket_path
-from .transport import Transport, forget_closed_loops
+from .transport import Transport, forget_closed_loops, with_query
 
 if TYPE_CHECKING:
     from .http_client import HttpTransport
@@ -171,7 +171,7 @@ class HttpChatAdapter(ChatRepository):
         api, body = exchange.api, exchange.body
         headers: Mapping[str, str]
         if self._client is None:
-            address = str(self._url + api.chat_path) + (f"?{urlencode(self._query)}" if self._query else "")
+            address = with_query(self._url + api.chat_path, self._query)
             key = self._api_key
             headers = self._all_headers(Secret("***") if isinstance(key, SecretFunction) else key)
         else:

@@ -40,6 +40,7 @@ from .transport import (
     Transport,
     forget_closed_loops,
     limited,
+    with_query,
 )
 from .transport_errors import RedirectError
 from .wire_format import encoded
@@ -535,6 +536,9 @@ class HttpTransport(Transport):
     @property
     def headers(self) -> Mapping[str, str]:
         return self._headers
+
+    def address(self, path: str, body: Mapping[str, Any] | None) -> str:
+        return with_query(self.url + path, self._query or {})
 
     async def request(
         self, method: str, path: str, body: Mapping[str, Any] | None, count: RetryCount

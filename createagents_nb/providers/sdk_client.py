@@ -12,14 +12,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final
-from urllib.parse import urlencode
 from weakref import WeakKeyDictionary
 
 from ..errors import ConfigurationError
 from ..redaction import Secret, is_secret_name
 from .addresses import mask_header
 from .retries import RetryPolicy, send_until_answered
-from .transport import MAX_ERROR_BYTES, MAX_LIST_BYTES, HttpReply, RetryCount, Transport, limited
+from .transport import MAX_ERROR_BYTES, MAX_LIST_BYTES, HttpReply, RetryCount, Transport, limited, with_query
 from .wire_format import encoded
 
 __all__ = [
@@ -69,8 +68,7 @@ class OpenAIClientTransport(Transport):
         is_azure = type(client).__name__.endswith("AzureOpenAI")
         if is_azure and path == "/chat/completions" and body is not None and "/deployments" not in self.url:
             path = f"/deployments/{body.get('model')}{path}"
-        query = urlencode({name: value for name, value in client.default_query.items() if isinstance(value, str)})
-        return self.url + path + (f"?{query}" if query else "")
+        return with_query(self.url + path, _texts(client.default_query))
 
     async def request(
         self, method: str, path: str, body: Mapping[str, Any] | None, count: RetryCount
@@ -111,13 +109,9 @@ class OpenAIClientTransport(Transport):
         return HttpReply(reply.status_code, reply.headers, reply.aiter_bytes(), reply.aclose)
 
 
-def _texts(headers: Mapping[str, Any]) -> dict[str, str]:
-    """Return the headers that have a value: a client may also say that one is left out."""
-    return {
-        name: Secret(value) if is_secret_name(name) else value
-        for name, value in headers.items()
-        if isinstance(value, str)
-    }
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the headers, or parts of a query, that have a value: a client may also say that one is left out."""
+    return {name: Secret(value) for name, value in values.items() if isinstance(value, str)}
 
 
 def _retries(holder: Any) -> int:

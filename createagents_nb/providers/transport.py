@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 from weakref import WeakKeyDictionary
 
 from .transport_errors import ForeignError, summarize
@@ -19,6 +20,7 @@ __all__ = [
     "Transport",
     "forget_closed_loops",
     "limited",
+    "with_query",
 ]
 
 MAX_ERROR_BYTES = 2**20
@@ -115,6 +117,11 @@ async def limited(
             return
         yield block[:limit]
         limit -= len(block)
+
+
+def with_query(address: str, query: Mapping[str, str]) -> str:
+    """Return an address with a query, if it is not empty."""
+    return f"{address}?{urlencode(query)}" if query else str(address)
 
 
 def forget_closed_loops(by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Any]) -> None:

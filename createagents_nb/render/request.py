@@ -24,13 +24,13 @@ def request_html(preview: RequestPreview) -> str:
         method, _, url = head.partition(" ")
         parts.append(f"<div><strong>{escape(method)}</strong> <code>{escape(url)}</code></div>\n")
     if headers:
-        parts.append(_code(styles.PLAIN_PRE, escape("\n".join(headers), quote=False)))
-    parts.append(f'<div style="{styles.CODE_BOX}">{_code(styles.WRAPPED_PRE, color_code(shown, "json"))}</div>\n')
+        parts.append(_code(escape("\n".join(headers), quote=False)))
+    parts.append(f'<div style="{styles.BOX}">{_code(color_code(shown, "json"))}</div>\n')
     if left_out:
         note = f"… {left_out:,} more characters, not shown: .body has them"
         parts.append(f'<div style="{styles.LABEL}">{escape(note)}</div>\n')
     return "".join([*parts, "</div>"])
 
 
-def _code(style: str, html: str) -> str:
-    return f'<pre dir="ltr" style="{style}"><code style="{styles.WRAPPED_CODE}">{html}</code></pre>\n'
+def _code(html: str) -> str:
+    return f'<pre dir="ltr" style="{styles.PLAIN_PRE}"><code>{html}</code></pre>\n'

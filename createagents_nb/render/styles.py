@@ -30,8 +30,6 @@ __all__ = [
     "VALUE",
     "WIDE",
     "WIDE_TABLE",
-    "WRAPPED_CODE",
-    "WRAPPED_PRE",
 ]
 
 # JupyterLab drops declarations with variables from untrusted notebooks; the fallback before them stays.
@@ -59,8 +57,6 @@ CODE_BOX = (
 CODE_PRE = "margin:0;overflow-x:auto;background-color:transparent"
 # JupyterLab wraps code in its own `pre` and gives it a background.
 CODE = "white-space:pre;background-color:transparent"
-WRAPPED_CODE = f"{PLAIN_PRE};background-color:transparent"
-WRAPPED_PRE = f"margin:0;{WRAPPED_CODE}"
 # Wide content scrolls: with `anywhere`, columns would shrink to one letter.
 WIDE = "overflow-x:auto;overflow-wrap:normal;margin:0 0 1em"
 WIDE_TABLE = "margin:0"

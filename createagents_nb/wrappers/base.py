@@ -20,6 +20,8 @@ class ProviderWrapper(ChatRepository):
     the decision on its approval. A wrapper that overrides both can record whole turns and replay them.
     `ChatRequest` says which turn and round it belongs to, so one wrapper serves any number of turns at once.
 
+    A wrapper that changes requests overrides `preview`, too, which shows what is sent.
+
     Only a call that somebody was asked about has an `ApprovalDecided`; others that are rejected just finish with
     that status. `CreateAgent.map` asks a shallow copy (`without_retries`), so share what you count in an object.
     The wrapper belongs to its agent: a variant with another provider, and a saved conversation that is loaded, are

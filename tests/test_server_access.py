@@ -530,6 +530,18 @@ def test_the_source_of_an_answer_stays_when_the_token_changes() -> None:
     assert {source.key_fingerprint for source in sources} == {"function"}
 
 
+def test_keys_in_headers_and_query_tell_sources_apart() -> None:
+    def fingerprint(**given: Any) -> str:
+        return OpenAIChatAdapter(base_url="http://127.0.0.1:1/v1", **given).reply_source("m").key_fingerprint
+
+    assert fingerprint(headers={"X-Team": "blue"}, query={"v": "1"}) == ""
+    assert fingerprint(headers={"api-key": "one"}) == fingerprint(headers={"Api-Key": "one"})
+    given: list[dict[str, Any]] = [{"headers": {"api-key": "one"}}, {"headers": {"api-key": "two"}}]
+    given += [{"query": {"key": "one"}}, {"api_key": "one"}, {"api_key": str}, {}]
+    given += [{"api_key": str, "headers": {"x-api-key": "one"}}]
+    assert len({fingerprint(**each) for each in given}) == len(given)
+
+
 def test_a_function_counts_as_a_key_and_is_shown_nowhere() -> None:
     bound = functools.partial(str, SECRET)
     agent = CreateAgent("openai", "m", api_key=bound)

@@ -255,6 +255,24 @@ def test_an_address_with_a_query_names_the_place_for_it() -> None:
         CreateAgent("openai", "m", api_key="k", base_url="https://a.example/v1?api-version=1")
 
 
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.asyncio
+async def test_a_preview_shows_headers_and_query_without_keys(server: ScriptedServer, provider: str) -> None:
+    headers = {"X-Api-Key": SECRET, "X-Team": "blue", "User-Agent": None}
+    agent = agent_at(server, provider, headers=headers, query={"v": "1", "sig_key": OTHER}, api_key=Tokens().new)
+    server.enqueue(answer(provider))
+    response = await agent.chat("hi")
+    await response.wait()
+    shown = repr(response.preview())
+    assert "X-Team: blue" in shown
+    assert "X-Api-Key: ***" in shown
+    assert "?v=1&sig_key=***" in shown
+    assert "User-Agent" not in shown
+    assert SECRET not in shown
+    assert "An0ther" not in shown
+    assert "token-number" not in shown
+
+
 # ── where they do not go ─────────────────────────────────────────────────────────────────────────────────
 
 

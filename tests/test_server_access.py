@@ -135,6 +135,7 @@ async def test_a_key_in_a_header_is_a_key(server: ScriptedServer) -> None:
 async def test_a_key_in_headers_or_query_is_masked_everywhere(
     server: ScriptedServer, provider: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("DEBUG", "createagents_nb")
     agent = agent_at(server, provider, headers={"X-Api-Key": SECRET}, query={"sig_key": OTHER, "v": "1"})
     spellings = f"{OTHER}, {quote(OTHER, safe='')}, {quote_plus(OTHER)}, {URL('/').with_query({'sig_key': OTHER})}"
     server.on("*", json_reply({"error": {"message": f"no {SECRET}, {spellings}"}}, "403 Forbidden"))

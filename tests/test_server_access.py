@@ -135,6 +135,7 @@ async def test_a_key_in_a_header_is_a_key(server: ScriptedServer) -> None:
 async def test_a_key_in_headers_or_query_is_masked_everywhere(
     server: ScriptedServer, provider: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("DEBUG", "createagents_nb")
     agent = agent_at(server, provider, headers={"X-Api-Key": SECRET}, query={"sig_key": OTHER, "v": "1"})
     spellings = f"{OTHER}, {quote(OTHER, safe='')}, {quote_plus(OTHER)}, {URL('/').with_query({'sig_key': OTHER})}"
     server.on("*", json_reply({"error": {"message": f"no {SECRET}, {spellings}"}}, "403 Forbidden"))
@@ -253,6 +254,24 @@ def test_a_query_that_cannot_be_sent_is_refused(query: Any, words: str) -> None:
 def test_an_address_with_a_query_names_the_place_for_it() -> None:
     with pytest.raises(ConfigurationError, match=r"query=\{…\} in place of \?…"):
         CreateAgent("openai", "m", api_key="k", base_url="https://a.example/v1?api-version=1")
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.asyncio
+async def test_a_preview_shows_headers_and_query_without_keys(server: ScriptedServer, provider: str) -> None:
+    headers = {"X-Api-Key": SECRET, "X-Team": "blue", "User-Agent": None}
+    agent = agent_at(server, provider, headers=headers, query={"v": "1", "sig_key": OTHER}, api_key=Tokens().new)
+    server.enqueue(answer(provider))
+    response = await agent.chat("hi")
+    await response.wait()
+    shown = repr(response.preview())
+    assert "X-Team: blue" in shown
+    assert "X-Api-Key: ***" in shown
+    assert "?v=1&sig_key=***" in shown
+    assert "User-Agent" not in shown
+    assert SECRET not in shown
+    assert "An0ther" not in shown
+    assert "token-number" not in shown
 
 
 # ── where they do not go ─────────────────────────────────────────────────────────────────────────────────
@@ -528,6 +547,18 @@ def test_the_source_of_an_answer_stays_when_the_token_changes() -> None:
     ]
     sources = {adapter.reply_source("m") for adapter in adapters}
     assert {source.key_fingerprint for source in sources} == {"function"}
+
+
+def test_keys_in_headers_and_query_tell_sources_apart() -> None:
+    def fingerprint(**given: Any) -> str:
+        return OpenAIChatAdapter(base_url="http://127.0.0.1:1/v1", **given).reply_source("m").key_fingerprint
+
+    assert fingerprint(headers={"X-Team": "blue"}, query={"v": "1"}) == ""
+    assert fingerprint(headers={"api-key": "one"}) == fingerprint(headers={"Api-Key": "one"})
+    given: list[dict[str, Any]] = [{"headers": {"api-key": "one"}}, {"headers": {"api-key": "two"}}]
+    given += [{"query": {"key": "one"}}, {"api_key": "one"}, {"api_key": str}, {}]
+    given += [{"api_key": str, "headers": {"x-api-key": "one"}}]
+    assert len({fingerprint(**each) for each in given}) == len(given)
 
 
 def test_a_function_counts_as_a_key_and_is_shown_nowhere() -> None:

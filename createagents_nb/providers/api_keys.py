@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core.threads import run_in_thread
 from ..errors import AuthenticationError, ConfigurationError, ProviderError, ProviderTimeoutError
-from ..redaction import Secret, SecretFunction, as_secret
+from ..redaction import Secret, SecretFunction, as_secret, holds_key
 from .addresses import checked_key
 from .transport_errors import ForeignError
 
@@ -29,11 +29,17 @@ def checked_api_key(key: Any) -> Secret | SecretFunction | None:
     return key if isinstance(key, SecretFunction) else checked_key(key)
 
 
-def fingerprint_of(key: Secret | SecretFunction | None) -> str:
-    """Return what tells a key from others; the same for all functions: tokens change, and the account stays."""
-    if isinstance(key, SecretFunction):
-        return "function"
-    return "" if key is None else hashlib.sha256(key.encode()).hexdigest()
+def fingerprint_of(key: Secret | SecretFunction | None, *pairs: Mapping[str, str | None]) -> str:
+    """Return what tells keys from others; the same for all functions: tokens change, and the account stays.
+
+    Args:
+        pairs: headers or a query, whose keys count, too.
+    """
+    keys = [str(key)] if isinstance(key, Secret) else []
+    for each in pairs:
+        keys += sorted(f"{name.lower()}:{value}" for name, value in each.items() if holds_key(name, value))
+    digest = hashlib.sha256("\n".join(keys).encode()).hexdigest() if keys else ""
+    return f"function {digest}".strip() if isinstance(key, SecretFunction) else digest
 
 
 async def key_from_function(source: SecretFunction, provider: str, timeout_s: float) -> Secret:

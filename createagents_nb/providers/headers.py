@@ -22,7 +22,7 @@ _COMPUTED = frozenset({"connection", "content-length", "transfer-encoding"})
 
 
 def checked_headers(headers: Any) -> dict[str, str | None]:
-    """Return the headers as they can be sent; from now on, keys in them are masked.
+    """Return the headers as they can be sent; keys in them are each a `Secret`, and masked from now on.
 
     Args:
         headers: from `createagents_nb.redaction.as_secret_values`. None as a value removes a header of ours.
@@ -40,10 +40,10 @@ def checked_headers(headers: Any) -> dict[str, str | None]:
         if flaw is not None:
             raise ConfigurationError(flaw)
         seen.add(name.lower())
-    for name, value in headers.items():
-        if holds_key(name, value):
-            mask_header(value)
-    return dict(headers)
+    return {
+        name: value if value is None else mask_header(value) if holds_key(name, value) else str(value)
+        for name, value in headers.items()
+    }
 
 
 def _header_flaw(name: object, value: object, seen: set[str]) -> str | None:
@@ -76,7 +76,7 @@ def _beginning(name: str) -> str:
 
 
 def checked_query(query: Any) -> dict[str, str]:
-    """Return the query as it can be sent; from now on, keys in it are masked.
+    """Return the query as it can be sent; keys in it are each a `Secret`, and masked from now on.
 
     Raises:
         ConfigurationError: not a dict, or a name or value that cannot be sent.
@@ -89,11 +89,13 @@ def checked_query(query: Any) -> dict[str, str]:
         flaw = _query_flaw(name, value)
         if flaw is not None:
             raise ConfigurationError(flaw)
-    for name, value in query.items():
-        if holds_key(name, value):
-            for form in {str(value), quote(value, safe=""), quote(value), quote_plus(value)}:
-                Secret(form).mask()
-    return dict(query)
+    return {str(name): _masked(value) if holds_key(name, value) else str(value) for name, value in query.items()}
+
+
+def _masked(value: str) -> Secret:
+    for form in {quote(value, safe=""), quote(value), quote_plus(value)}:
+        Secret(form).mask()
+    return Secret(value).mask()
 
 
 def _query_flaw(name: object, value: object) -> str | None:

@@ -120,11 +120,11 @@ class HttpChatAdapter(ChatRepository):
         self.server = socket_path(url) or urlsplit(url).hostname
         self._api, self._url, self._api_key = api, url, api_key
         self._origin = origin_of(url)
-        self._key_fingerprint = fingerprint_of(api_key)
         for name, given in (("headers", headers), ("query", query)):
             if given and client is not None:
                 raise ConfigurationError(f"client=… sends its own {name}: set them there, and leave {name} out")
         self._own_headers, self._query = checked_headers(headers), checked_query(query)
+        self._key_fingerprint = fingerprint_of(api_key, self._own_headers, self._query)
         self.refused_details = RefusedDetails()
         self._timeout_s, self._max_retries = timeout_s, max_retries
         self._client = client

@@ -302,13 +302,14 @@ class OpenAIAdapter(HttpChatAdapter):
 
     def _headers(self, key: Secret | None) -> dict[str, str]:
         # The headers of the SDK, except those that describe this machine.
-        headers = {
+        headers: dict[str, str] = {}
+        if key or not self._has_key:
+            headers["Authorization"] = Secret(f"Bearer {key or 'none'}")
+        headers |= {
             "Accept": "application/json",
             "Content-Type": "application/json",
             "User-Agent": "createagents-nb",
         }
-        if key or not self._has_key:
-            headers["Authorization"] = Secret(f"Bearer {key or 'none'}")
         others, flawed = _headers_of_environment()
         if flawed is not None:
             raise ConfigurationError(

@@ -72,13 +72,6 @@ BROKEN: dict[str, tuple[list[Any], str]] = {
     "a number": ([3, END], "yielded int, not an event"),
     "an event of the loop": ([TurnDone("ok", None), END], "yielded TurnDone, not an event"),
     "a list of texts": ([["a", "b"], END], "yielded list, not an event"),
-    "a foreign exception": (
-        ["a", KeyError("choices")],
-        r"raised KeyError: .*choices.* \(test_broken_providers.py, line",
-    ),
-    "a foreign exception after the end": (["a", END, OSError("disk")], "raised OSError: disk"),
-    "its own timeout": ([TimeoutError("slow")], "raised TimeoutError: slow"),
-    "a group": ([ExceptionGroup("two", [ValueError("a")])], "raised ExceptionGroup: two"),
 }
 
 
@@ -87,9 +80,7 @@ BROKEN: dict[str, tuple[list[Any], str]] = {
 async def test_a_broken_promise_is_one_typed_error(steps: list[Any], words: str) -> None:
     provider = Mine(*steps)
     error, recorder = await error_of(provider)
-    with pytest.raises(
-        ProtocolError, match=f"The provider 'mine' {words}.*See createagents|raise as a ProviderError"
-    ):
+    with pytest.raises(ProtocolError, match=f"The provider 'mine' {words}.*See createagents"):
         raise error or AssertionError("no error")
     with pytest.raises(ProtocolError, match=words):
         raise error
@@ -111,14 +102,6 @@ async def test_what_may_precede_the_end_still_may() -> None:
 async def test_errors_of_ours_stay_what_they_are() -> None:
     refused = RateLimitError("wait")
     assert (await error_of(Mine("a", refused)))[0] is refused
-
-
-@pytest.mark.asyncio
-async def test_a_foreign_exception_is_the_cause() -> None:
-    bug = KeyError("choices")
-    error, _ = await error_of(Mine(bug))
-    assert error is not None
-    assert error.__cause__ is bug
 
 
 class NotAGenerator(Mine):

@@ -27,7 +27,7 @@ from createagents_nb.core.events import (
 from createagents_nb.core.messages import Message
 from createagents_nb.core.records import CallRecord, CellRef, ToolRecord, current_cell
 from createagents_nb.core.tool_display import ImageDisplay
-from createagents_nb.errors import InvalidMessageError, ProtocolError, ProviderError, RateLimitError
+from createagents_nb.errors import InvalidMessageError, ProviderError, RateLimitError
 
 
 def wants(name: str, arguments: dict[str, Any] | str = "{}", call_id: str = "call_1") -> ToolCallRequested:
@@ -316,9 +316,8 @@ async def _error(provider: ScriptedProvider, ledger: Ledger, who: Agent) -> None
 async def _foreign_error(provider: ScriptedProvider, ledger: Ledger, who: Agent) -> None:
     provider.enqueue("a", wants("double", {"number": 1}))
     provider.enqueue("b", ZeroDivisionError("a bug in a provider"))
-    with pytest.raises(ProtocolError, match="raised ZeroDivisionError: a bug in a provider") as raised:
+    with pytest.raises(ZeroDivisionError):
         await (await ask(provider, who, sink=ledger))
-    assert isinstance(raised.value.__cause__, ZeroDivisionError)
 
 
 async def _stopped_in_the_stream(provider: ScriptedProvider, ledger: Ledger, who: Agent) -> None:

@@ -31,7 +31,7 @@ from ..core.messages import Message, MessageContent, Turn, has_details, read_par
 from ..core.preview import RequestPreview
 from ..core.provider import ChatRepository, ChatRequest, Emit, ToolSpec
 from ..core.records import CallRecord, CallStatus, RecordSink, RequestRecord, ToolRecord, current_cell
-from ..errors import BudgetExceededError, CreateAgentsError, InvalidMessageError, ProviderError
+from ..errors import BudgetExceededError, InvalidMessageError, ProviderError
 from ..logging_config import LoggingConfig
 from ..loop_shutdown import cancel_coroutine
 from ..redaction import redact
@@ -41,7 +41,7 @@ from ..tools.executor import ToolExecutionResult, ToolExecutor, needs_thread
 from ..tools.tool import BaseTool
 from .approval_gate import ApprovalGate, with_note
 from .history import History
-from .promises import broken_promise, closing, describe, expect_end, foreign_error
+from .promises import broken_promise, closing, describe, expect_end
 from .response import StreamingResponseDTO
 from .turn_log import TurnLog
 
@@ -363,12 +363,8 @@ class _Turn:
                     raise broken_promise(self.repository, "ended a round without RoundEnded, which must be last")
             status = "ok"
         except Exception as error:
-            if self.log.is_abandoned:
-                raise
-            status, failure = "error", error
-            if not isinstance(error, CreateAgentsError):
-                failure = foreign_error(self.repository, error)
-                raise failure from error
+            if not self.log.is_abandoned:
+                status, failure = "error", error
             raise
         finally:
             self.log.is_asking = False

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import PurePath
 from typing import Any
 
 from ..core.events import Event
 from ..core.provider import ChatRepository
-from ..errors import ConfigurationError, CreateAgentsError, ProtocolError
+from ..errors import ConfigurationError, ProtocolError
 from ..text import format_error
 
 __all__ = [
@@ -21,7 +19,6 @@ __all__ = [
     "closing",
     "describe",
     "expect_end",
-    "foreign_error",
     "listed_models",
 ]
 
@@ -37,17 +34,6 @@ def broken_promise(repository: ChatRepository, what: str, way_out: str = _HELP) 
         what: completes "The provider 'name' …".
     """
     return ProtocolError(f"The provider {repository.provider!r} {what}. {way_out}", provider=repository.provider)
-
-
-def foreign_error(repository: ChatRepository, error: Exception) -> ProtocolError:
-    """Return the error for an exception that is none of ours."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({PurePath(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return broken_promise(
-        repository,
-        f"raised {format_error(error)}{where}",
-        "Correct it there; what a server or network reports, it should raise as a ProviderError",
-    )
 
 
 def check_provider(repository: ChatRepository) -> None:
@@ -78,15 +64,10 @@ async def listed_models(repository: ChatRepository) -> list[str]:
         ProviderError: as `ChatRepository.models`, or it returns something else than names.
     """
     way_out = "It must be `async def models(self)` and return a list of names"
-    try:
-        names: Any = repository.models()
-        if not inspect.isawaitable(names):
-            raise broken_promise(repository, "has a models() that is not async", way_out)
-        names = await names
-    except CreateAgentsError:
-        raise
-    except Exception as error:
-        raise foreign_error(repository, error) from error
+    names: Any = repository.models()
+    if not inspect.isawaitable(names):
+        raise broken_promise(repository, "has a models() that is not async", way_out)
+    names = await names
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise broken_promise(repository, "has a models() that returns no list of names", way_out)
     return [*names]

@@ -310,6 +310,8 @@ class OpenAIAdapter(HttpChatAdapter):
             "Content-Type": "application/json",
             "User-Agent": "createagents-nb",
         }
+        if self._facts not in (OPENAI, UNKNOWN):  # those of the environment are OpenAI's
+            return headers
         others, flawed = _headers_of_environment()
         if flawed is not None:
             raise ConfigurationError(

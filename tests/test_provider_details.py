@@ -199,5 +199,5 @@ async def test_they_are_never_shown_or_recorded(server: ScriptedServer, recorder
     agent = agent_at(server, recorder)
     response = await agent.chat("Tide?")
     await response
-    shown = [repr(response), repr(agent.history), recorder.tools.to_json(), recorder.calls.to_json()]
+    shown = [repr(response), repr(agent.history), recorder.tools.to_csv(), recorder.calls.to_csv()]
     assert not any("b3BhcXVl" in each for each in shown)

@@ -73,6 +73,7 @@ REFUSALS: dict[str, Any] = {
             }
         }
     ],
+    "a key": {"errors": {"stream_options": ["This is not expected."]}},
     "plain text": "json: unknown field `stream_options`",
 }
 
@@ -137,6 +138,20 @@ async def test_a_value_that_is_refused_is_not_renamed(server: ScriptedServer, re
     with pytest.raises(InvalidRequestError, match=r"config\['max_tokens'\]"):
         await agent_at(server, recorder, config={"max_tokens": 100_000}).ask("Weather?")
     assert len(server.requests) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_model_that_does_not_stream_for_this_account_is_asked_without(
+    server: ScriptedServer, recorder: MetricsRecorder
+) -> None:
+    message = "Your organization must be verified to stream this model."
+    server.enqueue(refused({"error": {"message": message, "param": "stream", "code": "unsupported_value"}}))
+    server.enqueue(json_reply({"choices": [{"message": {"content": "Clear sky."}, "finish_reason": "stop"}]}))
+    assert await agent_at(server, recorder).ask("Weather?") == "Clear sky."
+    assert server.requests[1].json.keys() == {"model", "messages"}
+    server.enqueue(refused({"error": {"message": message, "param": "stream"}}))
+    with pytest.raises(InvalidRequestError, match="must be verified"):
+        await agent_at(server, recorder, "other", config={"stream": True}).ask("Weather?")
 
 
 @pytest.mark.asyncio
@@ -208,11 +223,13 @@ async def test_rows_of_a_batch_learn_together(server: ScriptedServer, recorder: 
         "Please store fewer messages",
         "tools[0].function.parameters: array schema missing items",
         "something about streams",
+        {"loc": ["body", "messages", 0], "msg": "Field required", "input": {"content": "what is stream_options?"}},
     ],
 )
-def test_words_are_no_names_of_fields(message: str) -> None:
+def test_words_are_no_names_of_fields(message: Any) -> None:
     body = {"model": "m", "messages": MESSAGES, "include": ["x"], "store": False, "stream_options": {}}
-    found = find_change({"error": {"message": message}}, body, optional=["include", "store"], renames={}, done=())
+    optional = ["include", "store", "stream_options"]
+    found = find_change({"error": {"message": message}}, body, optional=optional, renames={}, done=())
     assert found is None
 
 
@@ -267,6 +284,14 @@ async def test_a_server_that_misses_reasoning_gets_a_blank_one(
     server.enqueue(ANSWER)
     assert await agent_at(server, recorder, tools=[wind]).ask("Wind?") == "Clear sky."
     assert server.requests[-1].json["messages"][1]["reasoning_content"] == " "
+    assert len(server.requests) == 3
+
+    server.enqueue(sse(delta(reasoning_content="Hm."), delta("Hello"), delta(finish="stop")))
+    server.enqueue(ANSWER)
+    agent = agent_at(server, recorder)
+    await agent.ask("Hi")
+    await agent.ask("Again?")
+    assert server.requests[-1].json["messages"][1]["reasoning_content"] == "Hm."
 
 
 # ── ids of tool calls ────────────────────────────────────────────────────────────────────────────────

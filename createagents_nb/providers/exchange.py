@@ -49,7 +49,7 @@ class ChatApi:
     model_names: Callable[[bytes, str], list[str]]
     optional: tuple[str, ...] = ()
     renames: Mapping[str, str] = field(default_factory=dict)
-    config_fields: Mapping[str, str] = field(default_factory=dict)
+    config_fields: tuple[tuple[str, str], ...] = ()
 
 
 class Exchange:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import importlib
-import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -247,6 +246,7 @@ class _AdjustedExchange(Exchange):
     def __init__(self, adapter: HttpChatAdapter, request: ChatRequest) -> None:
         self._adapter = adapter
         self._notes: list[str] = []
+        self._is_changed = False
         self._changes: tuple[Change, ...] = ()
         self._api_change: tuple[Change, ...] = ()
         if any(map(has_details, request.messages)):
@@ -281,7 +281,7 @@ class _AdjustedExchange(Exchange):
             change = status in STATUSES and find_change(
                 refusal,
                 self.body,
-                optional=[name for name in self.api.optional if name not in self._request.config.get("extra", ())],
+                optional=[name for name in self.api.optional if not self._is_asked_for(name)],
                 renames=self.api.renames,
                 done=self._changes,
             )
@@ -289,21 +289,25 @@ class _AdjustedExchange(Exchange):
                 return False
             note = str(change)
             self._changes += (change,)
+            self._is_changed = True
             apply_changes(self.body, (change,))
         self._notes.append(note)
         self.adjusted = ", ".join(self._notes)
         return True
 
+    def _is_asked_for(self, field: str) -> bool:
+        config = self._request.config
+        return field in config or field in config.get("extra", ())
+
     def accept(self) -> None:
-        if self._changes != learned(*self._place, self.api.name):
+        if self._is_changed:  # else another request may have learned meanwhile what this one did not need
             remember(*self._place, self.api.name, self._changes)
         if self._api_change:
             remember(*self._place, "", self._api_change)
 
     def hint(self, refusal: Any) -> str | None:
-        text = refusal if isinstance(refusal, str) else json.dumps(refusal, ensure_ascii=False, default=str)
-        for name, key in self.api.config_fields.items():
-            if key in self._request.config and name in self.body and is_named(name, refusal, text):
+        for name, key in self.api.config_fields:
+            if key in self._request.config and name in self.body and is_named(name, refusal):
                 return f"That is config[{key!r}]: change it, or leave it out"
         return None
 

@@ -156,18 +156,19 @@ def _responses_api(words: ErrorWords) -> ChatApi:
     )
 
 
-RESPONSES_OPTIONAL = ("include", "input[].phase", "store", "text.format.strict", "tools[].strict")
+RESPONSES_OPTIONAL = ("include", "store", "stream", "tools[].strict", "input[].phase", "text.format.strict")
 """Fields that a body has although no user asked for them."""
-RESPONSES_FIELDS: Mapping[str, str] = {
-    "max_output_tokens": "max_tokens",
-    "parallel_tool_calls": "parallel_tool_calls",
-    "reasoning": "think",
-    "service_tier": "service_tier",
-    "temperature": "temperature",
-    "text": "response_format",
-    "tool_choice": "tool_choice",
-    "top_p": "top_p",
-}
+RESPONSES_FIELDS = (
+    ("max_output_tokens", "max_tokens"),
+    ("parallel_tool_calls", "parallel_tool_calls"),
+    ("reasoning", "reasoning"),
+    ("reasoning", "think"),
+    ("service_tier", "service_tier"),
+    ("temperature", "temperature"),
+    ("text", "response_format"),
+    ("tool_choice", "tool_choice"),
+    ("top_p", "top_p"),
+)
 """Fields of the body, and the key of ``config`` that each comes from."""
 
 _USE_RESPONSES = re.compile(r"(?i)/v1/responses|\bresponses api\b|\bv1/responses\b")

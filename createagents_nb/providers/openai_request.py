@@ -44,6 +44,7 @@ _OPAQUE = (
 
 CHAT_OPTIONAL = (
     "stream_options",
+    "stream",
     *(f"messages[].{name}" for name in _OPAQUE),
     "messages[].tool_calls[].extra_content",
     "messages[].tool_calls[].provider_specific_fields",
@@ -58,17 +59,19 @@ CHAT_RENAMES: Mapping[str, str] = {
 _SAME = ("temperature", "top_p", "seed", "stop", "parallel_tool_calls", "service_tier", "response_format")
 """Options that the body has by the same name."""
 
-CHAT_FIELDS: Mapping[str, str] = {
-    **{name: name for name in _SAME},
-    "max_tokens": "max_tokens",
-    "max_completion_tokens": "max_tokens",
-    "reasoning_effort": "think",
-    "tool_choice": "tool_choice",
-    "thinking": "think",
-    "enable_thinking": "think",
-    "chat_template_kwargs": "think",
-    "reasoning": "reasoning",
-}
+CHAT_FIELDS = (
+    *((name, name) for name in _SAME),
+    ("max_tokens", "max_tokens"),
+    ("max_completion_tokens", "max_tokens"),
+    ("tool_choice", "tool_choice"),
+    ("reasoning", "reasoning"),
+    ("reasoning_effort", "reasoning"),
+    ("reasoning_effort", "think"),
+    ("reasoning", "think"),
+    ("thinking", "think"),
+    ("enable_thinking", "think"),
+    ("chat_template_kwargs", "think"),
+)
 """Fields of the body, and the key of ``config`` that each comes from."""
 
 

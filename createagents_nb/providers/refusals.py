@@ -35,6 +35,9 @@ STATUSES = frozenset({400, 422})
 _LOCATIONS = frozenset({"field", "fields", "loc", "param", "path", "property"})
 """Keys of error bodies that locate the field."""
 
+_REPEATED = frozenset({"ctx", "input", "url"})
+"""Keys of pydantic's errors with what was sent, and where to read about it."""
+
 _REFUSES = re.compile(
     r"(?i)un(?:supported|recogni[sz]ed|known|expected)|n[o']t support|not (?:permitted|allowed|accepted|available)"
     r"|forbidden|cannot find|additional propert|deprecated|instead"
@@ -97,6 +100,8 @@ def apply_changes(body: dict[str, Any], changes: Sequence[Change]) -> None:
                     parent[leaf] = change.value
             elif leaf in parent:
                 value = parent.pop(leaf)
+                if leaf == "stream":
+                    parent.pop("stream_options", None)
                 if change.name is not None:
                     parent.setdefault(change.name, value)
 
@@ -119,38 +124,33 @@ def find_change(
         done: what was changed before; nothing is changed twice.
     """
     changed = {name for change in done for name in (change.field, change.name)}
-    text = refusal if isinstance(refusal, str) else json.dumps(refusal, ensure_ascii=False, default=str)
+    words = "\n".join(_sentences(refusal))
+    if "messages" in body and _BLANK_REASONING not in done and _LACKS_REASONING.search(words):
+        return _BLANK_REASONING
     for field in optional:
-        if field not in changed and _is_sent(body, field) and is_named(field, refusal, text):
+        if field not in changed and _is_sent(body, field) and is_named(field, refusal):
             return Change(field)
     for field, name in renames.items():
-        if (
-            field in body
-            and not {field, name} & changed
-            and is_named(field, refusal, text)
-            and _REFUSES.search(text)
-        ):
+        is_open = field in body and changed.isdisjoint((field, name))
+        if is_open and is_named(field, refusal) and _REFUSES.search(words):
             return Change(field, name)
-    if "messages" in body and _BLANK_REASONING not in done and _LACKS_REASONING.search(text):
-        return _BLANK_REASONING
-    return _SHORT_IDS if _SHORT_IDS not in done and _REFUSES_IDS.search(text) else None
+    return _SHORT_IDS if _SHORT_IDS not in done and _REFUSES_IDS.search(words) else None
 
 
-def is_named(field: str, refusal: Any, text: str) -> bool:
+def is_named(field: str, refusal: Any) -> bool:
     """Whether an error names a field: where it says which one is meant, else in its sentences."""
     *parents, leaf = field.replace("[]", "").split(".")
     located = [words for words in _locations(refusal) if words]
     if any(words[0] == (parents or [leaf])[0] and leaf in words for words in located):
         return True
-    if leaf == "include" and "ncrypted content is not supported" in text:  # OpenAI's words for `include`
+    sentences = "\n".join(_sentences(refusal))
+    if leaf == "include" and "ncrypted content is not supported" in sentences:  # OpenAI's words for `include`
         return True
     if "_" in leaf:
-        return re.search(rf"(?<!\w){leaf}(?!\w)", text) is not None
+        return re.search(rf"(?<!\w){leaf}(?!\w)", "\n".join((sentences, *_keys(refusal)))) is not None
     # A name that is also a word counts only in quotes, or after what it is.
     kinds = r"(?:parameter|argument|field|property|key|name|input)s?(?: \w+)?:? *"
-    return (
-        re.search(rf"(?i)[`'\"]{leaf}[`'\"]|{kinds}{leaf}(?!\w)|(?<!\w){leaf}: ", _sentences(refusal)) is not None
-    )
+    return re.search(rf"(?i)[`'\"]{leaf}[`'\"]|{kinds}{leaf}(?!\w)|(?<!\w){leaf}: ", sentences) is not None
 
 
 def refuses_details(refusal: Any) -> bool:
@@ -182,12 +182,29 @@ def _digest(details: ProviderDetails) -> bytes:
     return hashlib.sha256(json.dumps(details.fields, sort_keys=True, default=str).encode()).digest()
 
 
-def _sentences(refusal: Any) -> str:
-    """The texts in an error body, without the names of its keys."""
+def _sentences(refusal: Any) -> Iterator[str]:
+    """Yield the texts in an error body, but for what it repeats of the request."""
     if isinstance(refusal, str):
-        return refusal
-    values = refusal.values() if isinstance(refusal, Mapping) else refusal if isinstance(refusal, list) else ()
-    return "\n".join(map(_sentences, values))
+        yield refusal
+    elif isinstance(refusal, Mapping):
+        for key, value in refusal.items():
+            if key not in _REPEATED:
+                yield from _sentences(value)
+    elif isinstance(refusal, list):
+        for item in refusal:
+            yield from _sentences(item)
+
+
+def _keys(refusal: Any) -> Iterator[str]:
+    """Yield the keys in an error body: they may name fields, as in ``{"errors": {"stream_options": …}}``."""
+    if isinstance(refusal, Mapping):
+        for key, value in refusal.items():
+            if key not in _REPEATED:
+                yield key
+                yield from _keys(value)
+    elif isinstance(refusal, list):
+        for item in refusal:
+            yield from _keys(item)
 
 
 def _locations(refusal: Any) -> Iterator[list[str]]:

@@ -5,6 +5,7 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
@@ -20,6 +21,7 @@ __all__ = [
     "checked_key",
     "mask_header",
     "origin_of",
+    "place_of",
     "proxy_for",
     "unusable_proxy",
     "without_password",
@@ -84,6 +86,19 @@ def origin_of(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
+def place_of(address: str) -> str:
+    """Return what tells a server from others, as in `ReplySource`: its origin, and a digest of an unusual path.
+
+    A gateway may have a server at each path; a path may hold a key.
+
+    >>> place_of("http://box/v1"), place_of("http://box/deepseek/v1")
+    ('http://box', 'http://box/~6ca8c2d5')
+    """
+    path = urlsplit(address if "://" in address else f"http://{address}").path.rstrip("/")
+    digest = "" if path in ("", "/v1") else f"/~{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+    return origin_of(address) + digest
+
+
 def checked_key(key: str | None) -> Secret | None:
     """Return the key as it can be sent in a header, without the line end that a copied key often brings.
 
@@ -114,6 +129,8 @@ def mask_header(value: str) -> Secret:
     """Mask the value of a header that holds a key, with its scheme (``Bearer``) and without, and return it."""
     _, _, key = value.strip().partition(" ")
     Secret(key.strip()).mask()
+    for part in re.split(r"[;,]", value):  # cookies, and parameters of an Authorization header
+        Secret(part.partition("=")[2].strip(' "')).mask()
     return Secret(value).mask()
 
 

@@ -101,7 +101,7 @@ class ErrorMapper(RetryCount):
     Attributes:
         retries: how often the request has been sent again so far.
         is_unknown_model: the reply said that the server has no such model.
-        refusal: the decoded body of the reply, as `from_reply` read it.
+        refusal: the decoded error, of a reply without success or inside one that began with it.
         adjusted: what was changed in the request because the server refused it.
     """
 
@@ -129,6 +129,7 @@ class ErrorMapper(RetryCount):
 
     def from_body(self, body: Any) -> ProviderError:
         """Return the error for an error object inside a reply that began with success."""
+        self.refusal = body
         return self._from_body(body, self._words.status_in(body))
 
     def from_exception(self, error: Exception, summary: ForeignError | None) -> ProviderError | None:

@@ -102,13 +102,12 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
         errors = ErrorMapper(api.words, transport.url, transport.secret, str(exchange.body.get("model")))
         errors.adjusted = exchange.adjusted
         failure: ProviderError | None = None
-        is_adjusted = False
+        is_adjusted = has_begun = False
         block = b""
         try:
             reply = await send(transport, "POST", api.chat_path, exchange.body, errors)
             try:
                 if reply.is_success:
-                    exchange.accept()
                     decoder = api.new_decoder(
                         streamed=exchange.streamed,
                         on_error=errors.from_body,
@@ -118,6 +117,9 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
                     try:
                         async for block in reply.blocks:
                             for event in decoder.feed(block):
+                                if not has_begun:
+                                    has_begun = True
+                                    exchange.accept()
                                 yield event
                             if decoder.is_complete:
                                 await _read_to_end(reply.blocks)
@@ -126,6 +128,7 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
                         # A connection that breaks after the end of the answer does not fail it.
                         if not decoder.is_finished or transport.summary(error) is None:
                             raise
+                    exchange.accept()
                     for event in decoder.finish():
                         if exchange.adjusted is not None and isinstance(event, RoundEnded):
                             event = replace(event, adjusted=exchange.adjusted)
@@ -139,6 +142,8 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
             failure = errors.from_exception(error, transport.summary(error))
             if failure is None:
                 raise
+            if errors.refusal is not None and not has_begun:  # inside a reply that began with success
+                is_adjusted = exchange.adjust(failure.status_code or 400, errors.refusal)
         finally:
             del block  # a traceback shows this frame, and a server may repeat the key
         if not is_adjusted:

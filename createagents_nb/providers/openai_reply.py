@@ -338,7 +338,7 @@ def _add_blocks(blocks: list[Any], pieces: list[Any]) -> None:
             isinstance(piece, dict)
             and isinstance(last, dict)
             and all(piece.get(name) == last.get(name) for name in ("type", "index"))
-            and any(name in piece and name in last for name in _BLOCK_TEXTS)
+            and any(name in last for name in _BLOCK_TEXTS)
             and not last.get("signature")
             and piece.get("id") in (None, last.get("id"))
         )

@@ -507,7 +507,9 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
                 if item.name or item.final_arguments:
                     items.append({"type": "function_call"})
             elif item.value is not None and (
-                item.value.get("encrypted_content") if item.type == "reasoning" else item.type not in _OURS
+                item.value.get("encrypted_content") or item.value.get("content")
+                if item.type == "reasoning"
+                else item.type not in _OURS
             ):
                 items.append(item.value)
                 is_opaque = True

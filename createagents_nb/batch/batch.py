@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from .. import bridge
-from ..errors import BudgetExceededError, InvalidMessageError
+from ..errors import BudgetExceededError, InvalidMessageError, QuotaExceededError
 from ..metrics import MetricsRecorder
 from ..text import format_error
 from .pool import Options, Pool, Row, RowAgent, SettledRow
@@ -136,7 +136,8 @@ class Batch:
         if not failed:
             return
         gives_up = self._limiter is not None and self._limiter.gives_up
-        if row.error is not None and (gives_up or isinstance(row.error, BudgetExceededError)):
+        is_spent = isinstance(row.error, BudgetExceededError | QuotaExceededError)
+        if row.error is not None and (gives_up or is_spent):
             self._close(row.error)
         self._stop_at(row.position, row.error)
 

@@ -15,7 +15,7 @@ from ..agent.agent import Agent
 from ..agent.history import History
 from ..agent.settings import AgentSettings
 from ..core.records import CallRecord, ContentPolicy, RequestRecord, ToolRecord
-from ..errors import ApprovalError, ConfigurationError, WorkerError
+from ..errors import ApprovalError, ConfigurationError, QuotaExceededError, WorkerError
 from ..providers.registry import make_repository
 from ..text import format_error
 from ..tools.approval import Approval, ApprovalRequest
@@ -81,7 +81,7 @@ class Chunk:
 
 @dataclass(slots=True)
 class ChunkResult:
-    """The rows that were asked; ``gave_up`` if the server refuses everything."""
+    """The rows that were asked; ``gave_up`` if the server refuses everything from now on."""
 
     rows: list[SettledRow] = field(default_factory=list)
     gave_up: bool = False
@@ -142,7 +142,8 @@ async def _run(row_agent: RowAgent, chunk: Chunk) -> ChunkResult:
             row.error = _sendable(row.error)
             if chunk.stop_at_error:
                 pool.stop()
-            elif limiter.gives_up:
+            elif limiter.gives_up or isinstance(row.error, QuotaExceededError):
+                result.gave_up = True
                 pool.close()
         result.rows.append(row)
 
@@ -150,7 +151,6 @@ async def _run(row_agent: RowAgent, chunk: Chunk) -> ChunkResult:
     loop = asyncio.get_running_loop()
     with _stoppable(chunk.batch_id, lambda: loop.call_soon_threadsafe(pool.stop)):
         await pool.run(chunk.rows, min(chunk.concurrency, len(chunk.rows)))
-    result.gave_up = limiter.gives_up
     return result
 
 

@@ -74,39 +74,6 @@ def _model_names(body: bytes, url: str) -> list[str]:
         raise ProtocolError(text) from ForeignError.of(error)
 
 
-def _error_object(body: Any) -> Any:
-    inner = body.get("error") if isinstance(body, dict) else None
-    return body if inner is None else inner
-
-
-_STATUSES: Mapping[str, int] = {
-    "authentication_error": 401,
-    "insufficient_quota": 429,
-    "invalid_api_key": 401,
-    "invalid_prompt": 400,
-    "invalid_request_error": 400,
-    "model_not_found": 404,
-    "permission_error": 403,
-    "rate_limit_error": 429,
-    "rate_limit_exceeded": 429,
-    "tokens_exceeded": 429,
-}
-"""Codes and types of errors inside a reply, and the HTTP status with which they come otherwise.
-
-Source: https://platform.openai.com/docs/guides/error-codes
-"""
-
-
-def _status_in(body: Any) -> int | None:
-    for name in ("code", "status", "type") if isinstance(body, dict) else ():
-        code = str(body.get(name))
-        if len(code) == 3 and code.isdecimal() and code[0] in "45":
-            return int(code)
-        if code in _STATUSES:
-            return _STATUSES[code]
-    return None
-
-
 def _label(facts: ServerFacts, url: str) -> str:
     return facts.label if facts.is_at(url) else f"The server at {url}"
 
@@ -124,8 +91,6 @@ def _error_words(facts: ServerFacts) -> ErrorWords:
         refused="{label} cannot be reached: {reason}. Check the network and base_url",
         lost="{label} closed the connection before the answer was complete. Try again",
         timeout="{label} sent nothing for too long. Try again, or raise timeout_s",
-        unwrap=_error_object,
-        status_in=_status_in,
     )
 
 

@@ -13,7 +13,7 @@ from ..core.events import AttemptEnded, Event, RoundEnded
 from ..core.messages import ImagePart, Message, TextPart
 from ..core.provider import ChatRepository, ChatRequest
 from ..core.records import RequestRecord
-from ..errors import ProviderConnectionError, ProviderError, RateLimitError
+from ..errors import ProviderConnectionError, ProviderError, QuotaExceededError, RateLimitError
 from .base import ProviderWrapper
 
 __all__ = ["Permit", "RequestGate", "RequestLimiter", "ThrottledRepository", "estimate_chars", "estimate_tokens"]
@@ -103,6 +103,10 @@ class ThrottledRepository(ProviderWrapper):
                     while isinstance(event, AttemptEnded):  # of a wrapper; nothing has been answered yet
                         yield event
                         event = await anext(events, None)
+                except QuotaExceededError as error:  # waiting does not help
+                    limiter.not_answered(permit)
+                    error.retries = refusals + failures
+                    raise
                 except RateLimitError as error:
                     limiter.refused(permit, error.retry_after_s)
                     error.retries = refusals + failures
@@ -129,6 +133,10 @@ class ThrottledRepository(ProviderWrapper):
                         async for event in events:
                             yield event if type(event) is str else _with_retries(event, retries)
                     except ProviderError as error:
+                        if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
+                            # The row is not sent again after its first token, but the others wait.
+                            self._answered.pop()
+                            limiter.refused(permit, error.retry_after_s)
                         error.retries = retries or error.retries
                         raise
                     return

@@ -6,6 +6,7 @@ The inputs are in ``../shared/data/reports`` beside a developer's checkout, and 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,14 @@ import pytest
 from family import Reply, ScriptedServer, json_reply, ndjson, sse
 
 from createagents_nb import CreateAgent, MetricsRecorder, tool
+from createagents_nb.errors import (
+    AuthenticationError,
+    ContextLengthError,
+    InvalidRequestError,
+    ProviderError,
+    QuotaExceededError,
+    RateLimitError,
+)
 
 pytestmark = pytest.mark.once
 
@@ -203,3 +212,59 @@ async def test_schemas_of_tuples_have_items(
         assert each["items"]
         assert "prefixItems" not in each
     assert server.requests[1].json["messages"][-1]["content"] == expected
+
+
+EXPECTED_ERRORS = {  # by the situation's expectation
+    "says that the model has no tools here": (InvalidRequestError, "no tools here.*Leave tools out"),
+    "no credit left; agent.map": (QuotaExceededError, "no credit left.*Check billing"),
+    "InvalidRequestError; not 'the key was": (InvalidRequestError, "refused what the message says"),
+    "AuthenticationError": (AuthenticationError, "refused the key.*api_key="),
+    "ContextLengthError": (ContextLengthError, "Shorten the prompt, or agent.clear_history"),
+    "shorten the message": (ContextLengthError, "Shorten the message.*waiting alone does not help"),
+    "RateLimitError with retry_after_s 2.6": (RateLimitError, "refusing more for now.*Wait"),
+    "no credit left: check billing": (QuotaExceededError, "no credit left.*Check billing"),
+}
+
+
+@pytest.mark.asyncio
+async def test_the_words_of_an_error_decide(shared_data: Path, recorder: MetricsRecorder) -> None:
+    situations = entries(shared_data, "errors whose status says one thing and whose text another")
+    for entry in situations:
+        with ScriptedServer() as server:
+            outcome = await replay(server, recorder, entry)
+        kind, words = next(known for start, known in EXPECTED_ERRORS.items() if entry["expect"].startswith(start))
+        assert (outcome.status, type(outcome.error)) == ("error", kind), entry["name"]
+        assert re.search(words, str(outcome.error)), entry["name"]
+        assert "base_url" not in str(outcome.error)
+        assert isinstance(outcome.error, ProviderError)
+        if "retry_after_s" in entry["expect"]:
+            assert outcome.error.retry_after_s == 2.6
+        if kind is QuotaExceededError:
+            with ScriptedServer() as server:
+                server.on("*", scripted_reply(entry["replies"][0]))
+                agent = CreateAgent("openai", "m", base_url=server.openai_url, recorder=recorder)
+                frame = await agent.map(["one", "two", "three"], concurrency=1, progress=False)
+                assert frame["status"].tolist() == ["error", "not run", "not run"]
+                assert len(server.requests) == 1
+
+
+def scripted_reply(reply: dict[str, Any]) -> Reply:
+    made = scripted(reply)
+    return made if isinstance(made, Reply) else Reply(made)
+
+
+@pytest.mark.asyncio
+async def test_a_rate_limit_in_a_stream_makes_a_row_wait(shared_data: Path, recorder: MetricsRecorder) -> None:
+    situations = entries(shared_data, "errors inside a stream that began with 200")
+    for entry in situations:
+        if not entry["expect"].startswith("RateLimitError"):
+            continue
+        with ScriptedServer() as server:
+            for reply in entry["replies"]:
+                server.enqueue(scripted(reply))
+            agent = CreateAgent("openai", "m", base_url=server.openai_url, recorder=recorder)
+            frame = await agent.map(["Go on"], progress=False)
+            assert (frame["answer"].tolist(), len(server.requests)) == (["fine"], 2)
+        with ScriptedServer() as server:
+            outcome = await replay(server, recorder, entry)
+            assert type(outcome.error) is RateLimitError

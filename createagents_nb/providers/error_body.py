@@ -1,7 +1,7 @@
 """Reads error bodies in every shape that servers send: objects, lists, texts, and JSON inside texts.
 
-Sources of the shapes: OpenAI's and OpenRouter's guides to errors (``metadata.raw`` is what the inner provider sent),
-Google's RetryInfo, FastAPI's 422, MiniMax's ``base_resp``.
+Sources of the shapes: OpenAI's and OpenRouter's guides to errors (``metadata.raw`` is what the provider behind it
+sent), Google's RetryInfo, FastAPI's 422, MiniMax's ``base_resp``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What an error means by its words: servers send one refusal with many statuses, and many with one status.
 
 The words are from public bug reports and documentation of OpenAI, Azure, Google, Anthropic, xAI, Groq, Mistral,
-Cohere, DeepSeek, Moonshot, DashScope, MiniMax, Bedrock, OpenRouter, Hugging Face, vLLM, SGLang, llama.cpp, LM Studio
-and Ollama. Who sends them does not matter: servers pass on what others say.
+Cohere, DeepSeek, Moonshot, DashScope, MiniMax, Bedrock, OpenRouter, Hugging Face, vLLM, SGLang, llama.cpp and
+Ollama. Who sends them does not matter: servers pass on what others say.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ CONTEXT = ErrorKind(
         r"context (?:length|size|window|limit)|range of input length|\bn_ctx\b",
         r"\b(?:prompt|input|message|conversation)s? (?:is |are )?too long\b",
         r"maximum (?:allowed )?(?:prompt|model|input) length|longer than the (?:maximum|model)",
-        r"\btoo many (?:input |prompt )?tokens\b|reduce the (?:length|number of tokens)|reduce your (?:prompt|input)",
+        r"\btoo many (?:input |prompt )?tokens\b|reduce (?:the (?:length|number of tokens)|your (?:prompt|input))",
         r"\btokens?\b[^\n]{0,80}?\bexceed(?:s|ed)?\b[^\n]{0,60}?\b(?:limit|max|maximum|allowed|configured)\b",
         r"\btokens?\b[^\n]{0,60}?\bcannot exceed\b|exceeded model token limit|\btoken limit exceeded",
         r"inputs`? tokens \+ `?max_new_tokens|must have less than \d+ tokens|more than max tokens allowed",

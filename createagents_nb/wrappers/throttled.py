@@ -13,7 +13,14 @@ from ..core.events import AttemptEnded, Event, RoundEnded
 from ..core.messages import ImagePart, Message, TextPart
 from ..core.provider import ChatRepository, ChatRequest
 from ..core.records import RequestRecord
-from ..errors import ProviderConnectionError, ProviderError, QuotaExceededError, RateLimitError
+from ..errors import (
+    AuthenticationError,
+    InvalidRequestError,
+    ProviderConnectionError,
+    ProviderError,
+    QuotaExceededError,
+    RateLimitError,
+)
 from .base import ProviderWrapper
 
 __all__ = ["Permit", "RequestGate", "RequestLimiter", "ThrottledRepository", "estimate_chars", "estimate_tokens"]
@@ -163,7 +170,11 @@ class ThrottledRepository(ProviderWrapper):
     def _wait_s(self, error: ProviderError, failures: int) -> float | None:
         """How long to wait before a failed request is sent again; None if it is not."""
         is_lost = isinstance(error, ProviderConnectionError) and error.status_code is None  # not by a proxy
-        may_pass = is_lost or is_transient(error.status_code)
+        # By its words, an error with a passing status may be one that stays, such as too long a prompt with 500.
+        stays = error.refuses_message or (
+            isinstance(error, AuthenticationError | InvalidRequestError) and (error.status_code or 0) >= 500
+        )
+        may_pass = is_lost or (is_transient(error.status_code) and not stays)
         if failures == self._max_retries or not may_pass:
             return None
         wait_s = error.retry_after_s or backoff_s(failures)

@@ -44,7 +44,7 @@ def google(code: int, message: str, status: str, *details: Any) -> list[Any]:
 CREDIT = "no credit left.*Check billing.*waiting does not help"
 SHORTER = r"longer than the model's context.*Shorten the prompt, or agent\.clear_history\(\)"
 FEWER = "fewer tokens a minute.*Shorten the message.*waiting alone does not help"
-BLOCKED = "content filter.*blocked the message.*Change its wording"
+BLOCKED = "blocked the message by its content filter.*Change its wording"
 MODERATED = "refused what the message says.*Change its wording"
 KEY_HINT = "refused the key.*api_key="
 REGION = "not offered in your country or region.*Choose another server or model"

@@ -124,7 +124,7 @@ FILTERED = ErrorKind(
         r"\bcontent[ _-]?filter|ResponsibleAIPolicyViolation|content management policy|content_policy_violation",
         r"data[ _]?inspection[ _]?failed|inappropriate content|\bnew_sensitive\b",
     ),
-    "The content filter of {label} blocked the message ({said})",
+    "{label} blocked the message by its content filter ({said})",
     "Change its wording, or choose another model",
     statuses=_REFUSALS,
     refuses_message=True,

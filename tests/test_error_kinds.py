@@ -275,6 +275,42 @@ TOO_LONG: list[tuple[int, str]] = [
 for _status, _words in TOO_LONG:
     CASES[f"too long: {_words[:50]}"] = (_status, said(_words), ContextLengthError, SHORTER)
 
+SIZE = r"takes no request of this size.*Shorten the message, or agent\.clear_history\(\)"
+MORE: list[tuple[int, str, type[ProviderError], str]] = [
+    (413, "request_too_large: Request exceeds the maximum size", ContextLengthError, SIZE),
+    (413, "Request Entity Too Large", ContextLengthError, SIZE),
+    (413, "Request body too large for m. Max size: 8000 tokens.", ContextLengthError, SIZE),
+    (400, "Prompt exceeds max length", ContextLengthError, SHORTER),
+    (400, "the input token count is 40000 but the model only supports up to 32767", ContextLengthError, SHORTER),
+    (400, "Prompt length 5000 is greater than max_seq_len 4096", ContextLengthError, SHORTER),
+    (400, "prompt has 5000 tokens, larger than the model input length limit 4096", ContextLengthError, SHORTER),
+    (400, "Input length 5000 exceeds maximum allowed token size 4096", ContextLengthError, SHORTER),
+    (400, "model_max_prompt_tokens_exceeded", ContextLengthError, SHORTER),
+    (400, "the number of input tokens 5000 cannot exceed the limit 4096", ContextLengthError, SHORTER),
+    (400, "Requested tokens (5000) exceed context window of 4096", ContextLengthError, SHORTER),
+    (400, "API Key not found. Please pass a valid API key.", AuthenticationError, KEY_HINT),
+    (500, "litellm.AuthenticationError: no", AuthenticationError, KEY_HINT),
+    (400, "Budget has been exceeded! Max budget: 0.9", QuotaExceededError, CREDIT),
+    (403, "Key limit exceeded (total limit).", QuotaExceededError, CREDIT),
+    (400, "You have reached your specified API usage limits.", QuotaExceededError, CREDIT),
+    (429, "Your prepayment credits are depleted.", QuotaExceededError, CREDIT),
+    (412, "Account suspended, possibly due to the monthly spending limit", QuotaExceededError, CREDIT),
+    (403, "This API method requires billing to be enabled.", QuotaExceededError, CREDIT),
+    (429, "Account balance is not enough", QuotaExceededError, CREDIT),
+    (400, "Content Exists Risk", ContentFilteredError, BLOCKED),
+    (400, "It may contain unsafe or sensitive content", ContentFilteredError, BLOCKED),
+    (403, "prohibited due to a violation of provider Terms Of Service", InvalidRequestError, MODERATED),
+    (400, "Your request was rejected as a result of our safety system", InvalidRequestError, MODERATED),
+    (451, "Unavailable For Legal Reasons", InvalidRequestError, REGION),
+    (403, "Your country is not supported", InvalidRequestError, REGION),
+    (400, "`tool calling` is not supported with this model", InvalidRequestError, NO_TOOLS),
+    (400, "This model doesn't support tool use in streaming mode.", InvalidRequestError, NO_TOOLS),
+    (500, "Unsupported param: tools", InvalidRequestError, NO_TOOLS),
+    (500, "litellm.RateLimitError: slow down", RateLimitError, "Wait"),
+]
+for _status, _words, _kind, _way in MORE:
+    CASES[_words] = (_status, said(_words), _kind, _way)
+
 ADAPTERS: dict[str, Any] = {
     "chat": OpenAIChatAdapter,
     "responses": OpenAIResponsesAdapter,
@@ -387,6 +423,8 @@ WAITS: list[tuple[Any, float | None]] = [
     ({"message": "slow down", "retry_after": 4}, 4.0),
     (said("no", metadata={"retry_after_seconds": "12"}), 12.0),
     (said("Provider returned error", metadata={"raw": '{"error": {"message": "try again in 3s"}}'}), 3.0),
+    (said("Please wait 1 minute and 12 seconds."), 72.0),
+    (said("Your quota will reset after 26s."), 26.0),
     (said("Try again later, 5 of you"), None),
     (said("Try again in a while"), None),
     ({"retry_after": True}, None),

@@ -30,6 +30,7 @@ _MAX_CHARS = 300
 _MAX_WORDS = 16_384
 """Limit for the text that is searched for what it means."""
 _MAX_DEPTH = 20
+_MAX_DURATION = 80
 
 _REPEATED = frozenset(
     {"ctx", "failed_generation", "flagged_input", "input", "messages", "prompt", "request", "url"}
@@ -69,12 +70,12 @@ https://cloud.google.com/apis/design/errors
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _PART = (
     r"(\d+(?:\.\d+)?)\s*"
-    r"(ms|milliseconds?|s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?)(?![a-z])\s*"
+    r"(ms|milliseconds?|s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?)(?![a-z])(?:,?\s*(?:and\s)?\s*)"
 )
 _DURATION = re.compile(rf"(?i)\s*((?:{_PART})+)")
 _PARTS = re.compile(f"(?i){_PART}")
 _AGAIN = re.compile(
-    r"(?i)\b(?:try(?:ing)? again|retry(?:ing)?|wait)(?: your request)?(?: after| in| for|:)?(?= *\d)"
+    r"(?i)\b(?:try(?:ing)? again|retry(?:ing)?|wait|resets?)(?: your request)?(?: after| in| for|:)?(?= *\d)"
 )
 _WAIT_KEYS: Mapping[str, float] = {
     "retry_after": 1.0,
@@ -194,13 +195,12 @@ def asked_wait_s(body: Any) -> float | None:
         if isinstance(value, str) and (wait_s := _seconds(value, unit_s)) is not None:
             return wait_s
     words = error_words(body)
-    return next(
-        (s for found in _AGAIN.finditer(words) if (s := _seconds(words[found.end() :][:80])) is not None), None
-    )
+    return next((s for found in _AGAIN.finditer(words) if (s := _seconds(words[found.end() :])) is not None), None)
 
 
 def _seconds(text: str, unit_s: float | None = None) -> float | None:
     """Read a duration at the beginning of a text; a number alone is in ``unit_s``."""
+    text = text[:_MAX_DURATION]
     found = _DURATION.match(text)
     if found is not None:
         return sum(float(number) * _unit_s(unit) for number, unit in _PARTS.findall(found[1]))

@@ -73,11 +73,13 @@ NO_CREDIT = ErrorKind(
     QuotaExceededError,
     _any(
         r"insufficient[ _](?:user[ _]|account[ _])?(?:quota|balance|credits?|funds)",
-        r"credit insufficient|credit balance is too low|exceeded_current_quota|monthly included credits",
-        r"billing_(?:hard_limit_reached|not_active)|billing hard limit|spending (?:limit|cap)|payment required",
-        r"(?:no|out of|not enough|more|all available) credits?\b",
+        r"credit insufficient|exceeded_current_quota|monthly included credits|payment required|\barrearage\b",
+        r"balance (?:is )?(?:too low|not enough|insufficient|negative)|not enough balance|past invoices",
+        r"(?:no|out of|not enough|more|all available) credits?\b|(?:credit|key) limit exceeded",
         r"credits? (?:are |is |have been |has been )?(?:depleted|exhausted|used up)",
-        r"account is not active|\barrearage\b|free tier [^\n]{0,60}?\bexhausted",
+        r"budget[ _](?:has been )?exceeded|free tier [^\n]{0,60}?\bexhausted",
+        r"billing_(?:hard_limit_reached|not_active|disabled)|billing hard limit|requires billing",
+        r"account is not active|spending (?:limit|cap)|reached your (?:specified|monthly)[^\n]{0,30}?\blimit",
     ),
     _NO_CREDIT_LEFT,
     _WAY_OUT_OF_BILLS,
@@ -98,13 +100,27 @@ TOKENS_A_MINUTE = ErrorKind(
     "Shorten the message, or agent.clear_history(): waiting alone does not help",
     refuses_message=True,
 )
+TOO_LARGE = ErrorKind(
+    ContextLengthError,
+    _any(
+        r"request_too_large|\b(?:request|body|payload|entity|content) (?:is )?too large\b|tokens_limit_reached",
+        r"exceeds the maximum (?:allowed )?(?:request |body )?(?:size|number of bytes)",
+    ),
+    "{label} takes no request of this size ({said})",
+    "Shorten the message, or agent.clear_history()",
+    statuses=frozenset({None, 400, 413}),
+    refuses_message=True,
+)
 CONTEXT = ErrorKind(
     ContextLengthError,
     _any(
         r"context_length_exceeded|exceed_context_size|context_window_exceeded|string_above_max_length",
-        r"context (?:length|size|window|limit)|range of input length|\bn_ctx\b",
-        r"\b(?:prompt|input|message|conversation)s? (?:is |are )?too long\b",
-        r"maximum (?:allowed )?(?:prompt|model|input) length|longer than the (?:maximum|model)",
+        r"max_prompt_tokens_exceeded|\b(?:n_ctx|max_seq_len|max_model_len)\b",
+        r"context (?:length|size|window|limit|overflow)|range of input length|input length limit",
+        r"\b(?:prompt|input|message|conversation|text|content|query)s? (?:is |are )?too long\b",
+        r"\b(?:prompt|input)(?: length)?\b[^\n]{0,30}?\bexceed(?:s|ed)?\b",
+        r"maximum (?:allowed )?(?:prompt|model|input|sequence) length|longer than the (?:maximum|model)",
+        r"\b(?:input|prompt) token count[^\n]{0,60}?\bbut\b|exceed\w* (?:the )?(?:model'?s? )?token limit",
         r"\btoo many (?:input |prompt )?tokens\b|reduce (?:the (?:length|number of tokens)|your (?:prompt|input))",
         r"\btokens?\b[^\n]{0,80}?\bexceed(?:s|ed)?\b[^\n]{0,60}?\b(?:limit|max|maximum|allowed|configured)\b",
         r"\btokens?\b[^\n]{0,60}?\bcannot exceed\b|exceeded model token limit|\btoken limit exceeded",
@@ -122,7 +138,8 @@ FILTERED = ErrorKind(
     ContentFilteredError,
     _any(
         r"\bcontent[ _-]?filter|ResponsibleAIPolicyViolation|content management policy|content_policy_violation",
-        r"data[ _]?inspection[ _]?failed|inappropriate content|\bnew_sensitive\b",
+        r"data[ _]?inspection[ _]?failed|inappropriate content|\bnew_sensitive\b|content exists risk",
+        r"prohibited[ _]content|(?:sensitive|unsafe|harmful) content|unsafe or sensitive|\bblock_?reason\b",
     ),
     "{label} blocked the message by its content filter ({said})",
     "Change its wording, or choose another model",
@@ -132,7 +149,7 @@ FILTERED = ErrorKind(
 MODERATED = ErrorKind(
     InvalidRequestError,
     _any(
-        r"requires moderation|moderation_blocked|\b(?:was|were|been|is|are) flagged\b",
+        r"requires moderation|moderation_blocked|\b(?:was|were|been|is|are) flagged\b|\bflagged (?:as|by|for)\b",
         r"(?:usage|content|safety) polic|violat\w+ [^\n]{0,60}?\b(?:polic(?:y|ies)|terms of service)",
         r"(?:blocked|rejected|refused) (?:by|as a result of) (?:our |the )?(?:safety|moderation)",
     ),
@@ -146,7 +163,8 @@ REGION = ErrorKind(
     _any(
         r"unsupported[ _](?:country|region)|country, region,? or territory|user location is not supported",
         r"(?:n[o']t (?:available|supported|offered|accessible)|unavailable) in (?:your|this) "
-        r"(?:country|region|location|territory)",
+        r"(?:country|region|location|territory)|unavailable for legal reasons",
+        r"\byour (?:country|region|location) (?:is )?(?:not|blocked|restricted|unsupported|unavailable)\b",
     ),
     "{label} is not offered in your country or region ({said})",
     "Choose another server or model",
@@ -156,9 +174,9 @@ KEY = ErrorKind(
     AuthenticationError,
     _any(
         r"api[ _-]?key[ _](?:is )?(?:not valid|invalid|expired|not found|missing|required)",
-        r"(?:invalid|incorrect|missing|wrong|no)[ _](?:x-)?api[ _-]?key",
+        r"(?:invalid|incorrect|missing|wrong|no|a valid)[ _](?:x-)?api[ _-]?key|invalid subscription key",
         r"authentication[ _]?error|authentication (?:failed|required)|invalid authentication|\bunauthenticated\b",
-        r"(?:auth|access|bearer)[ _]token (?:is |has )?(?:invalid|expired)",
+        r"(?:auth|access|bearer)[ _]token (?:is |has )?(?:invalid|expired)|\bunauthorized\b",
     ),
     "{label} refused the key ({said})",
     "{key_hint}",
@@ -173,9 +191,10 @@ TOOLS_ARE_OFF = ErrorKind(
 NO_TOOLS = ErrorKind(
     InvalidRequestError,
     _any(
-        r"support tool use|n[o']t support (?:the )?(?:use of )?(?:tools?\b|function|tool[ _]?(?:use|call))",
-        r"(?<!parallel[ _])\b(?:tool|function)s?(?:[ _](?:use|call(?:s|ing)?))? (?:is |are )?not "
-        r"(?:supported|enabled|available)",
+        r"support tool use|n[o']t support (?:the )?(?:use of )?[`'\"]?(?:tools?\b|function|tool[ _]?(?:use|call))",
+        r"(?<!parallel[ _])\b(?:tool|function)s?(?:[ _](?:use|call(?:s|ing)?))?[`'\"]? (?:is |are )?"
+        r"(?:not (?:supported|enabled|available)|unsupported)",
+        r"unsupported param(?:eter)?:? [`'\"]?tools\b",
     ),
     "The model has no tools here ({said})",
     "Leave tools out, or choose another model",
@@ -207,6 +226,7 @@ _KINDS = (
     NO_CREDIT,
     NO_QUOTA,
     TOKENS_A_MINUTE,
+    TOO_LARGE,
     CONTEXT,
     FILTERED,
     MODERATED,

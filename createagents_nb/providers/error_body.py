@@ -19,7 +19,6 @@ __all__ = [
     "asked_wait_s",
     "decoded_body",
     "error_message",
-    "error_object",
     "error_words",
     "read_body",
     "status_in",
@@ -105,11 +104,6 @@ def decoded_body(body: bytes) -> Any:
         if decoded is not None:
             return cleaned_json(decoded, str)
     return text
-
-
-def error_object(body: Any) -> Any:
-    """Return the object that says what failed: without the list, the text or the object around it."""
-    return _levels(body)[-1]
 
 
 def status_in(body: Any) -> int | None:

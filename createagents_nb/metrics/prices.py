@@ -74,6 +74,16 @@ class Prices:
         )
         return dollars / _MILLION
 
+    def context_window(self, record: RequestRecord) -> int | None:
+        """The published size of the context of a request's model, in tokens; None if unknown."""
+        if not _may_be_published(record):
+            return None
+        for model in dict.fromkeys(name for name in (record.model, record.response_model) if name):
+            window = _published_window(record.price_provider, record.server, model)
+            if window is not None:
+                return window
+        return None
+
     def _published(self, record: RequestRecord) -> float | None:
         if not _may_be_published(record):
             return None
@@ -134,6 +144,17 @@ def _may_be_published(record: RequestRecord) -> bool:
     """Whether a published price may apply: never to a private server, whatever its model is called."""
     provider = record.price_provider
     return _is_public(record.server or "") if provider is None else bool(provider)
+
+
+@lru_cache(maxsize=256)
+def _published_window(provider: str | None, server: str | None, model: str) -> int | None:
+    from genai_prices.data_snapshot import get_snapshot
+
+    address = None if provider else f"https://{server}"
+    try:
+        return get_snapshot().find_provider_model(model, None, provider, address)[1].context_window
+    except LookupError:
+        return None
 
 
 @lru_cache(maxsize=64)

@@ -242,6 +242,14 @@ class RecorderSink:
             _log.warning("cost of %s: not known: %r", record.model, error)
             return None
 
+    def context_window(self, record: RequestRecord) -> int | None:
+        """The published size of the context of a request's model, in tokens; None if unknown."""
+        try:
+            return self._prices.context_window(record)
+        except Exception as error:
+            _log.warning("context of %s: not known: %r", record.model, error)
+            return None
+
     def content_policy(self) -> ContentPolicy:
         """The policy for a turn that begins now: if no content is kept at its start, none of it ever is."""
         return self.redact_text if self.record_content else _keep_nothing

@@ -12,11 +12,13 @@ from ..core.events import (
     Event,
     Notice,
     Reasoning,
+    RoundEnded,
     ServerToolStep,
     ToolCallFinished,
     ToolCallRequested,
     ToolCallStarted,
     TurnDone,
+    ended_early,
 )
 from ..render.bundle import notice_html, tool_card_html
 from ..render.labels import editable_arguments
@@ -75,7 +77,9 @@ class PieceWriter:
                 self._write_changed(pieces, event.tool_call_id)
                 if isinstance(event, ApprovalRequested) and event.is_open:
                     self._write_question(pieces, event)
-            elif isinstance(event, TurnDone):
+            elif isinstance(event, TurnDone) or (
+                isinstance(event, RoundEnded) and ended_early(event.finish_reason)
+            ):
                 self._flush_text(pieces)
                 self._tracker.apply([event])
                 self._write_all(pieces)

@@ -299,8 +299,10 @@ class CreateAgent:
         return self._last_map
 
     def _row_agent(self) -> RowAgent:
+        agent = replace(self._agent, history=History(0), turn_numbers=itertools.count())
+        agent.notices = self._agent.notices
         return RowAgent(
-            agent=replace(self._agent, history=History(0), turn_numbers=itertools.count()),
+            agent=agent,
             repository=self._repository.without_retries(),
             executor=self._executor,
             is_named=self._is_named,
@@ -511,15 +513,11 @@ class CreateAgent:
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__ | {
             "_settings": settings,
-            "_agent": Agent(
-                **settings.shared(),
-                history=history,
-                turn_numbers=self._agent.turn_numbers,
-                notices=self._agent.notices,
-            ),
+            "_agent": Agent(**settings.shared(), history=history, turn_numbers=self._agent.turn_numbers),
             "_repository": repository,
             "_last_map": None,
         }
+        other._agent.notices = self._agent.notices
         return other
 
     # ── records ──────────────────────────────────────────────────────────────────────────────────────

@@ -42,8 +42,8 @@ class Agent(SharedSettings):
 
     history: History = field(default_factory=History)
     turn_numbers: Iterator[int] = field(default_factory=itertools.count, repr=False, kw_only=True)
-    context: Context = field(default_factory=Context, repr=False, kw_only=True)
-    notices: set[str] = field(default_factory=set, repr=False, kw_only=True)
+    context: Context = field(default_factory=Context, init=False, repr=False)
+    notices: set[str] = field(default_factory=set, init=False, repr=False)
 
     async def start_turn(self, repository: ChatRepository, message: MessageContent) -> StreamingResponseDTO:
         """Start a turn with ``repository``; `ChatRepository.chat` calls this.

@@ -520,6 +520,7 @@ class _Turn:
         """Pass on a notice, once per agent."""
         if isinstance(text, str) and text.strip() and text not in self.agent.notices:
             self.agent.notices.add(text)
+            self.log.notices.append(text)
             self.log.feed(Notice(text))
 
     def _unused_id(self, tool_call_id: str) -> str:
@@ -653,6 +654,9 @@ class _Turn:
         if opened.replayed:  # it cost nothing, and its clock was that of another process
             usage, first = replace(usage, cost_usd=0.0), None
         generation_s = number_or_none(end.generation_s)
+        # The first token is there when the clock of arrivals starts; a server's own clock counts it, too.
+        is_by_server = bool(usage.eval_s) and generation_s == usage.eval_s
+        generated = max((usage.output_tokens or 0) - (not is_by_server), 0)
         last = failure if isinstance(failure, ProviderError) else end
         record = replace(
             opened,
@@ -661,7 +665,7 @@ class _Turn:
             finish_reason=end.finish_reason,
             latency_s=now - started,
             ttft_s=first - started if first is not None else None,
-            tokens_per_s=_rate(usage.output_tokens, generation_s),
+            tokens_per_s=_rate(generated, generation_s),
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
             cached_tokens=usage.cached_tokens,
@@ -683,7 +687,7 @@ class _Turn:
         if record.context_window is None and record.input_tokens is not None and self.sink is not None:
             record = replace(record, context_window=self.sink.context_window(record))
         if record.tokens_per_s is not None:
-            self.generated += usage.output_tokens or 0
+            self.generated += generated
             self.generation_s += generation_s or 0.0
         turn = self.record
         self.record = replace(

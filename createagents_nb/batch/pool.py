@@ -104,6 +104,7 @@ class SettledRow:
     requests: tuple[RequestRecord, ...] = ()
     tools: tuple[ToolRecord, ...] = ()
     error: BaseException | None = None
+    notices: tuple[str, ...] = ()
 
 
 class Pool:
@@ -191,5 +192,12 @@ class Pool:
                 await response.aclose()
                 throttled.settle(response.requests)
                 self._settled(
-                    SettledRow(position, response.record, response.requests, response.tools, response.error)
+                    SettledRow(
+                        position,
+                        response.record,
+                        response.requests,
+                        response.tools,
+                        response.error,
+                        response.notices,
+                    )
                 )

@@ -103,7 +103,8 @@ class CallRecord:
     ttft_s: float | None = None
     """Time to first token: from the start of the turn to the first text or tool call of its first round."""
     tokens_per_s: float | None = None
-    """Output tokens over generation time, without waiting and tools."""
+    """Output tokens over generation time, without waiting and tools: those after the first, by the times of their
+    arrival, or all of them, by the server's own clock."""
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None

@@ -61,6 +61,14 @@ class Prices:
             _loading.set()
             threading.Thread(target=load_published, name="createagents-nb prices", daemon=True).start()
 
+    def is_own(self, provider: str, model: str) -> bool:
+        """Whether the user has set the price of a model."""
+        return f"{provider}:{model}" in self._own or model in self._own
+
+    def is_missing(self, record: RequestRecord) -> bool:
+        """Whether a request that is about to be sent is known to have no price, as one to a local model."""
+        return record.price_provider == "" and not self.is_own(record.provider, record.model)
+
     def cost_usd(self, record: RequestRecord) -> float | None:
         """Cost of a request in US dollars; None if its tokens or the price of its model are unknown."""
         if record.input_tokens is None or record.output_tokens is None:

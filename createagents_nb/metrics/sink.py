@@ -207,6 +207,8 @@ class RecorderSink:
             record = replace(record, request=None)
         self._requests.put(record, (record.call_id, record.round))
         self._prices.prepare(record)
+        if self._budget is not None and self._prices.is_missing(record):
+            self._budget.warn_uncounted(record.provider, record.model, counts_tokens=True)
 
     @_never_raises
     def request_settled(self, record: RequestRecord) -> None:

@@ -232,8 +232,8 @@ class MetricsRecorder(RecorderSink):
 
         Once a limit is reached, the next request fails with `BudgetExceededError`: a new call at once, a running
         turn at its next round. Requests under way are not stopped, so they may exceed the limit. `no_budget`
-        removes all limits. A limit that cannot count a model, because its price or its tokens are not known, warns:
-        when it is set for models that were used before, else at their first request.
+        removes all limits. A limit warns of a model that it cannot count, whose price or tokens are not known: at
+        once for models that were used before, else at their first request.
 
         Args:
             cost_usd: US dollars, counting requests of known cost.

@@ -338,6 +338,22 @@ async def test_the_default_is_saved_and_loaded(tmp_path: Path) -> None:
     assert again.get_configs()["history_max_size"] is None
 
 
+@pytest.mark.parametrize("window", [None, 100_000])
+@pytest.mark.asyncio
+async def test_a_long_conversation_that_was_saved_goes_on(
+    recorder: MetricsRecorder, tmp_path: Path, window: int | None
+) -> None:
+    agent = CreateAgent(Sized(100_000), "m", recorder=recorder)
+    await grow(agent, 30)
+    file = agent.save(tmp_path / "talk.json")
+    provider = Sized(window)
+    again = CreateAgent.load(file, provider=provider, recorder=recorder)
+    assert len(again.history) == 60
+    await again.ask("Where were we?")
+    assert len(provider.calls[0].messages) == (61 if window else 21)
+    assert len(again.history) == (62 if window else 20)
+
+
 def test_a_history_in_tokens_does_not_count_messages() -> None:
     history = History()
     history.is_measured = True

@@ -139,19 +139,26 @@ async def test_a_model_that_is_cut_again_and_again_is_asked_once_more_at_most(
     assert talk.agent.history[-3].text == "[cut off: max_tokens]"
 
 
+@pytest.mark.parametrize("api", ["chat", "responses"])
+@MODES
 @pytest.mark.asyncio
 async def test_arguments_that_were_cut_in_the_middle_go_back_as_json(
-    server: ScriptedServer, recorder: MetricsRecorder
+    server: ScriptedServer, recorder: MetricsRecorder, api: str, is_streamed: bool
 ) -> None:
-    talk = Talk(server, recorder)
-    talk.replies("", [("clear_readings", '{"days": 3'), ("clear_readings", "{}")], "length")
+    talk = Talk(server, recorder, api, is_streamed)
+    talk.replies("", [("clear_readings", "{}"), ("clear_readings", '{"days": 3')], CUT[api])
     talk.replies("Fine.")
     turn = await talk.ask()
     assert (turn.status, talk.ran) == ("ok", [])
-    asked, *answers = server.requests[1].json["messages"][-3:]
-    for each in asked["tool_calls"]:
-        assert isinstance(json.loads(each["function"]["arguments"]), dict)
-    assert [answer["role"] for answer in answers] == ["tool", "tool"]
+    body = server.requests[1].json
+    if api == "chat":
+        calls = [each["function"] for each in body["messages"][-3]["tool_calls"]]
+        answers = [each for each in body["messages"] if each["role"] == "tool"]
+    else:
+        calls = [each for each in body["input"] if each.get("type") == "function_call"]
+        answers = [each for each in body["input"] if each.get("type") == "function_call_output"]
+    assert all(isinstance(json.loads(each["arguments"]), dict) for each in calls)
+    assert len(answers) == len(calls) > 0
 
 
 @EVERY_API

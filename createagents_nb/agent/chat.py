@@ -63,7 +63,7 @@ from ..tools.result_text import truncate
 from ..tools.tool import BaseTool
 from .approval_gate import ApprovalGate, with_note
 from .context import Context, request_chars
-from .history import History
+from .history import History, last_turns
 from .promises import broken_promise, closing, describe, expect_end
 from .response import StreamingResponseDTO
 from .turn_log import TurnLog
@@ -324,7 +324,7 @@ class _Turn:
             try:
                 return await self._round_trip(is_first=is_first)
             except InvalidRequestError as error:
-                has_output = any(not isinstance(event, Notice) for event in self.log.events[seen:])
+                has_output = any(not isinstance(event, AttemptEnded | Notice) for event in self.log.events[seen:])
                 leave_out = self._shorten if isinstance(error, ContextLengthError) else self._leave_out_refused
                 if has_output or shortened == _MAX_SHORTENED or not leave_out(shortened):
                     raise
@@ -374,6 +374,9 @@ class _Turn:
                     self._leave_out(1)
                     request = self._request(is_first)
                     chars = request_chars(request)
+            elif self.past:
+                self.past = last_turns(self.past)
+                request = self._request(is_first)
         return request, replace(opened, context_window=window, request=request)
 
     def _request(self, is_first: bool) -> ChatRequest:

@@ -8,7 +8,16 @@ from collections.abc import Collection, Iterable, Sequence
 from ..core.messages import Message, Turn
 from .context import MAX_UNMEASURED
 
-__all__ = ["History"]
+__all__ = ["History", "last_turns"]
+
+
+def last_turns(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """The last of ``turns``, as many as are sent where the model's context is not known."""
+    size, first = 0, len(turns)
+    while first and size + len(turns[first - 1].messages) <= MAX_UNMEASURED:
+        first -= 1
+        size += len(turns[first].messages)
+    return tuple(turns[first:])
 
 
 class History:
@@ -54,7 +63,8 @@ class History:
         """Replace all turns by those of ``conversation``, oldest first; return how many it has."""
         turns = [Turn(number, tuple(messages)) for number, messages in enumerate(conversation)]
         count = len(turns)
-        self._trim(turns)
+        if self.max_size is not None:  # else it is not known yet how many fit
+            self._trim(turns)
         self._turns = turns
         return count
 

@@ -78,6 +78,9 @@ class Ledger:
     def cost_usd(self, record: RequestRecord) -> float | None:
         return None
 
+    def context_window(self, record: RequestRecord) -> int | None:
+        return None
+
     def content_policy(self) -> ContentPolicy:
         return str
 

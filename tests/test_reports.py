@@ -268,3 +268,18 @@ async def test_a_rate_limit_in_a_stream_makes_a_row_wait(shared_data: Path, reco
         with ScriptedServer() as server:
             outcome = await replay(server, recorder, entry)
             assert type(outcome.error) is RateLimitError
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+@pytest.mark.asyncio
+async def test_calls_of_cut_rounds_do_not_run(shared_data: Path, recorder: MetricsRecorder, reason: str) -> None:
+    for entry in entries(shared_data, "cut rounds"):
+        text = json.dumps(entry).replace('"finish_reason": "length"', f'"finish_reason": "{reason}"')
+        with ScriptedServer() as server:
+            for _ in range(2):
+                server.enqueue(scripted(json.loads(text)["replies"][0]))
+            outcome = await replay(server, recorder, entry | {"replies": []})
+        assert outcome.ran == [], entry["name"]
+        assert outcome.status == ("limit" if reason == "length" else "error")
+        assert len(outcome.bodies) == (2 if reason == "length" else 1)
+        assert recorder.calls["finish_reason"].tolist()[-1] == reason

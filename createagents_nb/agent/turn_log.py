@@ -42,6 +42,7 @@ class TurnLog:
         self.events: list[Event] = []
         self.sent: dict[int, Callable[[], RequestPreview]] = {}
         """By round, what shows its request. Each keeps its request, and requests share their messages."""
+        self.notices: list[str] = []
         self.requests: list[RequestRecord] = []
         self.tools: list[ToolRecord] = []
         self.approvals = PendingApprovals()

@@ -49,7 +49,8 @@ class AgentPlan:
         options = settings.select("limit") | settings.select("bound")
         repository = make_repository(settings.provider_name, **options).without_retries()
         agent = Agent(**settings.shared() | {"approve": _cannot_ask}, history=History(0))
-        return RowAgent(agent, repository, ToolExecutor(), max_retries=settings.max_retries)
+        executor = ToolExecutor(max_result_chars=settings.max_tool_result_chars)
+        return RowAgent(agent, repository, executor, max_retries=settings.max_retries)
 
 
 async def _cannot_ask(request: ApprovalRequest) -> Approval:
@@ -99,6 +100,9 @@ class _NoSink:
     def tool_settled(self, record: ToolRecord) -> None: ...
 
     def cost_usd(self, record: RequestRecord) -> float | None:
+        return None
+
+    def context_window(self, record: RequestRecord) -> int | None:
         return None
 
     def content_policy(self) -> ContentPolicy:

@@ -15,10 +15,11 @@ from ..agent.settings import AgentSettings
 from ..core.messages import Message, MessageContent
 from ..core.provider import ChatRepository
 from ..core.records import CallRecord, RecordSink, RequestRecord, ToolRecord
+from ..core.token_estimate import estimate_chars, estimate_tokens
 from ..errors import ConfigurationError
 from ..loop_shutdown import wait_until_done
 from ..tools.executor import ToolExecutor
-from ..wrappers.throttled import ThrottledRepository, estimate_chars, estimate_tokens
+from ..wrappers.throttled import ThrottledRepository
 from .rate_limiter import Gate, Limiter
 
 __all__ = ["HEARTBEAT_S", "OnError", "Options", "Pool", "Row", "RowAgent", "SettledRow"]
@@ -103,6 +104,7 @@ class SettledRow:
     requests: tuple[RequestRecord, ...] = ()
     tools: tuple[ToolRecord, ...] = ()
     error: BaseException | None = None
+    notices: tuple[str, ...] = ()
 
 
 class Pool:
@@ -190,5 +192,12 @@ class Pool:
                 await response.aclose()
                 throttled.settle(response.requests)
                 self._settled(
-                    SettledRow(position, response.record, response.requests, response.tools, response.error)
+                    SettledRow(
+                        position,
+                        response.record,
+                        response.requests,
+                        response.tools,
+                        response.error,
+                        response.notices,
+                    )
                 )

@@ -19,7 +19,7 @@ from ..agent.response import StreamingResponseDTO
 from ..core.events import ApprovalDecided, ApprovalRequested, Event, RoundEnded, ToolCallFinished
 from ..errors import ApprovalError
 from ..render.bundle import error_html, render_bundle
-from ..render.labels import CALL_WORDS, running_status, status_parts
+from ..render.labels import running_status, status_parts, turn_state
 from ..render.snapshot import TurnSnapshot
 from ..render.turn_state import TurnTracker
 from ..text import shorten
@@ -186,7 +186,7 @@ class TurnChannel:
         self._final = snapshot
         self._ended = {
             "status": " · ".join(status_parts(snapshot)),
-            "words": CALL_WORDS[snapshot.status],
+            "words": turn_state(snapshot),
             "error": error_html(snapshot),
         }
         self.widget.send({"type": "end", "ended": self._ended})

@@ -10,14 +10,17 @@ from ..core.events import (
     ApprovalDecided,
     ApprovalRequested,
     Event,
+    Notice,
     Reasoning,
+    RoundEnded,
     ServerToolStep,
     ToolCallFinished,
     ToolCallRequested,
     ToolCallStarted,
     TurnDone,
+    ended_early,
 )
-from ..render.bundle import tool_card_html
+from ..render.bundle import notice_html, tool_card_html
 from ..render.labels import editable_arguments
 from ..render.snapshot import ToolLine
 from ..render.turn_state import TurnTracker
@@ -26,8 +29,8 @@ from ..text import TextCleaner, one_line
 __all__ = ["Piece", "PieceWriter"]
 
 Piece: TypeAlias = tuple[str, str] | tuple[str, str, str] | tuple[str, str, dict[str, Any]]
-"""``("text", …)`` and ``("reasoning", …)``, both cleaned; ``("tool", key, html)``: a card, as in the saved output;
-``("ask", key, about)``: the call of that card waits for approval, until the card is sent again."""
+"""``("text", …)`` and ``("reasoning", …)``, both cleaned; ``("tool", key, html)``: a card or a notice, as in the
+saved output; ``("ask", key, about)``: the call of that card waits for approval, until the card is sent again."""
 
 _CALL_EVENTS = (
     ToolCallRequested,
@@ -47,7 +50,7 @@ class PieceWriter:
         self._cleaner = TextCleaner()
         self._kind = ""
         self._keys: dict[str, str] = {}
-        self._call_count = 0
+        self._call_count = self._notice_count = 0
         self._cards: dict[str, str] = {}
         self._has_rounds = False
 
@@ -58,6 +61,11 @@ class PieceWriter:
                 self._add_text(pieces, "text", event)
             elif isinstance(event, Reasoning):
                 self._add_text(pieces, "reasoning", event.text)
+            elif isinstance(event, Notice):
+                self._flush_text(pieces)
+                self._kind = ""
+                pieces.append(("tool", f"notice {self._notice_count}", notice_html(event.text)))
+                self._notice_count += 1
             elif isinstance(event, _CALL_EVENTS):
                 self._flush_text(pieces)
                 self._tracker.apply([event])
@@ -69,7 +77,9 @@ class PieceWriter:
                 self._write_changed(pieces, event.tool_call_id)
                 if isinstance(event, ApprovalRequested) and event.is_open:
                     self._write_question(pieces, event)
-            elif isinstance(event, TurnDone):
+            elif isinstance(event, TurnDone) or (
+                isinstance(event, RoundEnded) and ended_early(event.finish_reason)
+            ):
                 self._flush_text(pieces)
                 self._tracker.apply([event])
                 self._write_all(pieces)

@@ -12,12 +12,15 @@ from ..core.events import (
     ApprovalDecided,
     ApprovalRequested,
     Event,
+    Notice,
     Reasoning,
+    RoundEnded,
     ServerToolStep,
     ToolCallFinished,
     ToolCallRequested,
     ToolCallStarted,
     TurnDone,
+    ended_early,
 )
 from ..core.records import (
     CallRecord,
@@ -31,7 +34,7 @@ from ..core.records import (
     unescape_json,
 )
 from ..core.tool_display import TableDisplay, ToolDisplay
-from .snapshot import Block, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
+from .snapshot import Block, NoticeLine, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
 
 __all__ = ["TrackedTurn", "TurnTracker"]
 
@@ -81,6 +84,9 @@ class TurnTracker:
                 self._append_text(TextBlock, event)
             elif isinstance(event, Reasoning):
                 self._append_text(ReasoningBlock, event.text)
+            elif isinstance(event, Notice):
+                self._join_text()
+                self._blocks.append(NoticeLine(event.text))
             elif isinstance(event, ToolCallRequested):
                 self._add_tool(
                     ToolLine(tool_call_id=event.tool_call_id, name=event.name, arguments=event.arguments)
@@ -102,11 +108,17 @@ class TurnTracker:
                 )
             elif isinstance(event, ServerToolStep):
                 self._take_step(event)
-            elif isinstance(event, TurnDone):
-                for tool_call_id in self._tools:
-                    tool = self.tool(tool_call_id)
-                    if tool is not None and tool.status in ("running", "waiting"):
-                        self._change(tool_call_id, status="cancelled" if tool.by_provider else "not_run")
+            elif isinstance(event, TurnDone) or (
+                isinstance(event, RoundEnded) and ended_early(event.finish_reason)
+            ):
+                self._end_calls()
+
+    def _end_calls(self) -> None:
+        """Mark the calls that will not run any more: the turn or their round has ended."""
+        for tool_call_id in self._tools:
+            tool = self.tool(tool_call_id)
+            if tool is not None and tool.status in ("running", "waiting"):
+                self._change(tool_call_id, status="cancelled" if tool.by_provider else "not_run")
 
     def blocks(self) -> tuple[Block, ...]:
         self._join_text()
@@ -132,6 +144,7 @@ class TurnTracker:
             provider=record.provider,
             model=record.model,
             status=record.status,
+            finish_reason=record.finish_reason,
             blocks=tuple(block for block in blocks if block is not None),
             not_kept=any(block is None for block in blocks),
             elapsed_s=elapsed_s,

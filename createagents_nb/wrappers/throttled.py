@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..core.backoff import MAX_WAIT_S, backoff_s, is_transient
-from ..core.events import AttemptEnded, Event, RoundEnded
-from ..core.messages import ImagePart, Message, TextPart
+from ..core.events import AttemptEnded, Event, Notice, RoundEnded
 from ..core.provider import ChatRepository, ChatRequest
 from ..core.records import RequestRecord
+from ..core.token_estimate import estimate_chars, estimate_tokens
 from ..errors import (
     AuthenticationError,
     InvalidRequestError,
@@ -23,35 +23,10 @@ from ..errors import (
 )
 from .base import ProviderWrapper
 
-__all__ = ["Permit", "RequestGate", "RequestLimiter", "ThrottledRepository", "estimate_chars", "estimate_tokens"]
+__all__ = ["Permit", "RequestGate", "RequestLimiter", "ThrottledRepository"]
 
 _MAX_REFUSALS = 100
 """How often one request may be refused while others are answered."""
-_TYPICAL_ANSWER_TOKENS = 300
-"""Estimate for an answer without a ``max_tokens``."""
-_CHARS_PER_TOKEN = 4
-_MAX_FILE_CHARS = 40_000
-"""Limit for the estimate of a file: how much text is in it is not known."""
-_IMAGE_TOKENS = 765
-"""Tokens of an image of 1,024 × 1,024 pixels in high detail (OpenAI's vision guide)."""
-
-
-def estimate_chars(messages: Iterable[Message]) -> int:
-    """The length of a conversation in characters; an image counts as the text that costs as many tokens."""
-    return sum(
-        len(part.text)
-        if isinstance(part, TextPart)
-        else _IMAGE_TOKENS * _CHARS_PER_TOKEN
-        if isinstance(part, ImagePart)
-        else min(len(part.data or b""), _MAX_FILE_CHARS)
-        for message in messages
-        for part in message.parts
-    )
-
-
-def estimate_tokens(chars: int, config: Mapping[str, Any]) -> float:
-    """Tokens of a request and its answer, before any have been counted: four characters are one token."""
-    return chars / _CHARS_PER_TOKEN + (config.get("max_tokens") or _TYPICAL_ANSWER_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +72,7 @@ class ThrottledRepository(ProviderWrapper):
         super().__init__(inner)
         self._gate, self._max_retries = gate, max_retries
         self._unused: Permit | None = first
-        self._answered: list[Permit] = []
+        self._answered: dict[int, Permit] = {}  # by round
 
     async def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         limiter = self._gate.limiter
@@ -107,7 +82,7 @@ class ThrottledRepository(ProviderWrapper):
             async with aclosing(self.inner.round_trip(request)) as events:
                 try:
                     event = await anext(events, None)
-                    while isinstance(event, AttemptEnded):  # of a wrapper; nothing has been answered yet
+                    while isinstance(event, AttemptEnded | Notice):  # nothing has been answered yet
                         yield event
                         event = await anext(events, None)
                 except QuotaExceededError as error:  # waiting does not help
@@ -132,7 +107,7 @@ class ThrottledRepository(ProviderWrapper):
                     raise
                 else:
                     limiter.answered()
-                    self._answered.append(permit)
+                    self._answered[request.round] = permit
                     retries = refusals + failures
                     try:
                         if event is not None:
@@ -142,7 +117,7 @@ class ThrottledRepository(ProviderWrapper):
                     except ProviderError as error:
                         if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
                             # The row is not sent again after its first token, but the others wait.
-                            self._answered.pop()
+                            self._answered.pop(request.round, None)
                             limiter.refused(permit, error.retry_after_s)
                         error.retries = retries or error.retries
                         raise
@@ -156,7 +131,10 @@ class ThrottledRepository(ProviderWrapper):
         if self._unused is not None:  # stopped before it was sent
             limiter.not_answered(self._unused)
         if limiter.counts_tokens:
-            for permit, record in zip(self._answered, records, strict=False):
+            for record in records:
+                permit = self._answered.get(record.round)
+                if permit is None:
+                    continue
                 is_known = record.input_tokens is not None and record.output_tokens is not None
                 total = (record.input_tokens or 0) + (record.output_tokens or 0)
                 limiter.ended(permit, total if is_known else None)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from family import Reply, ScriptedServer, delta, json_reply, ndjson, round_trip, sse
 
-from createagents_nb import CreateAgent, MetricsRecorder
+from createagents_nb import CreateAgent, MetricsRecorder, tool
 from createagents_nb.errors import (
     AuthenticationError,
     ContentFilteredError,
@@ -29,6 +29,13 @@ from createagents_nb.providers.openai_adapter import OpenAIChatAdapter, OpenAIRe
 
 KEY = "zz-very-secret-0123456789"
 FINE = sse(delta("fine"), delta(finish="stop"))
+
+
+@tool
+def open_gate() -> str:
+    """Open the gate."""
+    return "open"
+
 
 Case = tuple[int, Any, type[ProviderError], str]
 
@@ -461,6 +468,17 @@ async def test_the_words_of_the_provider_behind_a_router_are_shown(
     assert type(error) is ServerError
     assert "502: Inner: it has no seats" in str(error)
     assert "Provider returned error" not in str(error)
+
+
+@pytest.mark.asyncio
+async def test_an_option_that_an_error_names_comes_first(server: ScriptedServer) -> None:
+    body = said("No endpoints found that support the provided 'tool_choice' value.", code=404)
+    server.enqueue(json_reply(body, "404 Not Found"))
+    agent = CreateAgent(
+        "openai", "m", base_url=server.openai_url, config={"tool_choice": "auto"}, tools=[open_gate], max_retries=0
+    )
+    with pytest.raises(InvalidRequestError, match=r"That is config\['tool_choice'\]"):
+        await agent.ask("Hello")
 
 
 @pytest.mark.asyncio

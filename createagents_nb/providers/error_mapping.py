@@ -308,6 +308,8 @@ def status_error(
         return _proxy_error(status, url)
     if known is None and status in (401, 403) and not is_page:
         known = KEY
+    elif known is not None and known.error is InvalidRequestError and not known.refuses_message and hint:
+        known = None
     if known is not None:
         kind, text = known.error, f"{known.what}. {known.way}".format(label=label, said=said, key_hint=key_hint)
     elif is_page and status != 404:
@@ -315,7 +317,7 @@ def status_error(
         text = f"{label} refused the request ({said}). {page}Check base_url{example}"
     elif status == 429:
         kind, text = RateLimitError, f"{label} is refusing more for now ({said}). Wait, or check the quota"
-    elif status == 404 and not in_reply:
+    elif status == 404 and not in_reply and not hint:
         text = f"Nothing is served at {url} (404: {message}). {page}Check base_url{example}"
         kind = InvalidRequestError
     elif status is not None and 400 <= status < 500:

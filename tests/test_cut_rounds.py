@@ -215,6 +215,22 @@ async def test_a_filtered_reply_of_the_responses_api_is_an_error(
     assert (turn.text, talk.ran) == ("Once", [])
 
 
+@EVERY_API
+@MODES
+@pytest.mark.parametrize("is_filtered", [False, True], ids=["cut", "filtered"])
+@pytest.mark.asyncio
+async def test_an_end_without_a_word_before_it_is_told_as_such(
+    server: ScriptedServer, recorder: MetricsRecorder, api: str, is_streamed: bool, is_filtered: bool
+) -> None:
+    talk = Talk(server, recorder, api, is_streamed)
+    talk.replies("", (), "content_filter" if is_filtered else CUT[api])
+    turn = await talk.ask()
+    assert (turn.status, turn.text) == ("error" if is_filtered else "limit", "")
+    assert isinstance(turn.error, ContentFilteredError) is is_filtered
+    mark = "[blocked by a content filter]" if is_filtered else "[cut off: max_tokens]"
+    assert talk.agent.history[-1].text == mark
+
+
 @pytest.mark.parametrize("reason", ["error", "abort", "insufficient_system_resource", "network_error"])
 @pytest.mark.asyncio
 async def test_calls_of_a_round_that_an_error_ended_do_not_run(

@@ -173,7 +173,10 @@ THINKING = [
     ("<think>cut </thi", "cut </thi", ""),
     ("<think>only</think>\n", "only", ""),
     ("so <think>not</think>", "", "so <think>not</think>"),
-    ("<thinking>not</thinking>", "", "<thinking>not</thinking>"),
+    ("<thinking>why</thinking>so", "why", "so"),
+    ("<thought>why </think> </thought>\nso", "why </think> ", "so"),
+    ("<thinker>not</thinker>", "", "<thinker>not</thinker>"),
+    ("</think>\n\nso", "", "so"),
     ("<th", "", "<th"),
     ("  \n so", "", "  \n so"),
     (" \n", "", " \n"),
@@ -332,7 +335,8 @@ def test_a_last_event_without_its_blank_line_counts() -> None:
 
 
 def test_a_done_mark_with_blanks_around_it_is_one() -> None:
-    assert openai([*sse(delta("Hi"), done=False), b"data:  [DONE] \n\n"]) == ["Hi", RoundEnded(model="m")]
+    said = sse({"choices": [{"index": 0, "delta": {"content": "Hi"}}], "model": "m"}, done=False)
+    assert openai([*said, b"data:  [DONE] \n\n"]) == ["Hi", RoundEnded(model="m")]
 
 
 def test_an_error_maker_decides_what_an_error_is() -> None:

@@ -114,6 +114,7 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
                         retries=errors.retries,
                         source=exchange.source,
                     )
+                    decoder.asked_for_several = exchange.body.get("n") not in (None, 1)
                     try:
                         async for block in reply.blocks:
                             for event in decoder.feed(block):

@@ -97,10 +97,12 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
         ProviderError: translated from what the HTTP library, the SDK or the server reported.
     """
     transport = await connect()
+    asked_again = False
     while True:
         api = exchange.api
         errors = ErrorMapper(api.words, transport.url, transport.secret, str(exchange.body.get("model")))
         errors.adjusted = exchange.adjusted
+        decoder: ReplyDecoder | None = None
         failure: ProviderError | None = None
         is_adjusted = has_begun = False
         block = b""
@@ -111,7 +113,7 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
                     decoder = api.new_decoder(
                         streamed=exchange.streamed,
                         on_error=errors.from_body,
-                        retries=errors.retries,
+                        retries=errors.retries + asked_again,
                         source=exchange.source,
                     )
                     decoder.asked_for_several = exchange.body.get("n") not in (None, 1)
@@ -145,9 +147,11 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
                 raise
             if errors.refusal is not None and not has_begun:  # inside a reply that began with success
                 is_adjusted = exchange.adjust(failure.status_code or 400, errors.refusal)
+            if decoder is not None and decoder.only_loaded:
+                is_adjusted, asked_again = not asked_again, True
         finally:
             del block  # a traceback shows this frame, and a server may repeat the key
-        if not is_adjusted:
+        if not is_adjusted:  # nothing else is to be sent
             break
     if failure is not None:
         if errors.is_unknown_model:

@@ -25,6 +25,7 @@ from .reply_decoder import (
     incomplete_error,
     new_tool_call,
     not_json,
+    not_repeated,
     raw_json,
     text_or_none,
 )
@@ -90,8 +91,6 @@ _INDEX_TYPES = (int, float, str)
 _PLAIN = _Delta()
 _LEGACY_INDEX = "function_call"
 """The index of a call in the field that ``tool_calls`` replaced."""
-_MIN_REPEATED = 16
-"""How long a text is that a last chunk cannot repeat by chance, in characters."""
 
 
 _REASONING_TEXTS = ("reasoning_content", "reasoning", "thinking")
@@ -129,12 +128,11 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
         self._model: str | None = None
 
     def _ending(self) -> Iterator[Event]:
-        if self._other_texts and not self.asked_for_several and not self._text_so_far(()).strip():
+        if self._other_texts and not self.asked_for_several and not "".join(self._texts_said).strip():
             for event in [*self._thinking.feed("".join(self._other_texts)), *self._thinking.finish()]:
                 self._clock.record([event])
                 yield event
-        for call in self._all_calls():
-            yield call
+        yield from self._all_calls()
         details = self._details({name: "".join(pieces) for name, pieces in self._reasoning.items()} | self._opaque)
         yield self._round_ended(
             self._finish_reason or self._other_finish,
@@ -170,7 +168,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
             raise ProtocolError(f"The server's answer has no choices: {excerpt(body)!r}…. Check base_url")
         said = self._events([body])
         self.is_finished = True
-        if self._is_open and not self._calls and not self._said and self._thinking.is_empty:
+        if self._is_open and not self._calls and not self._output_count and self._thinking.is_empty:
             raise incomplete_error()
         return said
 
@@ -195,18 +193,30 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
                 chunk = _decode(payload)
                 if not self._seen:
                     self._see()
-                if transparent and chunk.choices and not chunk.error and chunk.usage is None:
+                if chunk.choices and not chunk.error and chunk.usage is None:
                     choice = chunk.choices[0]
                     delta = choice.delta
-                    if delta is not None and choice.index == main and not choice.finish_reason and not choice.error:
+                    if (
+                        delta is not None
+                        and choice.index == main
+                        and not choice.finish_reason
+                        and not choice.error
+                        and choice.message is None
+                        and len(chunk.choices) == 1
+                    ):
                         text = delta.content
-                        if text and type(text) is str and choice.message is None and len(chunk.choices) == 1:
+                        if text and transparent and type(text) is str:
                             delta.content = None
                             if delta == _PLAIN or _is_plain(delta):
                                 events.append(text)
                                 is_open = choice.finish_reason is None
                                 continue
                             delta.content = text
+                        elif not text:
+                            self._delta(delta, events)
+                            transparent = self._thinking.transparent
+                            is_open = choice.finish_reason is None
+                            continue
                 chunks: Iterable[_Chunk] = (chunk,)
             except (ValueError, RecursionError):
                 if payload.strip() == b"[DONE]":
@@ -277,44 +287,42 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
                 self._other_finish = choice.finish_reason
         elif is_main:
             self._is_open = False
-        calls = self._calls_of(index)
         if not is_main:
             for each in (delta, message):
                 if each is not None:
                     self._other_texts += [event for event in _split(each) if isinstance(event, str)]
-                    self._add_calls(each, calls)
+                    self._add_calls(each, index)
         else:
             if delta is not None:
                 self._has_deltas = self._has_deltas or _says(delta)
-                self._delta(delta, calls, events, may_repeat=bool(choice.finish_reason))
+                self._delta(delta, events, may_repeat=bool(choice.finish_reason))
             if message is not None:
-                self._message(message, calls, events)
-        if not calls.calls:
-            del self._calls[index]
+                self._message(message, events)
         if choice.error and (failure := self._error_in(choice.error)):
             raise failure
 
-    def _calls_of(self, index: object) -> CallPieces:
-        return self._calls.setdefault(index, CallPieces(self._count_calls))
-
-    def _delta(self, delta: _Delta, calls: CallPieces, events: list[Event], *, may_repeat: bool = False) -> None:
-        pieces = _reasoning_of(delta)
-        if may_repeat and pieces:
-            pieces = _not_repeated(pieces, self._reasoning_so_far(events), self._said)
-        self._reason(pieces, events)
+    def _delta(self, delta: _Delta, events: list[Event], *, may_repeat: bool = False) -> None:
+        thought = _reasoning_of(delta)
+        if thought and may_repeat:
+            thought = not_repeated(thought, self._thoughts_said)
+        if thought:
+            self._reason(thought, events)
         if self._source is not None:
-            self._keep_details(delta, replaced=may_repeat and not pieces)
-        for kind, text in _parts(delta.content or delta.refusal):
-            if kind == "reasoning":
-                self._reason(text, events)
-            else:
+            self._keep_details(delta, replaced=may_repeat and not thought)
+        content = delta.content or delta.refusal
+        if content:
+            for kind, text in [("text", content)] if isinstance(content, str) else _parts(content):
+                if kind == "reasoning":
+                    self._reason(text, events)
+                    continue
                 if may_repeat:
-                    text = _not_repeated(text, self._text_so_far(events), self._said)
+                    text = not_repeated(text, self._texts_so_far(events))
                 if text:
                     events += self._thinking.feed(text)
-        self._add_calls(delta, calls)
+        if delta.tool_calls or delta.function_call:
+            self._add_calls(delta, self._main)
 
-    def _message(self, message: _Delta, calls: CallPieces, events: list[Event]) -> None:
+    def _message(self, message: _Delta, events: list[Event]) -> None:
         """Read a whole message, which may repeat what came in pieces."""
         thoughts, text = _reasoning_of(message), ""
         for event in _split(message):
@@ -322,9 +330,9 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
                 thoughts += event.text
             elif isinstance(event, str):
                 text += event
-        said, thought = self._text_so_far(events), self._reasoning_so_far(events)
-        if not self._has_deltas and not (said or thought or calls.calls) and self._thinking.is_empty:
-            self._delta(message, calls, events)
+        said, thought = "".join(self._texts_so_far(events)), "".join(self._thoughts_said)
+        if not (self._has_deltas or said or thought or self._calls) and self._thinking.is_empty:
+            self._delta(message, events)
             return
         if self._source is not None:
             self._keep_details(message, replaced=True)
@@ -335,12 +343,17 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
             self._reason(thoughts_left, events)
         if text_left:
             events += self._thinking.feed(text_left)
-        self._add_calls(message, calls, whole=True)
+        self._add_calls(message, self._main, whole=True)
 
-    def _add_calls(self, delta: _Delta, calls: CallPieces, *, whole: bool = False) -> None:
+    def _add_calls(self, delta: _Delta, choice: object, *, whole: bool = False) -> None:
         pieces: Sequence[_ToolCall] = delta.tool_calls or ()
         if delta.function_call is not None and (delta.function_call.name or delta.function_call.arguments):
             pieces = (*pieces, _ToolCall(_LEGACY_INDEX, function=delta.function_call))
+        if not pieces:
+            return
+        calls = self._calls.get(choice)
+        if calls is None:
+            calls = self._calls[choice] = CallPieces(self._count_calls)
         for position, piece in enumerate(pieces):
             function = piece.function or _Function()
             arguments = function.arguments or ""
@@ -354,8 +367,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
             else:
                 call = calls.add(call_id, index, name, arguments)
             add_opaque(call.details, {name: getattr(piece, name) for name in _OPAQUE})
-        if pieces:
-            self._clock.record((), tool_call=True)
+        self._clock.record((), tool_call=True)
 
     def _keep_details(self, delta: _Delta, *, replaced: bool = False) -> None:
         """Keep what the server wants back as it came.
@@ -400,12 +412,13 @@ def _is_plain(delta: _Delta) -> bool:
 
 def _reasoning_of(delta: _Delta) -> str:
     """Return the reasoning in a piece; under the first of its names, for it may be there under several."""
+    text = delta.reasoning_content or delta.reasoning
+    if text and type(text) is str:
+        return text
     for name in _REASONING_NAMES:
         value = getattr(delta, name)
-        if value:
-            text = value if isinstance(value, str) else "".join(text for _, text in _parts(value))
-            if text:
-                return text
+        if value and (text := "".join([text for _, text in _parts(value)])):
+            return text
     return ""
 
 
@@ -442,19 +455,15 @@ def _rest_of(whole: str, said: str) -> str | None:
     return "" if said.rstrip() == whole.rstrip() else None
 
 
-def _not_repeated(text: str, said: str, pieces: Sequence[Event]) -> str:
-    """Return what a last piece says; one that begins with all that was said repeats it."""
-    is_sure = len(said) >= _MIN_REPEATED or (len(pieces) > 1 and text == said)
-    return text[len(said) :] if said and is_sure and text.startswith(said) else text
-
-
 def _chunk_of(value: Mapping[str, Any]) -> _Chunk:
     """Return a chunk with what fits of a decoded payload."""
     choices = value.get("choices")
     if isinstance(choices, dict):
         choices = [choices] if "delta" in choices or "message" in choices else list(choices.values())
     return _Chunk(
-        [_choice_of(choice) for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else None,
+        [_choice_of(choice) for choice in choices if isinstance(choice, dict)]
+        if isinstance(choices, list)
+        else None,
         value.get("model"),
         value.get("usage"),
         raw_json(value.get("error")),

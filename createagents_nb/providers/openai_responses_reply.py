@@ -544,23 +544,15 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
 
 def _event_of(value: Mapping[str, Any]) -> _Event:
     """Return an event of a decoded payload."""
-    return _Event(
-        **{
-            name: raw_json(value.get(name)) if name in _RAW else value.get(name)
-            for name in _Event.__struct_fields__
-        }
-    )
+    return _Event(**_fields(value, _Event.__struct_fields__))
 
 
 def _response_of(value: Any) -> _Response:
-    if not isinstance(value, dict):
-        return _Response()
-    return _Response(
-        **{
-            name: raw_json(value.get(name)) if name in _RAW else value.get(name)
-            for name in _Response.__struct_fields__
-        }
-    )
+    return _Response(**_fields(value, _Response.__struct_fields__)) if isinstance(value, dict) else _Response()
+
+
+def _fields(value: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: raw_json(value.get(name)) if name in _RAW else value.get(name) for name in names}
 
 
 def _decoded(value: msgspec.Raw) -> Any:

@@ -11,7 +11,6 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -35,6 +34,7 @@ from .transport_errors import ForeignError, cleaned_json
 
 __all__ = [
     "BOM",
+    "NO_ARGUMENTS",
     "ErrorData",
     "EventStreamReplyDecoder",
     "NDJSONDecoder",
@@ -50,6 +50,7 @@ __all__ = [
     "incomplete_error",
     "new_tool_call",
     "not_json",
+    "not_repeated",
     "raw_json",
     "redact_name",
     "repair_surrogates",
@@ -132,12 +133,16 @@ class SSEDecoder(_Splitter):
 
     One deviation, because some servers close too early: a last event without its blank line counts.
 
+    Attributes:
+        has_error: there was an event with the name ``error``.
+
     Raises:
         ProtocolError: more than 16 MB in one event.
     """
 
     def __init__(self) -> None:
         super().__init__(b"\n\n")
+        self.has_error = False
         self._has_begun = False
         self._after_cr = False
 
@@ -160,33 +165,31 @@ class SSEDecoder(_Splitter):
         return [
             data
             for event in self._split(block)
-            if (data := event[6:] if event.startswith(b"data: ") and b"\n" not in event else _data(event))
+            if (data := event[6:] if event.startswith(b"data: ") and b"\n" not in event else self._data(event))
             or type(data) is ErrorData
         ]
 
     def finish(self) -> list[bytes]:
-        data = _data(self._take_rest())
+        data = self._data(self._take_rest())
         return [data] if data or type(data) is ErrorData else []
 
-
-def _data(event: bytes) -> bytes:
-    name, _, line = event.partition(b"\n")
-    if (
-        name.startswith(b"event:")
-        and line.startswith(b"data: ")
-        and b"\n" not in line
-        and name[6:].strip() != b"error"
-    ):
-        return line[6:]  # as OpenAI's Responses API sends them
-    lines, name = [], b""
-    for line in event.split(b"\n"):
-        field, _, value = line.partition(b":")
-        if field == b"data":
-            lines.append(value.removeprefix(b" "))
-        elif field == b"event":
-            name = value.strip()
-    data = b"\n".join(lines)
-    return ErrorData(data) if name == b"error" else data
+    def _data(self, event: bytes) -> bytes:
+        name, _, line = event.partition(b"\n")
+        is_pair = name.startswith(b"event:") and line.startswith(b"data: ") and b"\n" not in line
+        if is_pair and not name.endswith(b"error"):
+            return line[6:]  # as OpenAI's Responses API sends them
+        lines, name = [], b""
+        for line in event.split(b"\n"):
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                lines.append(value.removeprefix(b" "))
+            elif field == b"event":
+                name = value.strip()
+        data = b"\n".join(lines)
+        if name == b"error":
+            self.has_error = True
+            return ErrorData(data)
+        return data
 
 
 def _check_size(pending: bytes | bytearray) -> None:
@@ -215,6 +218,14 @@ MAX_SILENT_BYTES = 32 * 2**20
 """Limit for what precedes the first event of a stream."""
 
 
+_MIN_REPEATED = 16
+"""Length of a text that a last piece does not repeat by chance, in characters."""
+
+
+NO_ARGUMENTS = frozenset({"null", "[]", '""', "None"})
+"""What models and servers write in place of an empty object."""
+
+
 MAX_CALLS = 1_000
 """Limit for the tool calls in one reply."""
 
@@ -234,6 +245,7 @@ class ReplyDecoder(ABC):
     Attributes:
         is_complete: nothing that follows belongs to the answer.
         is_finished: the server has said that the answer ended; a usage may follow.
+        only_loaded: the server did something else than answer; the same request may be answered now.
         asked_for_several: the request asks for several answers, of which the first counts.
     """
 
@@ -244,10 +256,11 @@ class ReplyDecoder(ABC):
         self._retries = retries
         self._source = source
         self._thinking = ThinkingSplitter()
-        self.asked_for_several = False
+        self.asked_for_several = self.only_loaded = False
         self._reasoning_halves = SurrogateJoiner()
         self._late = _LateThinking()
-        self._said: list[Event] = []
+        self._texts_said: list[str] = []
+        self._thoughts_said: list[str] = []
         self._complaint: tuple[Any, int] | None = None
         self._clock = OutputClock()
         self._seen = False
@@ -285,7 +298,7 @@ class ReplyDecoder(ABC):
         body = cleaned_json(body, str)
         if is_sure:
             raise self._on_error(body)
-        self._complaint = body, len(self._said) + len(events)
+        self._complaint = body, self._output_count + sum(type(event) is str for event in events)
 
     def _check_text(self, payload: bytes) -> bool:
         """Raise the error for a payload that is a bare text; return whether it says nothing."""
@@ -298,20 +311,19 @@ class ReplyDecoder(ABC):
 
     def _check_complaint(self) -> None:
         """Raise what a payload complained of, if nothing was said after it."""
-        if self._complaint is not None and self._complaint[1] >= len(self._said):
+        if self._complaint is not None and self._complaint[1] >= self._output_count:
             raise self._on_error(self._complaint[0])
 
-    def _text_so_far(self, events: Sequence[Event]) -> str:
-        """Return the text of the reply; ``events`` are those of the block that is being read."""
-        return "".join([event for event in chain(self._said, events) if type(event) is str])
-
-    def _reasoning_so_far(self, events: Sequence[Event]) -> str:
-        return "".join([event.text for event in chain(self._said, events) if isinstance(event, Reasoning)])
+    def _texts_so_far(self, events: Sequence[Event]) -> list[str]:
+        """Return the pieces of text so far; ``events`` are those of the block that is being read."""
+        return [*self._texts_said, *[event for event in events if type(event) is str]]
 
     def _reason(self, text: str, events: list[Event]) -> None:
         """Append a piece of reasoning."""
-        text = self._reasoning_halves.feed(text)
+        if self._reasoning_halves.pending or not text.isascii():
+            text = self._reasoning_halves.feed(text)
         if text:
+            self._thoughts_said.append(text)
             events.append(Reasoning(text))
 
     @abstractmethod
@@ -334,11 +346,30 @@ class ReplyDecoder(ABC):
         except ProviderError as error:
             failure = error
         self._clock.record(events)
-        late = self._late
-        if late.is_watching and (late.tail or any(b"<" in payload or b"u003c" in payload for payload in payloads)):
-            events = late.read(events, self._said, self._thinking)
-        self._said += events
+        if len(events) == 1 and type(text := events[0]) is str:
+            if self._late.is_watching and ("<" in text or self._late.tail):
+                events = self._recast(events, text)
+            self._texts_said.append(text)
+        elif events:
+            events = self._note(events)
         return events if failure is None else _then_raise(events, failure)
+
+    def _note(self, events: list[Event]) -> list[Event]:
+        """Remember what a block says; return its events, or others in their place."""
+        texts = [event for event in events if type(event) is str]
+        text = "".join(texts)
+        if self._late.is_watching and text and ("<" in text or self._late.tail):
+            events = self._recast(events, text)
+        self._texts_said += texts
+        return events
+
+    def _recast(self, events: list[Event], text: str) -> list[Event]:
+        return self._late.read(events, text, self._texts_said, self._thinking, bool(self._thoughts_said))
+
+    @property
+    def _output_count(self) -> int:
+        """How many texts, pieces of reasoning and calls there have been, in the blocks before this one."""
+        return len(self._texts_said) + len(self._thoughts_said) + self._call_count
 
     def _unterminated(self, payload: bytes) -> Iterable[Event]:
         """Return the events of a last payload without its terminator, which may be cut."""
@@ -354,7 +385,7 @@ class ReplyDecoder(ABC):
         rest = self._reasoning_halves.rest()
         for event in [*_reasoning(rest), *self._thinking.finish()]:
             self._clock.record([event])
-            self._said.append(event)
+            self._note([event])
             yield event
 
     def _details(self, fields: Mapping[str, Any]) -> ProviderDetails | None:
@@ -416,12 +447,14 @@ class EventStreamReplyDecoder(ReplyDecoder):
                 raise ProtocolError(
                     f"The server sent {MAX_SILENT_BYTES // 2**20} MB without an answer in them. Check base_url"
                 )
-        return self._events_before_error(payloads)
+        if self._framing is not None and self._framing.has_error:
+            return self._events_before_error(payloads)
+        return self._events(payloads)
 
     def finish(self) -> Iterator[Event]:
         for payload in self._framing.finish() if self._framing is not None and not self.is_complete else ():
-            yield from self._events_before_error([payload]) if type(payload) is ErrorData else self._unterminated(
-                payload
+            yield from (
+                self._events_before_error([payload]) if type(payload) is ErrorData else self._unterminated(payload)
             )
         if not self._seen:
             yield from self._buffered()
@@ -433,9 +466,7 @@ class EventStreamReplyDecoder(ReplyDecoder):
 
     def _events_before_error(self, payloads: list[bytes]) -> Iterable[Event]:
         """Return the events in payloads up to one of an event that is named ``error``, whatever is in it."""
-        at = next((at for at, payload in enumerate(payloads) if type(payload) is ErrorData), None)
-        if at is None:
-            return self._events(payloads)
+        at = next(at for at, payload in enumerate(payloads) if type(payload) is ErrorData)
         events = self._events(payloads[:at])
         if self.is_complete:
             return events
@@ -465,6 +496,13 @@ class EventStreamReplyDecoder(ReplyDecoder):
     @abstractmethod
     def _ending(self) -> Iterator[Event]:
         """Yield what is known once the reply has ended, `RoundEnded` last."""
+
+
+def not_repeated(text: str, pieces: Sequence[str]) -> str:
+    """Return what a last piece adds to those before it; one that begins with all of them repeats them."""
+    said = "".join(pieces)
+    is_sure = len(said) >= _MIN_REPEATED or (len(pieces) > 1 and text == said)
+    return text[len(said) :] if said and is_sure and text.startswith(said) else text
 
 
 def not_json(body: bytes) -> ProtocolError:
@@ -790,28 +828,37 @@ class _LateThinking:
         self.is_watching = True
         self.tail = ""
 
-    def read(self, events: list[Event], said: Sequence[Event], thinking: ThinkingSplitter) -> list[Event]:
+    def read(
+        self,
+        events: list[Event],
+        new: str,
+        earlier: Sequence[str],
+        thinking: ThinkingSplitter,
+        has_reasoning: bool,
+    ) -> list[Event]:
+        """Return the events of a block, or others in their place.
+
+        Args:
+            new: the text of the block.
+            earlier: the texts of the blocks before it.
+            has_reasoning: there is reasoning of another form.
+        """
         if thinking.has_opened:
             self.is_watching = False
             return events
-        new = "".join([event for event in events if type(event) is str])
         recent = self.tail + new
         if _CLOSE not in recent:
             at = recent.rfind("<")
             self.tail = recent[at:] if at >= 0 and _CLOSE.startswith(recent[at:]) else ""
             return events
         self.is_watching, self.tail = False, ""
-        earlier = "".join([event for event in said if type(event) is str])
-        before, _, after = (earlier + new).partition(_CLOSE)
-        if any(isinstance(event, Reasoning) for event in (*said, *events)) or not _is_reasoning(before, after):
+        before, _, after = ("".join(earlier) + new).partition(_CLOSE)
+        if has_reasoning or not _is_reasoning(before, after):
             return events
         thinking.expect_answer()
-        after = after.lstrip()
-        if after:
-            thinking.feed(after)
         others = [event for event in events if type(event) is not str]
         taken_back: Event = TextWasReasoning(before) if earlier else Reasoning(before)
-        return [*others, taken_back, *([after] if after else [])]
+        return [*others, taken_back, *thinking.feed(after)]
 
 
 def _is_reasoning(before: str, after: str) -> bool:
@@ -819,7 +866,7 @@ def _is_reasoning(before: str, after: str) -> bool:
     if any(tag in before for tag in _TAGS) or before.count("```") % 2 or before.count("`") % 2:
         return False
     last, first = before[-1:], after[:1]
-    is_quoted = last in ("\"", "'", "`", "“", "‘", "«") or first in ("\"", "'", "`", "”", "’", "»")
+    is_quoted = last in ('"', "'", "`", "“", "‘", "«") or first in ('"', "'", "`", "”", "’", "»")
     return bool(before.strip()) and not is_quoted and not (last == " " and first in (" ", ".", ",", ";", ":"))
 
 

@@ -7,13 +7,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .reply_decoder import check_arguments
+from .reply_decoder import NO_ARGUMENTS, check_arguments
 
 __all__ = ["CallPieces", "PendingCall", "add_opaque"]
 
 _JSON_MARKS = re.compile(r'(?s)\\.?|["{}]')
-_NONE = frozenset({"null", "[]", '""', "None"})
-"""Arguments that mean none."""
 
 
 class PendingCall:
@@ -49,7 +47,7 @@ class PendingCall:
     def arguments(self) -> str:
         """The arguments, once: without a placeholder at first, and without what repeats them."""
         text = "".join(self.pieces)
-        if text.strip() in _NONE:
+        if text.strip() in NO_ARGUMENTS:
             return "{}"
         if len(self.pieces) < 2 or _object_in(text) is not None:
             return text
@@ -81,10 +79,14 @@ class PendingCall:
             self._whole = _object_in("".join(self.pieces)) is not None
         return bool(self._whole)
 
-    def is_repeated_by(self, arguments: str) -> bool:
-        """Return whether a piece repeats the arguments, or replaces a placeholder for them."""
-        known = _object_in("".join(self.pieces))
-        return known == {} or (known is not None and known == _object_in(arguments))
+    def is_repeated_by(self, arguments: str, *, is_sure: bool = True) -> bool:
+        """Return whether a piece repeats the arguments, or comes in place of a placeholder for them.
+
+        Args:
+            is_sure: a whole object after a placeholder is no other call's.
+        """
+        known, new = _object_in("".join(self.pieces)), _object_in(arguments)
+        return known is not None and (known == new or (known == {} and (is_sure or new is None)))
 
     def _closes(self, new: str) -> bool:
         mark = ""
@@ -124,7 +126,9 @@ class CallPieces:
             call.add(arguments)
         return call
 
-    def add_whole(self, position: int, call_id: str | None, index: object, name: str, arguments: str) -> PendingCall:
+    def add_whole(
+        self, position: int, call_id: str | None, index: object, name: str, arguments: str
+    ) -> PendingCall:
         """Add a call of a message that repeats what the pieces before it said.
 
         Args:
@@ -153,7 +157,8 @@ class CallPieces:
         """
         same_index = self._by_index.get(index) if index is not None else self.calls[-1] if self.calls else None
         call = self._by_id.get(call_id) if call_id else None
-        is_explicit = index is not None or call is not None
+        is_known = call is not None
+        is_explicit = index is not None or is_known
         if call is not None and None not in (call.index, index) and call.index != index:
             # Two calls with one id: the second goes without.
             if name:
@@ -168,7 +173,7 @@ class CallPieces:
                 call = None
         # Whole calls that neither id nor index tells apart: a name after complete arguments is a second call.
         if call is not None and name and arguments.strip() and call.is_whole():
-            is_same = is_explicit and call.name == name and call.is_repeated_by(arguments)
+            is_same = is_explicit and call.name == name and call.is_repeated_by(arguments, is_sure=is_known)
             call = call if is_same else None
         return self._new_call(index) if call is None else call
 

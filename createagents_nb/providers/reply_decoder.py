@@ -385,8 +385,8 @@ class ReplyDecoder(ABC):
         rest = self._reasoning_halves.rest()
         for event in [*_reasoning(rest), *self._thinking.finish()]:
             self._clock.record([event])
-            self._note([event])
-            yield event
+            yield from self._note([event])
+        yield from self._late.at_end(self._texts_said, bool(self._thoughts_said))
 
     def _details(self, fields: Mapping[str, Any]) -> ProviderDetails | None:
         """Return opaque fields with their source; None without any."""
@@ -847,9 +847,10 @@ class _LateThinking:
             self.is_watching = False
             return events
         recent = self.tail + new
-        if _CLOSE not in recent:
+        _, tag, after = recent.partition(_CLOSE)
+        if not after:  # what follows the tag tells whether it is one
             at = recent.rfind("<")
-            self.tail = recent[at:] if at >= 0 and _CLOSE.startswith(recent[at:]) else ""
+            self.tail = recent[at:] if at >= 0 and (tag or _CLOSE.startswith(recent[at:])) else ""
             return events
         self.is_watching, self.tail = False, ""
         before, _, after = ("".join(earlier) + new).partition(_CLOSE)
@@ -860,13 +861,19 @@ class _LateThinking:
         taken_back: Event = TextWasReasoning(before) if earlier else Reasoning(before)
         return [*others, taken_back, *thinking.feed(after)]
 
+    def at_end(self, said: Sequence[str], has_reasoning: bool) -> list[Event]:
+        """Return what takes back a text that ends with the tag."""
+        before = "".join(said).removesuffix(_CLOSE)
+        is_all = self.is_watching and self.tail == _CLOSE and not has_reasoning and before.endswith("\n")
+        return [TextWasReasoning(before)] if is_all and _is_reasoning(before, "") else []
+
 
 def _is_reasoning(before: str, after: str) -> bool:
     """Return whether a closing tag between two texts ends what a model thought, and is not written about."""
-    if any(tag in before for tag in _TAGS) or before.count("```") % 2 or before.count("`") % 2:
+    if any(tag in before for tag in _TAGS) or before.count("`") % 2:
         return False
     last, first = before[-1:], after[:1]
-    is_quoted = last in ('"', "'", "`", "“", "‘", "«") or first in ('"', "'", "`", "”", "’", "»")
+    is_quoted = last + first in ('""', "''", "``", "“”", "‘’", "«»", "()", "**")
     return bool(before.strip()) and not is_quoted and not (last == " " and first in (" ", ".", ",", ";", ":"))
 
 

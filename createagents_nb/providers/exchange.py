@@ -8,11 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..core.events import Event, ReplySource, RoundEnded
+from ..core.events import Event, Notice, ReplySource, RoundEnded
 from ..errors import ProviderError
 from .error_mapping import ErrorMapper, ErrorWords, read_body
 from .reply_decoder import ReplyDecoder
 from .transport import MAX_LIST_BYTES, Transport
+from .unread_calls import unread_calls_notice
 from .wire_log import send
 
 __all__ = ["ChatApi", "Connect", "Exchange", "list_models", "reply_events"]
@@ -133,6 +134,11 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
                             raise
                     exchange.accept()
                     for event in decoder.finish():
+                        has_begun = True
+                        if isinstance(event, RoundEnded) and exchange.body.get("tools") and not decoder.call_count:
+                            notice = unread_calls_notice(decoder.text, api.words.provider)
+                            if notice is not None:
+                                yield Notice(notice)
                         if exchange.adjusted is not None and isinstance(event, RoundEnded):
                             event = replace(event, adjusted=exchange.adjusted)
                         yield event

@@ -245,6 +245,7 @@ class ReplyDecoder(ABC):
     Attributes:
         is_complete: nothing that follows belongs to the answer.
         is_finished: the server has said that the answer ended; a usage may follow.
+        call_count: how many tool calls there have been, of the server's own tools too.
         only_loaded: the server did something else than answer; the same request may be answered now.
         asked_for_several: the request asks for several answers, of which the first counts.
     """
@@ -267,7 +268,7 @@ class ReplyDecoder(ABC):
         self._size = 0
         self.is_complete = False
         self.is_finished = False
-        self._call_count = 0
+        self.call_count = 0
 
     def _count_bytes(self, block: bytes) -> None:
         self._size += len(block)
@@ -278,8 +279,8 @@ class ReplyDecoder(ABC):
             )
 
     def _count_calls(self, more: int = 1) -> None:
-        self._call_count += more
-        if self._call_count > MAX_CALLS:
+        self.call_count += more
+        if self.call_count > MAX_CALLS:
             raise ProtocolError(f"The model asked for more than {MAX_CALLS:,} tools at once. Try again")
 
     def _error_in(self, body: msgspec.Raw) -> ProviderError | None:
@@ -367,9 +368,14 @@ class ReplyDecoder(ABC):
         return self._late.read(events, text, self._texts_said, self._thinking, bool(self._thoughts_said))
 
     @property
+    def text(self) -> str:
+        """The text of the blocks that have been read."""
+        return "".join(self._texts_said)
+
+    @property
     def _output_count(self) -> int:
         """How many texts, pieces of reasoning and calls there have been, in the blocks before this one."""
-        return len(self._texts_said) + len(self._thoughts_said) + self._call_count
+        return len(self._texts_said) + len(self._thoughts_said) + self.call_count
 
     def _unterminated(self, payload: bytes) -> Iterable[Event]:
         """Return the events of a last payload without its terminator, which may be cut."""

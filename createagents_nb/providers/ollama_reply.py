@@ -120,6 +120,9 @@ class OllamaReplyDecoder(ReplyDecoder):
             except (ValueError, RecursionError) as error:
                 value = decode_loosely(payload, error)
                 if not isinstance(value, dict):
+                    for each in value if isinstance(value, list) else ():
+                        if isinstance(each, dict):
+                            self._check(each, events)
                     continue
                 chunk, transparent = _chunk_of(value), False
             self._seen = True
@@ -149,7 +152,7 @@ class OllamaReplyDecoder(ReplyDecoder):
 
     def _think(self, thought: str, is_last: bool, events: list[Event]) -> None:
         if is_last:
-            thought = not_repeated(thought, self._thoughts_said)
+            thought = not_repeated(thought, self._thoughts_said, has_ended=bool(self._texts_so_far(events)))
         self._reason(thought, events)
 
     def _say(self, text: str, is_last: bool, events: list[Event]) -> None:

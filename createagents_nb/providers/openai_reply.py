@@ -168,7 +168,8 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
             raise ProtocolError(f"The server's answer has no choices: {excerpt(body)!r}…. Check base_url")
         said = self._events([body])
         self.is_finished = True
-        if self._is_open and not self._calls and not self._output_count and self._thinking.is_empty:
+        is_whole = isinstance(said, list)  # without an error at its end
+        if is_whole and self._is_open and not self._calls and not self._output_count and self._thinking.is_empty:
             raise incomplete_error()
         return said
 
@@ -304,7 +305,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
     def _delta(self, delta: _Delta, events: list[Event], *, may_repeat: bool = False) -> None:
         thought = _reasoning_of(delta)
         if thought and may_repeat:
-            thought = not_repeated(thought, self._thoughts_said)
+            thought = not_repeated(thought, self._thoughts_said, has_ended=bool(self._texts_so_far(events)))
         if thought:
             self._reason(thought, events)
         if self._source is not None:

@@ -275,7 +275,7 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
                 if text:
                     events.append(text)
                 continue
-            if event.type is None:
+            if not (isinstance(event.type, str) and event.type.startswith(("response.", "error"))):
                 self._check_loosely(decode_loosely(payload, ValueError()), events)
             self._other(event, events)
             transparent, part = self._thinking.transparent, self._part

@@ -504,10 +504,14 @@ class EventStreamReplyDecoder(ReplyDecoder):
         """Yield what is known once the reply has ended, `RoundEnded` last."""
 
 
-def not_repeated(text: str, pieces: Sequence[str]) -> str:
-    """Return what a last piece adds to those before it; one that begins with all of them repeats them."""
+def not_repeated(text: str, pieces: Sequence[str], *, has_ended: bool = False) -> str:
+    """Return what a last piece adds to those before it; one that begins with all of them repeats them.
+
+    Args:
+        has_ended: something else came after the pieces.
+    """
     said = "".join(pieces)
-    is_sure = len(said) >= _MIN_REPEATED or (len(pieces) > 1 and text == said)
+    is_sure = has_ended or len(said) >= _MIN_REPEATED or (len(pieces) > 1 and text == said)
     return text[len(said) :] if said and is_sure and text.startswith(said) else text
 
 

@@ -178,11 +178,12 @@ class TurnChannel:
             self._sent = seq, count + len(events)
             return
         status = self._new_status(events, is_first=seq == 0)
-        if not pieces and status is None:
+        takes_back = any(isinstance(event, TextWasReasoning) for event in events)
+        if not pieces and status is None and not takes_back:
             self._sent = seq, count + len(events)
             return
         self._sent = seq + 1, count + len(events)
-        if any(isinstance(event, TextWasReasoning) for event in events):  # pages hold it as text
+        if takes_back:  # pages hold it as text
             self._writer = PieceWriter(self._response)
             self._writer.write(self._response.events_so_far()[: count + len(events)])
             self.widget.send({"type": "snapshot", **self.state_so_far()})

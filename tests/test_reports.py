@@ -19,6 +19,7 @@ from createagents_nb import CreateAgent, MetricsRecorder, tool
 from createagents_nb.errors import (
     AuthenticationError,
     ContextLengthError,
+    IncompleteReplyError,
     InvalidRequestError,
     ProviderError,
     QuotaExceededError,
@@ -283,3 +284,95 @@ async def test_calls_of_cut_rounds_do_not_run(shared_data: Path, recorder: Metri
         assert outcome.status == ("limit" if reason == "length" else "error")
         assert len(outcome.bodies) == (2 if reason == "length" else 1)
         assert recorder.calls["finish_reason"].tolist()[-1] == reason
+
+
+def streamed_and_buffered(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """The situation, and the same for a request without a stream, where one chunk holds it all."""
+    first = entry["replies"][0]
+    payloads = [event for event in first.get("events", ()) if event != "[DONE]"]
+    if len(payloads) != 1:
+        return [entry]
+    return [entry, entry | {"replies": [{"status": 200, "json": payloads[0]}, *entry["replies"][1:]]}]
+
+
+@pytest.mark.asyncio
+async def test_a_closing_that_repeats_is_said_once(shared_data: Path, recorder: MetricsRecorder) -> None:
+    for entry in entries(shared_data, "cumulative closings"):
+        with ScriptedServer() as server:
+            outcome = await replay(server, recorder, entry)
+        assert (outcome.text, outcome.status) == ("The ferry leaves at nine.", "ok")
+        assert recorder.calls["output_tokens"].tolist()[-1] == 4
+
+
+@pytest.mark.asyncio
+async def test_a_placeholder_for_arguments_is_none(shared_data: Path, recorder: MetricsRecorder) -> None:
+    for entry in entries(shared_data, "placeholder arguments"):
+        with ScriptedServer() as server:
+            outcome = await replay(server, recorder, entry)
+        assert outcome.ran == [("gauge", {"station": "north"})]
+        assert (outcome.text, outcome.status) == ("Seen.", "ok")
+        (asked,) = outcome.bodies[1]["messages"][1]["tool_calls"]
+        assert json.loads(asked["function"]["arguments"]) == {"station": "north"}
+
+
+@pytest.mark.asyncio
+async def test_an_error_in_a_stream_keeps_its_words_and_the_text(
+    shared_data: Path, recorder: MetricsRecorder
+) -> None:
+    for kind in ("errors inside a stream that began with 200", "errors in another form"):
+        for entry in entries(shared_data, kind):
+            payloads = [*entry["replies"][0].get("events", ()), *entry["replies"][0].get("lines", ())]
+            words = next(found for payload in reversed(payloads) if (found := words_in(payload)))
+            for situation in streamed_and_buffered(entry):
+                with ScriptedServer() as server:
+                    outcome = await replay(server, recorder, situation | {"replies": situation["replies"][:1]})
+                assert outcome.status == "error", entry["name"]
+                assert isinstance(outcome.error, ProviderError)
+                assert words in str(outcome.error), entry["name"]
+                said = [text for payload in payloads if (text := text_in(payload))]
+                assert outcome.text == "".join(said)
+
+
+def words_in(payload: Any) -> str:
+    """The words of the server in a payload that holds an error."""
+    if not isinstance(payload, dict):
+        return ""
+    for holder in (payload, *payload.get("choices", ())):
+        error = holder.get("error")
+        if isinstance(error, dict):
+            return str(error["message"])
+        if holder.get("object") == "error":
+            return str(holder["message"])
+        for name, value in holder.items():
+            if name.startswith("error"):
+                return str(value)
+    return ""
+
+
+def text_in(payload: Any) -> str:
+    if not isinstance(payload, dict):
+        return ""
+    holders = [payload.get("message"), *(choice.get("delta") for choice in payload.get("choices", ()))]
+    return "".join(holder.get("content") or "" for holder in holders if isinstance(holder, dict))
+
+
+@pytest.mark.asyncio
+async def test_what_has_no_end_is_no_answer(shared_data: Path, recorder: MetricsRecorder) -> None:
+    for entry in entries(shared_data, "incomplete replies"):
+        with ScriptedServer() as server:
+            outcome = await replay(server, recorder, entry)
+        if entry["provider"] == "ollama":
+            assert (outcome.text, outcome.status, len(outcome.bodies)) == ("Hi.", "ok", 2)
+        else:
+            assert (outcome.status, type(outcome.error)) == ("error", IncompleteReplyError)
+
+
+@pytest.mark.asyncio
+async def test_text_and_call_in_two_choices_are_one_message(shared_data: Path, recorder: MetricsRecorder) -> None:
+    for entry in entries(shared_data, "several choices of one reply"):
+        with ScriptedServer() as server:
+            outcome = await replay(server, recorder, entry)
+        assert outcome.ran == [("open_gate", {"name": "east"})]
+        assert outcome.status == "ok"
+        assert outcome.bodies[1]["messages"][1]["content"] == "I am on it."
+        assert outcome.text.endswith("It is open.")

@@ -22,6 +22,7 @@ from ..core.events import (
     Reasoning,
     RoundEnded,
     ServerToolStep,
+    TextWasReasoning,
     ToolCallFinished,
     ToolCallRequested,
     ToolCallStarted,
@@ -441,7 +442,7 @@ class _Turn:
         step_ids: dict[str, str] = {}
         end = RoundEnded()
         first: float | None = None
-        feed = self.log.feed
+        feed, position = self.log.feed, len(self.log.events)
         self.finish_reason = None
         self.log.is_asking = True
         try:
@@ -494,6 +495,9 @@ class _Turn:
                         )
                     elif isinstance(event, Notice):
                         self._notify(event.text)
+                        continue
+                    elif isinstance(event, TextWasReasoning):
+                        self.log.take_back(event, position)
                         continue
                     elif not isinstance(event, Reasoning):
                         raise broken_promise(self.repository, f"yielded {describe(event)}, not an event")

@@ -26,6 +26,7 @@ __all__ = [
     "ReplySource",
     "RoundEnded",
     "ServerToolStep",
+    "TextWasReasoning",
     "ToolCallFinished",
     "ToolCallRequested",
     "ToolCallStarted",
@@ -81,6 +82,18 @@ class Notice:
     """
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextWasReasoning:
+    """The text of the round so far was the model's thinking, which only its end has shown.
+
+    A model whose template opens ``<think>`` writes the closing tag alone. The text is taken back: it is no part of
+    the answer, the history or the record.
+    """
+
+    reasoning: str
+    """In place of the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +391,7 @@ class TurnDone:
 Event: TypeAlias = (
     str
     | Reasoning
+    | TextWasReasoning
     | Notice
     | ToolCallRequested
     | ToolCallStarted

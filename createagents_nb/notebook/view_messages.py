@@ -60,7 +60,8 @@ class PieceWriter:
             if isinstance(event, str):
                 self._add_text(pieces, "text", event)
             elif isinstance(event, Reasoning):
-                self._add_text(pieces, "reasoning", event.text)
+                if event.text:
+                    self._add_text(pieces, "reasoning", event.text)
             elif isinstance(event, Notice):
                 self._flush_text(pieces)
                 self._kind = ""

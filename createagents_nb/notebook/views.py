@@ -19,6 +19,7 @@ from ..core.events import (
     Notice,
     RoundEnded,
     ServerToolStep,
+    TextWasReasoning,
     ToolCallFinished,
     ToolCallRequested,
     TurnDone,
@@ -144,6 +145,8 @@ class _TextView:
         for event in events:
             if isinstance(event, str):
                 self._write(event)
+            elif isinstance(event, TextWasReasoning):
+                self._write_line("[so far this was reasoning]")
             elif isinstance(event, Notice):
                 self._write_line(f"[notice] {one_line(event.text, MAX_NOTICE_CHARS)}")
             elif isinstance(event, ToolCallRequested):

@@ -8,11 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..core.events import Event, ReplySource, RoundEnded
+from ..core.events import Event, Notice, ReplySource, RoundEnded
 from ..errors import ProviderError
 from .error_mapping import ErrorMapper, ErrorWords, read_body
 from .reply_decoder import ReplyDecoder
 from .transport import MAX_LIST_BYTES, Transport
+from .unread_calls import unread_calls_notice
 from .wire_log import send
 
 __all__ = ["ChatApi", "Connect", "Exchange", "list_models", "reply_events"]
@@ -97,10 +98,12 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
         ProviderError: translated from what the HTTP library, the SDK or the server reported.
     """
     transport = await connect()
+    asked_again = False
     while True:
         api = exchange.api
         errors = ErrorMapper(api.words, transport.url, transport.secret, str(exchange.body.get("model")))
         errors.adjusted = exchange.adjusted
+        decoder: ReplyDecoder | None = None
         failure: ProviderError | None = None
         is_adjusted = has_begun = False
         block = b""
@@ -111,9 +114,10 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
                     decoder = api.new_decoder(
                         streamed=exchange.streamed,
                         on_error=errors.from_body,
-                        retries=errors.retries,
+                        retries=errors.retries + asked_again,
                         source=exchange.source,
                     )
+                    decoder.asked_for_several = exchange.body.get("n") not in (None, 1)
                     try:
                         async for block in reply.blocks:
                             for event in decoder.feed(block):
@@ -130,6 +134,11 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
                             raise
                     exchange.accept()
                     for event in decoder.finish():
+                        has_begun = True
+                        if isinstance(event, RoundEnded) and exchange.body.get("tools") and not decoder.call_count:
+                            notice = unread_calls_notice(decoder.text, api.words.provider)
+                            if notice is not None:
+                                yield Notice(notice)
                         if exchange.adjusted is not None and isinstance(event, RoundEnded):
                             event = replace(event, adjusted=exchange.adjusted)
                         yield event
@@ -144,9 +153,11 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
                 raise
             if errors.refusal is not None and not has_begun:  # inside a reply that began with success
                 is_adjusted = exchange.adjust(failure.status_code or 400, errors.refusal)
+            if decoder is not None and decoder.only_loaded:
+                is_adjusted, asked_again = not asked_again, True
         finally:
             del block  # a traceback shows this frame, and a server may repeat the key
-        if not is_adjusted:
+        if not is_adjusted:  # nothing else is to be sent
             break
     if failure is not None:
         if errors.is_unknown_model:

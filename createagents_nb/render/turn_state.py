@@ -16,6 +16,7 @@ from ..core.events import (
     Reasoning,
     RoundEnded,
     ServerToolStep,
+    TextWasReasoning,
     ToolCallFinished,
     ToolCallRequested,
     ToolCallStarted,
@@ -83,7 +84,10 @@ class TurnTracker:
             if type(event) is str:
                 self._append_text(TextBlock, event)
             elif isinstance(event, Reasoning):
-                self._append_text(ReasoningBlock, event.text)
+                if event.text:
+                    self._append_text(ReasoningBlock, event.text)
+            elif isinstance(event, TextWasReasoning):
+                self._rebuild(event)
             elif isinstance(event, Notice):
                 self._join_text()
                 self._blocks.append(NoticeLine(event.text))
@@ -172,6 +176,13 @@ class TurnTracker:
         else:
             self._blocks.append([text])
         self._kind = kind
+
+    def _rebuild(self, end: Event) -> None:
+        """Begin again, up to an event: those before it are no longer what they were."""
+        events = self._response.events_so_far()
+        before = events[: next((at for at, event in enumerate(events) if event is end), 0)]
+        self._blocks, self._kind, self._tools = [], None, {}
+        self.apply([event for event in before if not isinstance(event, TextWasReasoning)])
 
     def _join_text(self) -> None:
         if self._blocks and isinstance(self._blocks[-1], list):

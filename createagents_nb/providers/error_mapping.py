@@ -7,7 +7,7 @@ import html
 import http.client
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,7 @@ from ..errors import (
 )
 from .retries import retry_after_s
 from .sockets import is_socket, socket_origin, socket_path
-from .transport import MAX_ERROR_BYTES, HttpReply, RetryCount
+from .transport import HttpReply, RetryCount, read_body
 from .transport_errors import NO_TLS, ForeignError, TransportError, cleaned_json, sanitize
 
 __all__ = [
@@ -37,7 +37,6 @@ __all__ = [
     "error_message",
     "is_unknown_model",
     "model_not_found",
-    "read_body",
     "redact_body",
     "status_error",
 ]
@@ -218,6 +217,13 @@ class ErrorMapper(RetryCount):
                 return ProtocolError(f"{self._label}: {summary.text}")
             case "timeout":
                 return ProviderTimeoutError(words.timeout.format(label=self._label, url=self._url))
+            case "working":
+                late = ProviderTimeoutError(
+                    f"{self._label} sent nothing for too long. It may still be working on the request or loading "
+                    "its model, so the request was not sent again: raise timeout_s, or ask for less at once"
+                )
+                late.may_be_running = True
+                return late
             case "lost":
                 return ProviderConnectionError(words.lost.format(label=self._label, url=self._url))
             case "refused":
@@ -247,16 +253,6 @@ def _proxy_error(status: int, url: str) -> ProviderConnectionError:
         way = f"check {variables}, or name the server in NO_PROXY"
         text = f"The proxy refused the connection to {url} ({phrase}): {way}"
     return ProviderConnectionError(text, status_code=status or None)
-
-
-async def read_body(blocks: AsyncIterator[bytes], limit: int = MAX_ERROR_BYTES) -> bytes:
-    """Return the body, or its first ``limit`` bytes."""
-    body = bytearray()
-    async for block in blocks:
-        body += block
-        if len(body) >= limit:
-            break
-    return bytes(body[:limit])
 
 
 def _decoded(body: bytes) -> Any:

@@ -10,9 +10,9 @@ from typing import Any
 
 from ..core.events import Event, ReplySource, RoundEnded
 from ..errors import ProviderError
-from .error_mapping import ErrorMapper, ErrorWords, read_body
+from .error_mapping import ErrorMapper, ErrorWords
 from .reply_decoder import ReplyDecoder
-from .transport import MAX_LIST_BYTES, Transport
+from .transport import MAX_LIST_BYTES, Transport, read_body
 from .wire_log import send
 
 __all__ = ["ChatApi", "Connect", "Exchange", "list_models", "reply_events"]

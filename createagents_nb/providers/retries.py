@@ -9,12 +9,16 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import TypeAlias
 
 from ..core.backoff import MAX_WAIT_S, backoff_s, is_transient
 from .transport import HttpReply, RetryCount
-from .transport_errors import FailureKind, failure_kind, proxy_status
+from .transport_errors import FailureKind, StillWorkingError, failure_kind, proxy_status
 
-__all__ = ["RetryPolicy", "retry_after_s", "send_until_answered"]
+__all__ = ["IsWorking", "RetryPolicy", "retry_after_s", "send_until_answered"]
+
+IsWorking: TypeAlias = Callable[[], Awaitable[bool]]
+"""Says whether a server may still be working on a request that got no byte in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +63,19 @@ class RetryPolicy:
 
 
 async def send_until_answered(
-    send: Callable[[], Awaitable[HttpReply]], policy: RetryPolicy, count: RetryCount
+    send: Callable[[], Awaitable[HttpReply]],
+    policy: RetryPolicy,
+    count: RetryCount,
+    is_working: IsWorking | None = None,
 ) -> HttpReply:
     """Send a request until its reply is accepted or the policy gives up.
 
     Args:
         count: is set to the number of retries.
+        is_working: asked after a timeout; a request that the server may still be working on is not sent again.
 
     Raises:
+        StillWorkingError: it may still be working on the request.
         Exception: what the last attempt raised.
     """
     for retries in itertools.count():
@@ -74,7 +83,10 @@ async def send_until_answered(
         try:
             reply = await send()
         except Exception as error:
-            wait_s = policy.wait_after_failure_s(retries, failure_kind(error), proxy_status(error))
+            kind = failure_kind(error)
+            if kind == "timeout" and is_working is not None and await is_working():
+                raise StillWorkingError from error
+            wait_s = policy.wait_after_failure_s(retries, kind, proxy_status(error))
             if wait_s is None:
                 raise
         else:

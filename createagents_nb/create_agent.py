@@ -498,7 +498,12 @@ class CreateAgent:
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__ | {
             "_settings": settings,
-            "_agent": Agent(**settings.shared(), history=history, turn_numbers=self._agent.turn_numbers),
+            "_agent": Agent(
+                **settings.shared(),
+                history=history,
+                turn_numbers=self._agent.turn_numbers,
+                notices=self._agent.notices,
+            ),
             "_repository": repository,
             "_last_map": None,
         }

@@ -22,6 +22,7 @@
     │   ├── RateLimitError                   429
     │   ├── InvalidRequestError              other 4xx
     │   │   └── ContextLengthError
+    │   ├── ContentFilteredError             the prompt or the answer was blocked
     │   ├── ServerError                      5xx
     │   └── ProtocolError                    a malformed reply
     │       ├── EmptyReplyError
@@ -49,6 +50,7 @@ __all__ = [
     "BridgeError",
     "BudgetExceededError",
     "ConfigurationError",
+    "ContentFilteredError",
     "ContextLengthError",
     "CreateAgentsError",
     "EmptyReplyError",
@@ -197,6 +199,10 @@ class InvalidRequestError(ProviderError):
 
 class ContextLengthError(InvalidRequestError):
     """The prompt is longer than the model's context."""
+
+
+class ContentFilteredError(ProviderError):
+    """A content filter or moderation blocked the prompt, or ended the answer; the text so far is kept."""
 
 
 class ServerError(ProviderError):

@@ -32,6 +32,7 @@ class Agent(SharedSettings):
         approve: decides on calls of tools that need approval; None for the buttons in the cell.
         approval_timeout_s: seconds until a call that was not decided is rejected.
         turn_numbers: counts the turns, in the order in which they start.
+        notices: texts of the notices that were passed on.
 
     Example:
         >>> agent = Agent(name="helper", model="gpt-6-luna", instructions="Answer briefly.")
@@ -39,6 +40,7 @@ class Agent(SharedSettings):
 
     history: History = field(default_factory=History)
     turn_numbers: Iterator[int] = field(default_factory=itertools.count, repr=False, kw_only=True)
+    notices: set[str] = field(default_factory=set, repr=False, kw_only=True)
 
     async def start_turn(self, repository: ChatRepository, message: MessageContent) -> StreamingResponseDTO:
         """Start a turn with ``repository``; `ChatRepository.chat` calls this.

@@ -17,6 +17,7 @@ from ..core.events import (
     ApprovalDecided,
     AttemptEnded,
     Event,
+    Notice,
     ProviderDetails,
     Reasoning,
     RoundEnded,
@@ -80,6 +81,7 @@ class TurnSettings(Protocol):
     approve: Approver | None
     approval_timeout_s: float
     turn_numbers: Iterator[int]
+    notices: set[str]
 
 
 class ChatWithAgentUseCase:
@@ -353,6 +355,9 @@ class _Turn:
                             telemetry_provider=event.telemetry_provider,
                             replayed=event.replayed,
                         )
+                    elif isinstance(event, Notice):
+                        self._notify(event.text)
+                        continue
                     elif not isinstance(event, Reasoning):
                         raise broken_promise(self.repository, f"yielded {describe(event)}, not an event")
                     feed(event)
@@ -372,6 +377,12 @@ class _Turn:
             # An interrupted reply has no `RoundEnded`, which has the exact time.
             self._settle_request(record, status, failure, started, end.first_output_at or first, end)
         return calls
+
+    def _notify(self, text: str) -> None:
+        """Pass on a notice, once per agent."""
+        if isinstance(text, str) and text.strip() and text not in self.agent.notices:
+            self.agent.notices.add(text)
+            self.log.feed(Notice(text))
 
     def _unused_id(self, tool_call_id: str) -> str:
         """Return an id that no call of the turn has: some servers repeat ids, and an approval is for one call."""

@@ -19,6 +19,7 @@ __all__ = [
     "ApprovalRequested",
     "AttemptEnded",
     "Event",
+    "Notice",
     "ProviderDetails",
     "Reasoning",
     "ReplySource",
@@ -31,6 +32,9 @@ __all__ = [
     "Usage",
     "cost_in_usd",
     "count_or_none",
+    "is_cut",
+    "is_failed",
+    "is_filtered",
     "number_or_none",
 ]
 
@@ -61,6 +65,16 @@ class ProviderDetails:
 @dataclass(frozen=True, slots=True)
 class Reasoning:
     """A piece of the model's thinking, for servers that send it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A line for the user that is not part of the answer, such as what a server waits for.
+
+    The tool loop passes on each text once per agent, and every view shows it. It is not sent to a model.
+    """
 
     text: str
 
@@ -199,6 +213,83 @@ def cost_in_usd(reported: object) -> float | None:
     return number_or_none(reported)
 
 
+_CUT = frozenset(
+    {
+        "context_window_exceeded",
+        "error_limit",
+        "incomplete",
+        "length",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "max_tokens",
+        "model_context_window_exceeded",
+        "model_length",
+        "token_limit",
+    }
+)
+_FILTERED = frozenset(
+    {
+        "blocklist",
+        "content_blocked",
+        "content_filter",
+        "content_filtered",
+        "error_toxic",
+        "guardrail_intervened",
+        "image_safety",
+        "language",
+        "moderation",
+        "prohibited_content",
+        "recitation",
+        "refusal",
+        "safety",
+        "sensitive",
+        "spii",
+    }
+)
+_FAILED = frozenset(
+    {"abort", "error", "failed", "insufficient_system_resource", "malformed_function_call", "network_error"}
+)
+# Besides OpenAI's: `model_length` and `error` are Mistral's; `safety` to `spii` and `malformed_function_call` are
+# in Gemini's FinishReason; `sensitive`, `network_error` and `model_context_window_exceeded` z.ai's;
+# `guardrail_intervened` and `content_filtered` Bedrock's; `error_limit` and `error_toxic` Cohere's;
+# `insufficient_system_resource` DeepSeek's; `abort` vLLM's and SGLang's.
+
+
+def is_cut(finish_reason: object) -> bool:
+    """Whether a round ended because of a limit on its tokens, by the server's word for it.
+
+    >>> is_cut("length"), is_cut("MAX_TOKENS"), is_cut("stop")
+    (True, True, False)
+    """
+    words = _words(finish_reason)
+    return not words.isdisjoint(_CUT) and words.isdisjoint(_FILTERED)
+
+
+def is_filtered(finish_reason: object) -> bool:
+    """Whether a content filter ended a round, by the server's word for it.
+
+    >>> is_filtered("content-filter"), is_filtered("SAFETY"), is_filtered("stop")
+    (True, True, False)
+    """
+    return not _words(finish_reason).isdisjoint(_FILTERED)
+
+
+def is_failed(finish_reason: object) -> bool:
+    """Whether an error ended a round, by the server's word for it.
+
+    >>> is_failed("error"), is_failed("stop")
+    (True, False)
+    """
+    return not _words(finish_reason).isdisjoint(_FAILED)
+
+
+def _words(finish_reason: object) -> set[str]:
+    """The reason in lower case with underscores, in its parts: Gemini sends ``content_filter: SAFETY``."""
+    if not isinstance(finish_reason, str):
+        return set()
+    return {part.strip().replace("-", "_").replace(" ", "_") for part in finish_reason.lower().split(":")}
+
+
 @dataclass(frozen=True, slots=True)
 class RoundEnded:
     """The last event of a round trip.
@@ -255,6 +346,7 @@ class TurnDone:
 Event: TypeAlias = (
     str
     | Reasoning
+    | Notice
     | ToolCallRequested
     | ToolCallStarted
     | ApprovalRequested

@@ -257,6 +257,13 @@ class ChatRepository(ABC):
             ProviderError: the server cannot be asked.
         """
 
+    async def context_window(self, model: str) -> int | None:
+        """The model's context in tokens, prompt and answer together, as the server says; None if it does not.
+
+        Asked before the first request of an agent whose history is limited by tokens. It should not raise.
+        """
+        return None
+
     def check_config(self, config: Mapping[str, Any]) -> None:  # noqa: B027 - a hook
         """Check options that are valid one by one, but not together.
 

@@ -10,6 +10,7 @@ from ..core.events import (
     ApprovalDecided,
     ApprovalRequested,
     Event,
+    Notice,
     Reasoning,
     ServerToolStep,
     ToolCallFinished,
@@ -17,7 +18,7 @@ from ..core.events import (
     ToolCallStarted,
     TurnDone,
 )
-from ..render.bundle import tool_card_html
+from ..render.bundle import notice_html, tool_card_html
 from ..render.labels import editable_arguments
 from ..render.snapshot import ToolLine
 from ..render.turn_state import TurnTracker
@@ -26,8 +27,8 @@ from ..text import TextCleaner, one_line
 __all__ = ["Piece", "PieceWriter"]
 
 Piece: TypeAlias = tuple[str, str] | tuple[str, str, str] | tuple[str, str, dict[str, Any]]
-"""``("text", …)`` and ``("reasoning", …)``, both cleaned; ``("tool", key, html)``: a card, as in the saved output;
-``("ask", key, about)``: the call of that card waits for approval, until the card is sent again."""
+"""``("text", …)`` and ``("reasoning", …)``, both cleaned; ``("tool", key, html)``: a card or a notice, as in the
+saved output; ``("ask", key, about)``: the call of that card waits for approval, until the card is sent again."""
 
 _CALL_EVENTS = (
     ToolCallRequested,
@@ -47,7 +48,7 @@ class PieceWriter:
         self._cleaner = TextCleaner()
         self._kind = ""
         self._keys: dict[str, str] = {}
-        self._call_count = 0
+        self._call_count = self._notice_count = 0
         self._cards: dict[str, str] = {}
         self._has_rounds = False
 
@@ -58,6 +59,11 @@ class PieceWriter:
                 self._add_text(pieces, "text", event)
             elif isinstance(event, Reasoning):
                 self._add_text(pieces, "reasoning", event.text)
+            elif isinstance(event, Notice):
+                self._flush_text(pieces)
+                self._kind = ""
+                pieces.append(("tool", f"notice {self._notice_count}", notice_html(event.text)))
+                self._notice_count += 1
             elif isinstance(event, _CALL_EVENTS):
                 self._flush_text(pieces)
                 self._tracker.apply([event])

@@ -13,13 +13,14 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display, update_display
 
 from ..agent.response import StreamingResponseDTO
-from ..core.events import ApprovalRequested, Event, ServerToolStep, ToolCallFinished, TurnDone
+from ..core.events import ApprovalRequested, Event, Notice, ServerToolStep, ToolCallFinished, TurnDone
 from ..core.tool_display import ImageDisplay
 from ..errors import ConfigurationError
-from ..render.bundle import render_bundle
+from ..render.bundle import MAX_NOTICE_CHARS, render_bundle
 from ..render.labels import TOOL_WORDS, call_of, plain_state, status_parts
 from ..render.snapshot import TurnSnapshot
 from ..render.turn_state import TurnTracker
+from ..text import one_line
 from . import kernel_compat
 from .frontends import fitting_view
 
@@ -133,6 +134,8 @@ class _TextView:
         for event in events:
             if isinstance(event, str):
                 self._write(event)
+            elif isinstance(event, Notice):
+                self._write_line(f"[notice] {one_line(event.text, MAX_NOTICE_CHARS)}")
             elif isinstance(event, ApprovalRequested):
                 tool = self._tracker.tool(event.tool_call_id)
                 if tool is not None:

@@ -17,17 +17,19 @@ from .labels import call_of, plain_state, status_parts
 from .markdown import VettedText, render_markdown_html
 from .markdown_writer import UnsafeMarkdownError, escape_markdown
 from .mime_types import BUNDLE_MIME, BUNDLE_VERSION
-from .snapshot import Block, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
+from .snapshot import Block, NoticeLine, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
 from .tool_card import tool_card_html, tool_card_markdown
 
 __all__ = [
     "BUNDLE_MIME",
     "Block",
+    "NoticeLine",
     "ReasoningBlock",
     "TextBlock",
     "ToolLine",
     "TurnSnapshot",
     "error_html",
+    "notice_html",
     "render_bundle",
     "render_markdown_html",
     "tool_card_html",
@@ -35,6 +37,8 @@ __all__ = [
 
 MAX_ERROR_CHARS = 2_000
 """Limit for an error message."""
+MAX_NOTICE_CHARS = 500
+"""Limit for a notice."""
 MAX_MARKDOWN_CHARS = 100_000
 """Limit for the Markdown of a bundle; readers of Markdown such as nbconvert fall back to the HTML."""
 
@@ -58,7 +62,11 @@ def render_bundle(snapshot: TurnSnapshot) -> dict[str, Any]:
         'hi\\n\\na · demo/m · done'
     """
     plain, answers = _plain(snapshot)
-    texts = {block.text: VettedText.of(block.text) for block in snapshot.blocks if not isinstance(block, ToolLine)}
+    texts = {
+        block.text: VettedText.of(block.text)
+        for block in snapshot.blocks
+        if isinstance(block, TextBlock | ReasoningBlock)
+    }
     bundle: dict[str, Any] = {"text/html": _html(snapshot, texts)}
     if len(plain) <= MAX_MARKDOWN_CHARS:
         bundle["text/markdown"] = _markdown(snapshot, texts, plain)
@@ -88,6 +96,8 @@ def _html(snapshot: TurnSnapshot, texts: Mapping[str, VettedText]) -> str:
             case ReasoningBlock(text):
                 if text.strip():
                     parts.append(_reasoning_html(texts[text].html(remote_images=snapshot.remote_images)))
+            case NoticeLine(text):
+                parts.append(notice_html(text))
             case ToolLine():
                 parts.append(tool_card_html(block, show_rounds))
     if snapshot.not_kept:
@@ -110,6 +120,12 @@ def _reasoning_html(html: str) -> str:
         f'<summary style="{styles.SUMMARY}"><em>Reasoning</em></summary>\n'
         f'<div dir="auto">\n{html}</div></details>\n'
     )
+
+
+def notice_html(text: str) -> str:
+    """A line for the user that is not part of the answer."""
+    line = escape(one_line(text, MAX_NOTICE_CHARS))
+    return f'<div class="createagents-notice" style="{styles.NOTICE}">{line}</div>\n'
 
 
 def error_html(snapshot: TurnSnapshot) -> str:
@@ -138,6 +154,9 @@ def _markdown(snapshot: TurnSnapshot, texts: Mapping[str, VettedText], plain: st
         for block in snapshot.blocks:
             if isinstance(block, ToolLine):
                 parts.append(tool_card_markdown(block))
+                continue
+            if isinstance(block, NoticeLine):
+                parts.append(f"*{escape_markdown(one_line(block.text, MAX_NOTICE_CHARS))}*")
                 continue
             if not block.text.strip():
                 continue
@@ -180,6 +199,8 @@ def _plain(snapshot: TurnSnapshot) -> tuple[str, list[list[int]]]:
                     answers.append([start, size - len("\n\n")])
             case ReasoningBlock(text):
                 put(f"[reasoning] {one_line(text)}")
+            case NoticeLine(text):
+                put(f"[notice] {one_line(text, MAX_NOTICE_CHARS)}")
             case ToolLine():
                 put(f"[tool] {call_of(block)} -> {plain_state(block)}")
     if snapshot.not_kept:

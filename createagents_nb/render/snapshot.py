@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from ..core.records import CallStatus, ToolStatus
 from ..core.tool_display import ToolDisplay
 
-__all__ = ["Block", "ReasoningBlock", "TextBlock", "ToolLine", "TurnSnapshot"]
+__all__ = ["Block", "NoticeLine", "ReasoningBlock", "TextBlock", "ToolLine", "TurnSnapshot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,13 @@ class TextBlock:
 @dataclass(frozen=True, slots=True)
 class ReasoningBlock:
     """A piece of the model's reasoning."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeLine:
+    """A line for the user that is not part of the answer."""
 
     text: str
 
@@ -48,7 +55,7 @@ class ToolLine:
     """Whether the provider runs the tool, and nothing is run here."""
 
 
-Block: TypeAlias = TextBlock | ReasoningBlock | ToolLine
+Block: TypeAlias = TextBlock | ReasoningBlock | NoticeLine | ToolLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ __all__ = [
     "IMAGE",
     "LABEL",
     "LONG_CELL",
+    "NOTICE",
     "NUMBER",
     "PARAGRAPH",
     "PICTURE",
@@ -49,6 +50,7 @@ LABEL = f"margin-top:.5em;font-size:.85em;{_MUTED}"
 PLAIN_PRE = "white-space:pre-wrap;overflow-wrap:break-word"
 VALUE = f"{PLAIN_PRE};max-height:24em;overflow:auto;margin:.2em 0"
 ERROR = "border-left:3px solid #d32f2f;margin:.5em 0;padding:.1em .7em"
+NOTICE = f"margin:.5em 0;font-size:.85em;{_MUTED}"
 STATUS = f"margin-top:.6em;font-size:.85em;{_MUTED}"
 CODE_BOX = (
     f"background-color:{_SHADE};background-color:var(--jp-cell-editor-background,{_SHADE});"

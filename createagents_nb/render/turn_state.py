@@ -12,6 +12,7 @@ from ..core.events import (
     ApprovalDecided,
     ApprovalRequested,
     Event,
+    Notice,
     Reasoning,
     ServerToolStep,
     ToolCallFinished,
@@ -31,7 +32,7 @@ from ..core.records import (
     unescape_json,
 )
 from ..core.tool_display import TableDisplay, ToolDisplay
-from .snapshot import Block, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
+from .snapshot import Block, NoticeLine, ReasoningBlock, TextBlock, ToolLine, TurnSnapshot
 
 __all__ = ["TrackedTurn", "TurnTracker"]
 
@@ -81,6 +82,9 @@ class TurnTracker:
                 self._append_text(TextBlock, event)
             elif isinstance(event, Reasoning):
                 self._append_text(ReasoningBlock, event.text)
+            elif isinstance(event, Notice):
+                self._join_text()
+                self._blocks.append(NoticeLine(event.text))
             elif isinstance(event, ToolCallRequested):
                 self._add_tool(
                     ToolLine(tool_call_id=event.tool_call_id, name=event.name, arguments=event.arguments)

@@ -55,6 +55,9 @@ class ProviderWrapper(ChatRepository):
     async def models(self) -> list[str]:
         return await self.inner.models()
 
+    async def context_window(self, model: str) -> int | None:
+        return await self.inner.context_window(model)
+
     def without_retries(self) -> Self:
         """This wrapper around the provider without its own retries."""
         other = copy.copy(self)

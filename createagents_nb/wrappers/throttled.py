@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ..core.backoff import MAX_WAIT_S, backoff_s, is_transient
-from ..core.events import AttemptEnded, Event, RoundEnded
+from ..core.events import AttemptEnded, Event, Notice, RoundEnded
 from ..core.messages import ImagePart, Message, TextPart
 from ..core.provider import ChatRepository, ChatRequest
 from ..core.records import RequestRecord
@@ -100,7 +100,7 @@ class ThrottledRepository(ProviderWrapper):
             async with aclosing(self.inner.round_trip(request)) as events:
                 try:
                     event = await anext(events, None)
-                    while isinstance(event, AttemptEnded):  # of a wrapper; nothing has been answered yet
+                    while isinstance(event, AttemptEnded | Notice):  # nothing has been answered yet
                         yield event
                         event = await anext(events, None)
                 except RateLimitError as error:

@@ -121,6 +121,10 @@ async def eventually(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.002)
 
 
+PROBES = frozenset({"/api/ps", "/api/show", "/api/v0/models", "/props", "/version"})
+"""What a server at home is asked about itself. Scripted servers do not know, and do not count it."""
+
+
 @dataclass
 class Request:
     """What a client sent."""
@@ -242,6 +246,9 @@ class ScriptedServer:
         self.open_connections += 1
         try:
             request = await self._read(reader)
+            if request.path in PROBES and request.path not in self._always:
+                writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                return
             self.requests.append(request)
             reply = self._always.get(request.path) or self._always.get("*") or self._replies.popleft()
             lines = [

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..core.events import Event, ReplySource, RoundEnded
+from ..core.events import Event, Notice, ReplySource, RoundEnded
 from ..errors import ProviderError
 from .error_mapping import ErrorMapper, ErrorWords
+from .local_server import is_loading
 from .reply_decoder import ReplyDecoder
-from .transport import MAX_LIST_BYTES, Transport, read_body
+from .transport import MAX_LIST_BYTES, HttpReply, Transport, read_body
 from .wire_log import send
 
 __all__ = ["ChatApi", "Connect", "Exchange", "list_models", "reply_events"]
@@ -21,6 +22,12 @@ Connect = Callable[[], Awaitable[Transport]]
 
 _TAIL_S = 0.25
 """Limit for reading what follows a complete answer."""
+
+_POLLS_S = (0.1, 0.25, 0.5, 1.0, 2.0)
+"""The waits before a server that is loading its model is asked again; the last one from then on."""
+
+_MAX_LOAD_S = 600.0
+"""Limit for waiting until a server has loaded its model."""
 
 _NAMES_S = 5.0
 """How long an error about an unknown model waits for the names of those that exist."""
@@ -82,6 +89,15 @@ class Exchange:
     def accept(self) -> None:
         """Take note that the server answers the request."""
 
+    @property
+    def slow_s(self) -> float | None:
+        """After how many seconds without a reply `waits_for` is called; None for never."""
+        return None
+
+    async def waits_for(self) -> str | None:
+        """Return a line for the user about what the request waits for, where it is known."""
+        return None
+
     def hint(self, refusal: Any) -> str | None:
         """Return what to do about a refusal of something that the user asked for, where it is known."""
         return None
@@ -97,15 +113,26 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
         ProviderError: translated from what the HTTP library, the SDK or the server reported.
     """
     transport = await connect()
+    loading_since: float | None = None
+    polls = 0
     while True:
         api = exchange.api
         errors = ErrorMapper(api.words, transport.url, transport.secret, str(exchange.body.get("model")))
         errors.adjusted = exchange.adjusted
         failure: ProviderError | None = None
-        is_adjusted = False
+        is_adjusted = loads = False
         block = b""
         try:
-            reply = await send(transport, "POST", api.chat_path, exchange.body, errors)
+            sending = send(transport, "POST", api.chat_path, exchange.body, errors)
+            if exchange.slow_s is None:
+                reply = await sending
+            else:
+                async with aclosing(_watched(sending, exchange, exchange.slow_s)) as watched:
+                    async for item in watched:
+                        if isinstance(item, Notice):
+                            yield item
+                        else:
+                            reply = item
             try:
                 if reply.is_success:
                     exchange.accept()
@@ -133,6 +160,10 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
                 else:
                     failure = await errors.from_reply(reply, exchange.hint)
                     is_adjusted = exchange.adjust(reply.status, errors.refusal)
+                    if is_loading(reply.status, errors.refusal):
+                        now = asyncio.get_running_loop().time()
+                        loading_since = now if loading_since is None else loading_since
+                        loads = now - loading_since < _MAX_LOAD_S
             finally:
                 await reply.aclose()
         except Exception as error:
@@ -141,7 +172,12 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
                 raise
         finally:
             del block  # a traceback shows this frame, and a server may repeat the key
-        if not is_adjusted:
+        if loads:
+            if not polls:
+                yield Notice(f"{api.words.label(transport.url)} is loading its model. The request waits for it")
+            await asyncio.sleep(_POLLS_S[min(polls, len(_POLLS_S) - 1)])
+            polls += 1
+        elif not is_adjusted:
             break
     if failure is not None:
         if errors.is_unknown_model:
@@ -150,6 +186,29 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
             raise failure  # not in an except clause, whose exception would be its context
         finally:
             del failure, errors  # or they would refer to each other by its traceback
+
+
+async def _watched(
+    sending: Coroutine[Any, Any, HttpReply], exchange: Exchange, slow_s: float
+) -> AsyncGenerator[Notice | HttpReply, None]:
+    """Yield the reply; before it, what a slow server is doing."""
+    task = asyncio.create_task(sending)
+    is_taken = False
+    try:
+        await asyncio.wait({task}, timeout=slow_s)
+        if not task.done():
+            text = await exchange.waits_for()
+            if text is not None and not task.done():
+                yield Notice(text)
+        reply = await task
+        is_taken = True
+        yield reply
+    finally:
+        if not is_taken:
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled() and task.exception() is None:
+                await task.result().aclose()
 
 
 async def list_models(api: ChatApi, transport: Transport) -> list[str]:

@@ -56,6 +56,7 @@ MAX_REDIRECTS = 10
 
 _HEAD_TIMEOUTS = 3
 _CLOSE_S = 2.0
+_MAX_LOAD_S = 600.0
 _MAX_BYTES_AT_ONCE = 2**20
 _STALE_WITHIN_S = 1.0
 """A reused connection that ends this soon was being closed by the server when the request was sent."""
@@ -148,11 +149,12 @@ class _Wait:
         self._seen = client.progress
 
     def goes_on(self) -> bool:
-        """Whether the server has sent anything since this was last asked."""
+        """Whether the server has sent anything since this was last asked, or is known to need its time."""
         before, self._seen = self._seen, self._client.progress
-        if self._seen != before:
+        goes_on = self._seen != before or self._client.is_patient
+        if goes_on:
             self._extend()
-        return self._seen != before
+        return goes_on
 
     def begin(self) -> None:
         """Take note of the first byte."""
@@ -318,6 +320,7 @@ class HttpClient:
         self._progress = 0
         self._bodies: set[aiohttp.StreamReader] = set()
         self._waiting = 0
+        self._patient_until = 0.0
         self._headers: dict[str, str] = {}
         self._proxy: dict[str, Any] = {}
         if proxy is not None and not proxy.is_socks:
@@ -349,6 +352,14 @@ class HttpClient:
 
     def add_progress(self, amount: int) -> None:
         self._progress += amount
+
+    def be_patient(self) -> None:
+        """Wait for the first byte for up to ten minutes from now on: the server is loading its model."""
+        self._patient_until = self._clock() + _MAX_LOAD_S
+
+    @property
+    def is_patient(self) -> bool:
+        return self._clock() < self._patient_until
 
     @property
     def is_busy(self) -> bool:
@@ -670,12 +681,6 @@ class HttpTransport(Transport):
         return await send_until_answered(send, self._policy, count, self._is_working)
 
     async def ask(self, url: str, body: Mapping[str, Any] | None, timeout_s: float) -> Any:
-        """Ask the server about itself, once and not for long; None for anything but JSON with a status of success.
-
-        Args:
-            url: the whole address, which may be outside of the base address.
-            body: sent as JSON by POST; None for a GET.
-        """
         content = None if body is None else encoded(body)
         try:
             async with asyncio.timeout(timeout_s):

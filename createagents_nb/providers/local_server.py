@@ -1,7 +1,7 @@
 """What a server at home tells about itself: how many requests it works on at once, its context, what is loaded.
 
-Each question is asked at most once per server and minute, and never for long. The answers are facts that make waits
-and limits fit; a server that does not know the question is treated as any other.
+Each question is asked at most once per server and minute, and never for long. A server that does not know the
+question is treated as any other.
 
 Sources: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md (``/props``, ``/health``),
 https://github.com/ollama/ollama/blob/main/docs/api.md (``/api/ps``, ``/api/show``),
@@ -69,6 +69,7 @@ class LocalServer:
 
     def __init__(self, url: str, ask: Ask, *, is_ollama: bool = False) -> None:
         self._root, self._url, self._ask, self._is_ollama = root_of(url), url, ask, is_ollama
+        self._question = "/api/ps" if is_ollama else "/props"
 
     async def slots(self) -> int | None:
         """Return how many requests it works on at once; None where it does not say."""
@@ -77,18 +78,31 @@ class LocalServer:
         return _count(_at(await self._props(), "total_slots"))
 
     async def is_known(self) -> bool:
-        """Whether it is one that works on a request until the end and lets others wait, as far as it tells."""
+        """Whether it says that it is llama.cpp or Ollama, where a request may wait for others."""
+        await self._answer(self._question)
+        return self.was_known
+
+    @property
+    def was_known(self) -> bool:
+        """The same, as far as it has been asked."""
+        _, answer = _answers.get((self._root + self._question, "null"), (0.0, None))
         if self._is_ollama:
-            return isinstance(_at(await self._answer("/api/ps"), "models"), list)
-        return await self.slots() is not None or _at(await self._props(), "role") == "router"
+            return isinstance(_at(answer, "models"), list)
+        return _count(_at(answer, "total_slots")) is not None or _at(answer, "role") == "router"
 
     async def is_cold(self, model: str) -> bool:
-        """Whether a request makes it load the model first, as far as it tells."""
+        """Whether the model is not in its memory yet, so that a request waits; False if it does not say."""
         if self._is_ollama:
-            listed = _at(await self._ask(f"{self._root}/api/ps", None), "models")
+            listed = _at(await self._answer("/api/ps"), "models")
             return isinstance(listed, list) and not any(
                 _is_named(model, _at(entry, "name"), _at(entry, "model")) for entry in listed
             )
+        # llama.cpp's router, and LM Studio.
+        is_router = _at(await self._props(), "role") == "router"
+        for path, names in (("/models", ("status", "value")),) if is_router else (("/api/v0/models", ("state",)),):
+            for entry in _list(_at(await self._answer(path), "data")):
+                if _at(entry, "id") == model and isinstance(state := _at(entry, *names), str):
+                    return state in ("unloaded", "loading", "not-loaded")
         return False
 
     async def context_window(self, model: str) -> int | None:

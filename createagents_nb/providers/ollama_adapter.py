@@ -107,6 +107,7 @@ class OllamaChatAdapter(HttpChatAdapter):
     default_model = None
     unsupported_config = UNSUPPORTED
     _retries_refused = False
+    _is_ollama = True
 
     def __init__(
         self,

@@ -17,8 +17,11 @@ from .transport_errors import FailureKind, StillWorkingError, failure_kind, prox
 
 __all__ = ["IsWorking", "RetryPolicy", "retry_after_s", "send_until_answered"]
 
-IsWorking: TypeAlias = Callable[[], Awaitable[bool]]
-"""Says whether a server may still be working on a request that got no byte in time."""
+IsWorking: TypeAlias = Callable[[bool], Awaitable[bool]]
+"""Says whether a server may still be working on a request that got no byte in time.
+
+Called with whether the request would be sent again now: only then is it worth a question to the server.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +87,9 @@ async def send_until_answered(
             reply = await send()
         except Exception as error:
             kind = failure_kind(error)
-            if kind == "timeout" and is_working is not None and await is_working():
-                raise StillWorkingError from error
             wait_s = policy.wait_after_failure_s(retries, kind, proxy_status(error))
+            if kind == "timeout" and is_working is not None and await is_working(wait_s is not None):
+                raise StillWorkingError from error
             if wait_s is None:
                 raise
         else:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from ..core.events import AttemptEnded, Event, Notice, RoundEnded
 from ..core.messages import ImagePart, Message, TextPart
 from ..core.provider import ChatRepository, ChatRequest
 from ..core.records import RequestRecord
-from ..errors import ProviderConnectionError, ProviderError, RateLimitError
+from ..errors import ProviderConnectionError, ProviderError, ProviderTimeoutError, RateLimitError
 from .base import ProviderWrapper
 
 __all__ = ["Permit", "RequestGate", "RequestLimiter", "ThrottledRepository", "estimate_chars", "estimate_tokens"]
@@ -84,10 +85,22 @@ class ThrottledRepository(ProviderWrapper):
         gate: gives permits.
         first: the permit of the first request, so that waiting for it is not part of the turn.
         max_retries: how often a failed request is sent again; refusals (429) do not count.
+        answered: called for each answer that begins, with the seconds since its request was sent.
+        timed_out: called when a request got no byte in time.
     """
 
-    def __init__(self, inner: ChatRepository, gate: RequestGate, first: Permit, max_retries: int) -> None:
+    def __init__(
+        self,
+        inner: ChatRepository,
+        gate: RequestGate,
+        first: Permit,
+        max_retries: int,
+        *,
+        answered: Callable[[float], None] = lambda waited_s: None,
+        timed_out: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(inner)
+        self._has_answered, self._has_timed_out = answered, timed_out
         self._gate, self._max_retries = gate, max_retries
         self._unused: Permit | None = first
         self._answered: list[Permit] = []
@@ -97,6 +110,7 @@ class ThrottledRepository(ProviderWrapper):
         refusals = failures = 0
         while True:
             permit = await self._get_permit(request)
+            sent_at = time.monotonic()
             async with aclosing(self.inner.round_trip(request)) as events:
                 try:
                     event = await anext(events, None)
@@ -112,6 +126,8 @@ class ThrottledRepository(ProviderWrapper):
                     continue
                 except ProviderError as error:
                     limiter.not_answered(permit)
+                    if isinstance(error, ProviderTimeoutError):
+                        self._has_timed_out()
                     error.retries = refusals + failures
                     wait_s = self._wait_s(error, failures)
                     if wait_s is None:
@@ -121,6 +137,7 @@ class ThrottledRepository(ProviderWrapper):
                     raise
                 else:
                     limiter.answered()
+                    self._has_answered(time.monotonic() - sent_at)
                     self._answered.append(permit)
                     retries = refusals + failures
                     try:
@@ -154,6 +171,8 @@ class ThrottledRepository(ProviderWrapper):
 
     def _wait_s(self, error: ProviderError, failures: int) -> float | None:
         """How long to wait before a failed request is sent again; None if it is not."""
+        if isinstance(error, ProviderTimeoutError) and error.may_be_running:
+            return None
         is_lost = isinstance(error, ProviderConnectionError) and error.status_code is None  # not by a proxy
         may_pass = is_lost or is_transient(error.status_code)
         if failures == self._max_retries or not may_pass:

@@ -146,6 +146,8 @@ class Reply:
     pieces: Iterable[bytes | threading.Event]
     status: str = "200 OK"
     headers: dict[str, str] = field(default_factory=lambda: {"content-type": "text/event-stream"})
+    held: threading.Event | None = None
+    """Holds back the headers, too."""
 
 
 def sse(*payloads: Any, done: bool = True) -> list[bytes]:
@@ -251,6 +253,10 @@ class ScriptedServer:
                 return
             self.requests.append(request)
             reply = self._always.get(request.path) or self._always.get("*") or self._replies.popleft()
+            while reply.held is not None and not reply.held.is_set():
+                if reader.at_eof() or reader.exception() is not None:
+                    raise ConnectionResetError("the client left")
+                await asyncio.sleep(0.005)
             lines = [
                 f"HTTP/1.1 {reply.status}",
                 *(f"{k}: {v}" for k, v in reply.headers.items()),

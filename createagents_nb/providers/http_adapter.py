@@ -377,6 +377,13 @@ class _AdjustedExchange(Exchange):
         if self._api_change:
             remember(*self._place, "", self._api_change)
 
+    @property
+    def slow_s(self) -> float | None:
+        return self._adapter.slow_s
+
+    async def waits_for(self) -> str | None:
+        return await self._adapter.waits_for(self._request.model)
+
     def hint(self, refusal: Any) -> str | None:
         for name, key in self.api.config_fields:
             if key in self._request.config and name in self.body and is_named(name, refusal):

@@ -99,11 +99,10 @@ class LocalServer:
             )
         # llama.cpp's router, and LM Studio.
         is_router = _at(await self._props(), "role") == "router"
-        for path, names in (("/models", ("status", "value")),) if is_router else (("/api/v0/models", ("state",)),):
-            for entry in _list(_at(await self._answer(path), "data")):
-                if _at(entry, "id") == model and isinstance(state := _at(entry, *names), str):
-                    return state in ("unloaded", "loading", "not-loaded")
-        return False
+        listed = await self._answer("/models" if is_router else "/api/v0/models")
+        names = ("status", "value") if is_router else ("state",)
+        states = [_at(entry, *names) for entry in _list(_at(listed, "data")) if _at(entry, "id") == model]
+        return bool(states) and states[0] in ("unloaded", "loading", "not-loaded")
 
     async def context_window(self, model: str) -> int | None:
         """Return the size of the context in tokens, input and answer; None where it is not known."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from ..core.events import Event, Reasoning, Usage, cost_in_usd, count_or_none
+from ..core.events import Event, Reasoning, Usage, cost_in_usd, count_or_none, number_or_none
 from ..errors import ProtocolError
 from .reply_decoder import (
     EventStreamReplyDecoder,
@@ -70,6 +71,7 @@ class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
     model: Any = None
     usage: Any = None
+    timings: Any = None
     error: msgspec.Raw = msgspec.Raw()
 
 
@@ -163,6 +165,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
         self._by_index: dict[object, _Call] = {}  # the last call with each index
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
+        self._timings: dict[str, Any] = {}
         self._model: str | None = None
 
     def _ending(self) -> Iterator[Event]:
@@ -171,9 +174,9 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
             if call.name or arguments:
                 yield new_tool_call(call.id, call.name, arguments, self._details(call.details))
         details = self._details({name: "".join(pieces) for name, pieces in self._reasoning.items()} | self._opaque)
-        yield self._round_ended(
-            self._finish_reason, _usage(self._usage), self._model, self._clock.generation_s, details
-        )
+        usage = _with_timings(_usage(self._usage), self._timings)
+        generation_s = usage.eval_s or self._clock.generation_s
+        yield self._round_ended(self._finish_reason, usage, self._model, generation_s, details)
 
     def _whole(self, body: bytes) -> Iterable[Event]:
         if not body.startswith(b"{"):
@@ -224,6 +227,8 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
                 self._model = chunk.model
             if chunk.usage is not None and isinstance(chunk.usage, dict):
                 self._usage = chunk.usage
+            if chunk.timings is not None and isinstance(chunk.timings, dict):
+                self._timings = chunk.timings
 
     def _delta(self, delta: _Delta, events: list[Event]) -> None:
         reasoning = delta.reasoning_content or delta.reasoning or delta.thinking
@@ -371,3 +376,27 @@ def _usage(reported: Mapping[str, Any]) -> Usage:
         reasoning_tokens=count("reasoning_tokens", "completion_tokens_details"),
         cost_usd=cost_in_usd(reported.get("cost")),  # OpenRouter's; elsewhere it may be anything
     )
+
+
+def _with_timings(usage: Usage, timings: Mapping[str, Any]) -> Usage:
+    """Add llama.cpp's ``timings``: seconds, and counts where the usage has none.
+
+    Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
+    """
+    if not timings:
+        return usage
+    read, reused, written = (count_or_none(timings.get(name)) for name in ("prompt_n", "cache_n", "predicted_n"))
+    if usage.input_tokens is None and read is not None:
+        usage = replace(usage, input_tokens=read + (reused or 0))
+    return replace(
+        usage,
+        output_tokens=written if usage.output_tokens is None else usage.output_tokens,
+        cached_tokens=reused if usage.cached_tokens is None else usage.cached_tokens,
+        prompt_eval_s=_seconds(timings.get("prompt_ms")),
+        eval_s=_seconds(timings.get("predicted_ms")),
+    )
+
+
+def _seconds(milliseconds: object) -> float | None:
+    number = number_or_none(milliseconds)
+    return None if number is None else number / 1000

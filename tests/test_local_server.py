@@ -1,0 +1,157 @@
+"""What a server at home tells about itself, and what is made of it: context, timings, addresses, the served model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from family import ScriptedServer, delta, json_reply, round_trip, sse
+
+from createagents_nb import CreateAgent, MetricsRecorder
+from createagents_nb.providers.addresses import is_private_address
+from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
+from createagents_nb.providers.openai_adapter import OpenAIAdapter
+
+PROPS = {"total_slots": 4, "default_generation_settings": {"n_ctx": 8192}, "model_path": "m.gguf"}
+TIMINGS = {
+    "cache_n": 20,
+    "prompt_n": 11,
+    "prompt_ms": 250.0,
+    "predicted_n": 40,
+    "predicted_ms": 2000.0,
+    "predicted_per_second": 20.0,
+}
+
+
+def paths(server: ScriptedServer) -> list[str]:
+    return [request.path for request in server.requests]
+
+
+# ── the context ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.asyncio
+async def test_llama_cpp_says_its_context_once_a_minute(server: ScriptedServer) -> None:
+    server.on("/props", json_reply(PROPS))
+    for _ in range(3):
+        assert await OpenAIAdapter(base_url=server.openai_url).context_window("m") == 8192
+    assert paths(server) == ["/props"]
+
+
+@pytest.mark.asyncio
+async def test_a_router_says_the_context_of_each_model(server: ScriptedServer) -> None:
+    server.on("/props", json_reply({"role": "router", "default_generation_settings": {"n_ctx": 0}}))
+    server.on("/props?model=a%2Fb&autoload=false", json_reply(PROPS))
+    assert await OpenAIAdapter(base_url=server.openai_url).context_window("a/b") == 8192
+
+
+@pytest.mark.asyncio
+async def test_vllm_says_its_context_in_the_list_of_models(server: ScriptedServer) -> None:
+    server.on("/v1/models", json_reply({"data": [{"id": "other"}, {"id": "m", "max_model_len": 4096}]}))
+    adapter = OpenAIAdapter(base_url=server.openai_url)
+    assert await adapter.context_window("m") == 4096
+    assert await adapter.context_window("other") is None
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("running", "shown", "tokens"),
+    [
+        ([{"name": "m:latest", "context_length": 4096}], {}, 4096),
+        ([{"name": "other", "context_length": 1}], {"parameters": "stop  x\nnum_ctx    16384"}, 16384),
+        ([], {"model_info": {"llama.context_length": 131072, "llama.block_count": 3}}, 131072),
+        ([], {"model_info": None, "parameters": 3}, None),
+        (None, {}, None),
+    ],
+    ids=["loaded", "parameter", "model", "nonsense", "nothing"],
+)
+async def test_ollama_says_its_context(
+    server: ScriptedServer, running: Any, shown: dict[str, Any], tokens: int | None
+) -> None:
+    server.on("/api/ps", json_reply({"models": running}))
+    server.on("/api/show", json_reply(shown))
+    assert await OllamaChatAdapter(base_url=server.url).context_window("m") == tokens
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "answer", [b"[", b"null", b"[1]", b'{"default_generation_settings": {"n_ctx": "many"}}', b'{"n_ctx": true}']
+)
+async def test_a_server_that_says_nothing_usable_has_no_known_context(
+    server: ScriptedServer, answer: bytes
+) -> None:
+    server.on("*", json_reply(answer))
+    assert await OpenAIAdapter(base_url=server.openai_url).context_window("m") is None
+    assert await OllamaChatAdapter(base_url=server.url).context_window("m") is None
+
+
+@pytest.mark.asyncio
+async def test_a_hosted_server_is_not_asked_about_itself() -> None:
+    adapter = OpenAIAdapter(base_url="https://llm.invalid/v1")
+    assert await adapter.context_window("m") is None
+    assert await adapter.first_concurrency() is None
+
+
+@pytest.mark.asyncio
+async def test_a_server_behind_a_proxy_is_not_asked_about_itself(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    assert await OpenAIAdapter(base_url="http://10.0.0.7:8080/v1").context_window("m") is None
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:8080/v1", True),
+        ("http://localhost:8080/v1", True),
+        ("http://[::1]:8080/v1", True),
+        ("http://192.168.1.7/v1", True),
+        ("http://gpu-box:8000/v1", True),
+        ("http://gpu.local:8000/v1", True),
+        ("unix:///run/model.sock:/v1", True),
+        ("https://api.openai.com/v1", False),
+        ("http://8.8.8.8/v1", False),
+    ],
+)
+def test_which_addresses_are_at_home(url: str, expected: bool) -> None:
+    assert is_private_address(url) is expected
+
+
+# ── timings ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("usage", [None, {"prompt_tokens": 31, "completion_tokens": 41}], ids=["alone", "usage"])
+async def test_the_timings_of_llama_cpp_are_recorded(
+    server: ScriptedServer, recorder: MetricsRecorder, stream: bool, usage: dict[str, int] | None
+) -> None:
+    more = {"timings": TIMINGS} | ({"usage": usage} if usage else {})
+    if stream:
+        server.enqueue(sse(delta("Hello"), delta(" you"), delta(finish="stop") | more))
+    else:
+        choice = {"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
+        server.enqueue(json_reply({"choices": [choice], "model": "m", **more}))
+    agent = CreateAgent("openai", "m", base_url=server.openai_url, recorder=recorder, config={"stream": stream})
+    response = await agent.chat("hello")
+    await response.wait()
+    row = recorder.requests.iloc[-1]
+    assert (row["eval_s"], row["prompt_eval_s"]) == (2.0, 0.25)
+    assert (row["input_tokens"], row["cached_tokens"]) == (31, 20)
+    assert row["output_tokens"] == (41 if usage else 40)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("timings", [None, "fast", [], {"prompt_ms": "x", "predicted_n": -1, "cache_n": 1.5}])
+async def test_timings_that_cannot_be_read_are_left_out(server: ScriptedServer, timings: Any) -> None:
+    server.enqueue(sse(delta("Hello"), delta(finish="stop") | {"timings": timings}))
+    trip = await round_trip(OpenAIAdapter(base_url=server.openai_url))
+    assert trip.text == "Hello"
+    assert (trip.end.usage.eval_s, trip.end.usage.output_tokens, trip.end.usage.cached_tokens) == (
+        None,
+        None,
+        None,
+    )

@@ -248,7 +248,7 @@ class ScriptedServer:
         self.open_connections += 1
         try:
             request = await self._read(reader)
-            if request.path in PROBES and request.path not in self._always:
+            if self._is_probe(request):
                 writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
                 return
             self.requests.append(request)
@@ -281,6 +281,14 @@ class ScriptedServer:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
+
+    def _is_probe(self, request: Request) -> bool:
+        """Whether a client asks what the server is, and the test says nothing about it."""
+        path, is_list = request.path.partition("?")[0], request.path == "/v1/models"
+        expects_list = bool(self._replies) and "json" in self._replies[0].headers.get("content-type", "")
+        if {path, request.path, "*"} & self._always.keys():
+            return False
+        return path in PROBES or (is_list and request.method == "GET" and not expects_list)
 
     @staticmethod
     async def _read(reader: asyncio.StreamReader) -> Request:

@@ -1,4 +1,4 @@
-"""What a server at home tells about itself, and what is made of it: context, timings, addresses, the served model."""
+"""What a server at home tells about itself: its context, its timings, the model that it serves."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_llama_cpp_says_its_context_once_a_minute(server: ScriptedServer) 
 @pytest.mark.asyncio
 async def test_a_router_says_the_context_of_each_model(server: ScriptedServer) -> None:
     server.on("/props", json_reply({"role": "router", "default_generation_settings": {"n_ctx": 0}}))
-    server.on("/props?model=a%2Fb&autoload=false", json_reply(PROPS))
+    server.on("/props?model=a/b&autoload=false", json_reply(PROPS))
     assert await OpenAIAdapter(base_url=server.openai_url).context_window("a/b") == 8192
 
 

@@ -146,6 +146,17 @@ class ErrorMapper(RetryCount):
         ours.__cause__ = summary
         return self.complete(ours)
 
+    def wrong_address(self, way: str, refusal: ProviderError) -> ProviderError:
+        """Return the error for a request that went to a server of another kind.
+
+        Args:
+            way: what the server is, and how it is asked.
+            refusal: what it said; chained.
+        """
+        error = InvalidRequestError(way, provider=self._words.provider, status_code=refusal.status_code)
+        error.__cause__ = refusal
+        return self.complete(error)
+
     def unknown_model(self, names: Sequence[str], refusal: ProviderError) -> ProviderError:
         """Return the error for a model that the server does not have.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..core.events import Event, Notice, ReplySource, RoundEnded
-from ..errors import ProviderError
+from ..errors import ProtocolError, ProviderError
 from .error_mapping import ErrorMapper, ErrorWords
 from .local_server import is_loading
 from .reply_decoder import ReplyDecoder
@@ -28,6 +29,9 @@ _POLLS_S = (0.1, 0.25, 0.5, 1.0, 2.0)
 
 _MAX_LOAD_S = 600.0
 """Limit for waiting until a server has loaded its model."""
+
+_NO_ENDPOINT = re.compile(r"(?i)unexpected endpoint")
+"""LM Studio says so with status 200: https://github.com/lmstudio-ai/lmstudio-bug-tracker/issues/619"""
 
 _NAMES_S = 5.0
 """How long an error about an unknown model waits for the names of those that exist."""
@@ -96,6 +100,10 @@ class Exchange:
 
     async def waits_for(self) -> str | None:
         """Return a line for the user about what the request waits for, where it is known."""
+        return None
+
+    async def better_address(self) -> str | None:
+        """Return how else to ask a server that does not know what it was asked, where it is known."""
         return None
 
     def hint(self, refusal: Any) -> str | None:
@@ -180,12 +188,25 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
         elif not is_adjusted:
             break
     if failure is not None:
+        if not errors.is_unknown_model and _may_be_lost(failure):
+            way = await exchange.better_address()
+            if way is not None:
+                failure = errors.wrong_address(way, failure)
         if errors.is_unknown_model:
             failure = errors.unknown_model(await _names(api, transport), failure)
         try:
             raise failure  # not in an except clause, whose exception would be its context
         finally:
             del failure, errors  # or they would refer to each other by its traceback
+
+
+def _may_be_lost(failure: ProviderError) -> bool:
+    """Whether a request may have gone to a server that speaks another API."""
+    return (
+        failure.status_code in (404, 405)
+        or isinstance(failure, ProtocolError)
+        or _NO_ENDPOINT.search(str(failure)) is not None
+    )
 
 
 async def _watched(

@@ -37,6 +37,7 @@ from .refusals import (
     remember,
 )
 from .retries import RetryPolicy
+from .served_models import served_models
 from .sockets import socket_path
 from .transport import Transport, forget_closed_loops, with_query
 
@@ -194,6 +195,18 @@ class HttpChatAdapter(ChatRepository):
 
     async def models(self) -> list[str]:
         return await list_models(self._api, await self._transport())
+
+    def served_models(self) -> list[str] | None:
+        if not self._is_at_home or self._client is not None:
+            return None
+        if self._uses_proxies and proxy_for(self._url) is not None:
+            return None
+        key = self._api_key
+        headers = self._all_headers(None if isinstance(key, SecretFunction) else key)
+        return self._list_served(headers) or []
+
+    def _list_served(self, headers: Mapping[str, str]) -> list[str] | None:
+        return served_models(self._url, headers, with_query("", self._query).removeprefix("?"))
 
     async def context_window(self, model: str) -> int | None:
         server = await self._local_server()
@@ -376,6 +389,10 @@ class _AdjustedExchange(Exchange):
             remember(*self._place, self.api.name, self._changes)
         if self._api_change:
             remember(*self._place, "", self._api_change)
+
+    async def better_address(self) -> str | None:
+        server = await self._adapter._local_server()
+        return None if server is None else await server.better_address()
 
     @property
     def slow_s(self) -> float | None:

@@ -104,6 +104,24 @@ class LocalServer:
         states = [_at(entry, *names) for entry in _list(_at(listed, "data")) if _at(entry, "id") == model]
         return bool(states) and states[0] in ("unloaded", "loading", "not-loaded")
 
+    async def better_address(self) -> str | None:
+        """Say how else it is to be asked, for a server that does not know what it was asked; None if unknown."""
+        openai = f"{self._root}/v1"
+        speaks_ollama = isinstance(_at(await self._answer("/api/version"), "version"), str)
+        speaks_openai = isinstance(_at(await self._answer("/v1/models"), "data"), list)
+        if self._is_ollama:
+            if speaks_openai and not speaks_ollama:
+                return f"This server speaks OpenAI's API: use provider='openai' with base_url={openai!r}"
+        elif self._url != openai:
+            if speaks_ollama:
+                return (
+                    f"This is Ollama: use provider='ollama' with base_url={self._root!r}, or base_url={openai!r} "
+                    "for its compatible API"
+                )
+            if speaks_openai:
+                return f"This server speaks OpenAI's API below /v1: use base_url={openai!r}"
+        return None
+
     async def context_window(self, model: str) -> int | None:
         """Return the size of the context in tokens, input and answer; None where it is not known."""
         if self._is_ollama:

@@ -136,7 +136,7 @@ class ServerFacts:
     @property
     def runs_at_home(self) -> bool:
         """Whether it is a program that users run themselves."""
-        return self.base_url is not None and self.base_url.startswith("http://127.0.0.1:")
+        return not self.hosts and self.base_url is not None
 
     def complete(self, address: str) -> str:
         """Add the path that users leave out: an Azure resource is known by its host.

@@ -73,7 +73,11 @@ class CreateAgent:
             ``think`` (True, False or a level), ``num_ctx`` (tokens), ``stream`` (default True), ``extra`` (a dict
             passed to the provider as it is).
         tools: `BaseTool` objects, functions, or names of built-ins such as ``"currentdate"``.
-        history_max_size: messages kept between turns; 0 for no memory.
+        history_max_size: messages kept between turns; 0 for no memory. Default None: as many as the model's
+            context has room for, where its size is known (a published model, or a server that says it), else 20.
+            If a server finds a conversation too long, the oldest turns are left out, and one line says so.
+        max_tool_result_chars: limit for the text of a tool's result that is sent to the model; a note follows text
+            that is cut.
         base_url: of a compatible server; ``"unix:///run/model.sock"`` for one on a Unix socket.
         api_key: default: the provider's environment variable. Never shown, logged or saved. Or a function, sync or
             async, that returns one, for tokens that expire, such as azure-identity's
@@ -117,7 +121,8 @@ class CreateAgent:
         instructions: str | None = None,
         config: Mapping[str, Any] | None = None,
         tools: Iterable[ToolLike] | None = None,
-        history_max_size: int = 20,
+        history_max_size: int | None = None,
+        max_tool_result_chars: int = 100_000,
         base_url: str | None = None,
         api_key: ApiKey | None = None,
         headers: Mapping[str, str | None] | None = None,
@@ -139,6 +144,8 @@ class CreateAgent:
             misplaced.clear()  # a traceback shows this frame, and one may be a key
             raise misplaced_error(names, SETTINGS)
         arguments = check_arguments(locals())
+        if not max_tool_result_chars:
+            raise ConfigurationError("max_tool_result_chars must be 1 or more, not 0")
         if recorder is not None and not isinstance(recorder, MetricsRecorder):
             raise ConfigurationError(f"recorder must be a MetricsRecorder(), not {recorder!r}")
         connection = connect(provider, model, limits=select(arguments, "limit"), **select(arguments, "bound"))
@@ -158,7 +165,7 @@ class CreateAgent:
         check_tool_choice(self._settings.config, self._settings.tools)
         self._agent = Agent(**self._settings.shared(), history=History(history_max_size))
         self._recorder = notebook_recorder if recorder is None else recorder
-        self._executor = ToolExecutor()
+        self._executor = ToolExecutor(max_result_chars=max_tool_result_chars)
         self._is_named = name is not None
         self._responses: list[StreamingResponseDTO] = []
         self._batches: set[Batch] = set()
@@ -249,10 +256,12 @@ class CreateAgent:
 
         Returns:
             Columns ``answer`` (string; NA unless ``ok``), ``status`` (category: ``ok``, ``cancelled``, ``error``,
-            ``limit``, or ``not run`` for a row that did not begin), ``error`` (string), ``input_tokens``,
-            ``output_tokens`` (Int64), ``cost_usd`` (Float64, US dollars), ``latency_s`` (Float64, seconds; waiting
-            for ``rpm`` and ``tpm`` before the row's first request does not count), ``call_id`` (string; the row in
-            ``recorder.calls``). NA where unknown; dtypes are the same when there are no rows.
+            ``limit`` for an answer that was cut off or had too many rounds of tools, or ``not run`` for a row that
+            did not begin), ``error`` (string), ``input_tokens``, ``output_tokens`` (Int64), ``cost_usd`` (Float64,
+            US dollars), ``latency_s`` (Float64, seconds; waiting for ``rpm`` and ``tpm`` before the row's first
+            request does not count), ``call_id`` (string; the row in ``recorder.calls``), ``finish_reason``
+            (string; why the model stopped, in the server's words). NA where unknown; dtypes are the same
+            when there are no rows.
 
         After a refusal (429), all rows wait for as long as the server asks (``Retry-After``; else 1, 2, 4… up to
         60 s), and the row is sent again. After eight such pauses without an answer between them, or when the
@@ -290,8 +299,10 @@ class CreateAgent:
         return self._last_map
 
     def _row_agent(self) -> RowAgent:
+        agent = replace(self._agent, history=History(0), turn_numbers=itertools.count())
+        agent.notices = self._agent.notices
         return RowAgent(
-            agent=replace(self._agent, history=History(0), turn_numbers=itertools.count()),
+            agent=agent,
             repository=self._repository.without_retries(),
             executor=self._executor,
             is_named=self._is_named,
@@ -348,7 +359,11 @@ class CreateAgent:
 
     @property
     def history(self) -> tuple[Message, ...]:
-        """The messages that the next turn will see, oldest first, without the instructions."""
+        """The conversation, oldest first, without the instructions.
+
+        The next turn sees it, but for messages with ``left_out``: those of turns that the server refused as too
+        long, filtered or invalid.
+        """
         return self._agent.history.messages
 
     def clear_history(self) -> None:
@@ -498,15 +513,11 @@ class CreateAgent:
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__ | {
             "_settings": settings,
-            "_agent": Agent(
-                **settings.shared(),
-                history=history,
-                turn_numbers=self._agent.turn_numbers,
-                notices=self._agent.notices,
-            ),
+            "_agent": Agent(**settings.shared(), history=history, turn_numbers=self._agent.turn_numbers),
             "_repository": repository,
             "_last_map": None,
         }
+        other._agent.notices = self._agent.notices
         return other
 
     # ── records ──────────────────────────────────────────────────────────────────────────────────────

@@ -20,6 +20,7 @@
     │   ├── AuthenticationError              401, 403
     │   ├── ModelNotFoundError               404
     │   ├── RateLimitError                   429
+    │   │   └── QuotaExceededError           402, or no credit left
     │   ├── InvalidRequestError              other 4xx
     │   │   └── ContextLengthError
     │   ├── ContentFilteredError             the prompt or the answer was blocked
@@ -67,6 +68,7 @@ __all__ = [
     "ProviderConnectionError",
     "ProviderError",
     "ProviderTimeoutError",
+    "QuotaExceededError",
     "RateLimitError",
     "RecorderFileError",
     "ServerError",
@@ -155,11 +157,13 @@ class ProviderError(CreateAgentsError):
         retry_after_s: seconds that the server asks to wait; None if it does not say.
         retries: number of times the request was sent again.
         adjusted: what was left out of the request or renamed in it before it failed; None for nothing.
+        refuses_message: the server refused what was said (too long, blocked): sending it again fails again.
     """
 
     retry_after_s: float | None = None
     retries: int = 0
     adjusted: str | None = None
+    refuses_message: bool = False
 
     def __init__(self, message: str, *, provider: str | None = None, status_code: int | None = None) -> None:
         super().__init__(clean_text(message))  # it quotes the server
@@ -193,12 +197,16 @@ class RateLimitError(ProviderError):
     """Too many requests, or the quota is used up (429)."""
 
 
+class QuotaExceededError(RateLimitError):
+    """No credit is left, or a spending limit is reached (402, or 429 with such words); waiting does not help."""
+
+
 class InvalidRequestError(ProviderError):
     """The server rejected the request (other 4xx)."""
 
 
 class ContextLengthError(InvalidRequestError):
-    """The prompt is longer than the model's context."""
+    """The prompt is longer than the model's context, or has more tokens than the server takes in a minute."""
 
 
 class ContentFilteredError(ProviderError):

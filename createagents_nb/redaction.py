@@ -45,6 +45,11 @@ _SECRET_PATTERN = re.compile(
 # Endings of the names of settings that hold secrets, letters only: `x-api-key`, `accessToken`.
 _SECRET_ENDINGS = ("key", "authorization", "token", "secret", "password", "passwd", "cookie", "credentials")
 
+_SECRET_HEADER_ENDINGS = ("auth", "credential", "jwt", "passphrase", "pwd", "signature")
+"""More endings of the names of headers, and of parts of a query, that hold secrets."""
+_SECRET_QUERIES = frozenset({"code", "sig"})
+"""Parts of a query that hold secrets, as in addresses of Azure."""
+
 # Settings of requests that end like secrets and are not: `prompt_cache_key`, `eos_token`.
 _HARMLESS_ENDINGS = (
     *(f"{word}key" for word in ("cache", "sort", "primary", "partition", "group")),
@@ -161,7 +166,9 @@ def holds_key(name: str, value: str | None) -> bool:
     >>> holds_key("X-Api-Key", "abc"), holds_key("X-Team", "blue")
     (True, False)
     """
-    return bool(value) and (is_secret_name(name) or mask_keys(str(value)) != str(value))
+    letters = re.sub("[^a-z]", "", name.lower())
+    is_secret = is_secret_name(name) or letters.endswith(_SECRET_HEADER_ENDINGS) or letters in _SECRET_QUERIES
+    return bool(value) and (is_secret or mask_keys(str(value)) != str(value))
 
 
 def is_secret_name(name: object) -> bool:

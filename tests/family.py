@@ -78,6 +78,9 @@ class Ledger:
     def cost_usd(self, record: RequestRecord) -> float | None:
         return None
 
+    def context_window(self, record: RequestRecord) -> int | None:
+        return None
+
     def content_policy(self) -> ContentPolicy:
         return str
 
@@ -121,7 +124,7 @@ async def eventually(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.002)
 
 
-PROBES = frozenset({"/api/ps", "/api/show", "/api/v0/models", "/props", "/version"})
+PROBES = frozenset({"/api/ps", "/api/show", "/api/v0/models", "/api/version", "/props"})
 """What a server at home is asked about itself. Scripted servers do not know, and do not count it."""
 
 
@@ -286,9 +289,10 @@ class ScriptedServer:
         """Whether a client asks what the server is, and the test says nothing about it."""
         path, is_list = request.path.partition("?")[0], request.path == "/v1/models"
         expects_list = bool(self._replies) and "json" in self._replies[0].headers.get("content-type", "")
-        if {path, request.path, "*"} & self._always.keys():
+        if {path, request.path} & self._always.keys():
             return False
-        return path in PROBES or (is_list and request.method == "GET" and not expects_list)
+        is_asked = is_list and request.method == "GET" and not expects_list and "*" not in self._always
+        return path in PROBES or is_asked
 
     @staticmethod
     async def _read(reader: asyncio.StreamReader) -> Request:

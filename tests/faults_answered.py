@@ -81,6 +81,120 @@ for _status, _error in STATUSES.items():
         fault(STATUS, f"{_status[:3]} with {_name}", _told, _error, caused=False)(refuses(_status, _body))
 
 
+# ── words ────────────────────────────────────────────────────────────────────────────────────────────────
+
+WORDS = "Words that say more than the status"
+
+
+def says(message: str, http: str = "200 OK", /, **more: object) -> Serve:
+    async def serve(exchange: Exchange) -> None:
+        await exchange.json({"error": {"message": message, **more}}, http)
+
+    return serve
+
+
+def worded(name: str, description: str, error: str, serve: Serve) -> None:
+    fault(WORDS, name, description, error, max_retries=2, caused=False)(serve)
+
+
+worded(
+    "key with 400",
+    "400, as Google says that the key is wrong.",
+    "AuthenticationError",
+    says("API key not valid. Please pass a valid API key.", "400 Bad Request", status="INVALID_ARGUMENT"),
+)
+worded(
+    "no tools with 404",
+    "404, because the model takes no tools there.",
+    "InvalidRequestError",
+    says("No endpoints found that support tool use.", "404 Not Found", code=404),
+)
+worded(
+    "no credit with 402",
+    "402; it is not sent again.",
+    "QuotaExceededError",
+    says("Insufficient Balance", "402 Payment Required", code="invalid_request_error"),
+)
+worded(
+    "no credit with 429",
+    "429 with `insufficient_quota`; it is not sent again.",
+    "QuotaExceededError",
+    says("You exceeded your current quota.", "429 Too Many Requests", code="insufficient_quota"),
+)
+worded(
+    "no credit with 200",
+    "An error object with `insufficient_quota`, with status 200.",
+    "QuotaExceededError",
+    says("You exceeded your current quota.", code="insufficient_quota"),
+)
+worded(
+    "moderation with 403",
+    "403, because of what the message says.",
+    "InvalidRequestError",
+    says("m requires moderation. Your input was flagged.", "403 Forbidden", code=403),
+)
+worded(
+    "content filter with 400",
+    "400, from a content filter.",
+    "ContentFilteredError",
+    says("The response was filtered.", "400 Bad Request", code="content_filter"),
+)
+worded(
+    "country with 403",
+    "403, because of where you are.",
+    "InvalidRequestError",
+    says("Not supported there", "403 Forbidden", code="unsupported_country_region_territory"),
+)
+worded(
+    "too long with 422",
+    "422, because the prompt is too long.",
+    "ContextLengthError",
+    says("`inputs` tokens + `max_new_tokens` must be <= 4096", "422 Unprocessable Content"),
+)
+worded(
+    "too long with 500",
+    "500, because the prompt is too long; it is not sent again.",
+    "ContextLengthError",
+    says("Context size has been exceeded.", "500 Internal Server Error"),
+)
+worded(
+    "more tokens than a minute has",
+    "413 or 429, because the message alone is above the limit.",
+    "ContextLengthError",
+    says(
+        "Request too large on tokens per minute (TPM): Limit 6000, Requested 9111",
+        "413 Content Too Large",
+        code="rate_limit_exceeded",
+    ),
+)
+worded(
+    "the provider behind a router",
+    "400 from a router, in the words of the provider behind it.",
+    "ContextLengthError",
+    says(
+        "Provider returned error",
+        "400 Bad Request",
+        metadata={"raw": '{"error": {"message": "prompt is too long"}}', "provider_name": "Inner"},
+    ),
+)
+
+
+@fault(
+    WORDS,
+    "a wait in the body",
+    "429, and “try again in 20ms” in its words.",
+    None,
+    kept="fine",
+    max_retries=1,
+    retries=1,
+)
+async def wait_in_the_body(exchange: Exchange) -> None:
+    if exchange.number == 1:
+        await exchange.json({"error": {"message": "Please try again in 20ms."}}, "429 Too Many Requests")
+    else:
+        await exchange.answer("fine")
+
+
 # ── tried again ──────────────────────────────────────────────────────────────────────────────────────────
 
 AGAIN = "Busy"

@@ -23,7 +23,17 @@ from createagents_nb.errors import (
     ServerError,
 )
 
-COLUMNS = ["answer", "status", "error", "input_tokens", "output_tokens", "cost_usd", "latency_s", "call_id"]
+COLUMNS = [
+    "answer",
+    "status",
+    "error",
+    "input_tokens",
+    "output_tokens",
+    "cost_usd",
+    "latency_s",
+    "call_id",
+    "finish_reason",
+]
 BROKEN = (500, {"retry-after-ms": "1"})
 REFUSED = (429, {"retry-after": "0"})
 

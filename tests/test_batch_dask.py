@@ -275,6 +275,17 @@ async def test_refusals_and_rates_are_the_workers_part(
 
 
 @pytest.mark.asyncio
+async def test_no_credit_ends_a_batch_on_workers_at_once(
+    server: EchoServer, agent: CreateAgent, client: Client
+) -> None:
+    server.refuse = lambda prompt, times: (402, {})
+    frame = await mapped(agent, ["one"] * 40, client, concurrency=1)
+    assert frame["status"].tolist() == ["error"] + ["not run"] * 39
+    assert frame["error"].str.startswith("QuotaExceededError: ").all()
+    assert server.prompts == ["one"]
+
+
+@pytest.mark.asyncio
 async def test_a_client_of_this_loop_does_as_well(
     server: EchoServer, agent: CreateAgent, cluster: LocalCluster
 ) -> None:

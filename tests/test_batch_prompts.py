@@ -182,6 +182,7 @@ DTYPES = {
     "cost_usd": "Float64",
     "latency_s": "Float64",
     "call_id": "string",
+    "finish_reason": "string",
 }
 
 

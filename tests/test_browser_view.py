@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from family import Reply, ScriptedServer, delta, sse
+from family import Reply, ScriptedServer, delta, json_reply, sse
 from kernel_client import IPYKERNEL, answer
 from lab import SCROLLER, VIEWPORT, WIDGET_MIME, JupyterServer, NotebookPage
 from playwright.sync_api import BrowserContext, Locator, Page, expect
@@ -514,6 +514,30 @@ def test_cards_tell_how_each_call_goes(cell: Cell, server: ScriptedServer, hold:
     expect(cards.locator("> summary")).to_have_text([re.compile(state) for state in states])
     expect(cards.first).to_contain_text("slowly")
     assert_results(cards)
+
+
+def test_a_line_beside_the_answer_and_a_call_that_was_cut_are_saved_as_they_were_seen(
+    cell: Cell, server: ScriptedServer, hold: threading.Event
+) -> None:
+    cell.tab.page.evaluate("keepEnded()")
+    server.enqueue(answer("One."))
+    server.enqueue(json_reply({"error": {"message": "", "code": "context_length_exceeded"}}, "400 Bad Request"))
+    server.enqueue(sse(call(0, "frame"), delta(finish="length")))
+    server.enqueue(answer("Here I am.", hold))
+    cell.run(
+        f"agent = CreateAgent('openai', 'm', base_url={server.openai_url!r}, api_key='k', tools=tools)\n"
+        "_ = await (await agent.chat('First'))\n"
+        "await agent.chat('Begin')"
+    )
+    expect(cell.live.locator(".createagents-tool > summary")).to_have_text(["frame() — not run"])
+    notice = "The conversation no longer fits the model's context: the oldest turn was left out"
+    expect(cell.live.locator(".createagents-notice")).to_have_text([notice])
+    expect(cell.answer.last).to_contain_text("Here I am.")
+    streamed = cell.live.locator(".createagents-turn").evaluate(LINES)
+    cell.release(hold)
+    saved = cell.turn.evaluate(LINES)
+    assert saved[:-1] == streamed[:-1]
+    assert cell.tab.page.evaluate("ended.map(turn => linesOf(turn))") == [saved]
 
 
 def test_a_step_that_the_provider_runs_is_a_card(

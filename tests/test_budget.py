@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -144,3 +145,44 @@ def test_a_limit_that_is_none_is_an_error(limit: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=r"must be a (whole )?number, 0 or more"):
         recorder.budget(**limit)
     assert recorder.budget() is None
+
+
+@pytest.mark.asyncio
+async def test_a_budget_in_tokens_says_once_that_a_server_reports_none() -> None:
+    provider, recorder = ScriptedProvider(), MetricsRecorder()
+    recorder.budget(tokens=100)
+    provider.enqueue("fine")
+    with pytest.warns(RecorderWarning, match=r"100 tokens does not count scripted:m.*limit calls"):
+        await (await ask(provider, recorder))
+    provider.enqueue("fine")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        await (await ask(provider, recorder))
+
+
+@pytest.mark.asyncio
+async def test_a_budget_in_dollars_warns_before_a_model_that_has_no_price() -> None:
+    provider, recorder = ScriptedProvider(), MetricsRecorder()
+    provider.price_provider = ""  # as of a local model
+    recorder.budget(cost_usd=0.5)
+    provider.enqueue(ConnectionError("nothing was answered"))
+    with pytest.warns(RecorderWarning, match=r"does not count scripted:m, whose price is not known"):
+        await (await ask(provider, recorder)).wait()
+    recorder.set_price("m", input_usd=1.0, output_usd=1.0)
+    recorder.budget(cost_usd=0.5)
+    provider.enqueue("fine", TEN_TOKENS)
+    await (await ask(provider, recorder))
+
+
+@pytest.mark.asyncio
+async def test_a_new_budget_warns_of_models_that_were_used_and_cannot_be_counted() -> None:
+    provider, recorder = ScriptedProvider(), MetricsRecorder()
+    provider.enqueue("fine")
+    await (await ask(provider, recorder))
+    with pytest.warns(RecorderWarning) as warned:
+        recorder.budget(cost_usd=0.5, tokens=100)
+    assert len(warned) == 2
+    recorder.budget(calls=3)
+    provider.enqueue("fine", TEN_TOKENS)
+    await (await ask(provider, recorder))
+    recorder.budget(cost_usd=0.5, tokens=100)

@@ -350,6 +350,7 @@ def test_configs_say_everything_but_the_key() -> None:
         "tools": ["rows", "currentdate"],
         "history_max_size": 6,
         "max_tool_rounds": 3,
+        "max_tool_result_chars": 100_000,
         "remote_images": False,
         "approval_timeout_s": 300.0,
         "base_url": None,

@@ -41,6 +41,9 @@ WAYS_OUT = (
     "Send the message again",
     "Give its final address",
     "Look at ",
+    "Leave tools out",
+    "Choose another",
+    "Change its wording",
 )
 
 
@@ -99,7 +102,8 @@ async def turns(fault: Fault, provider: str, server: FaultServer) -> Outcome:
         assert recorder.calls["status"].tolist() == [response.status, "ok"]
         (last,) = server.requests[-1:]
         said = [message["content"] for message in last.json["messages"]]
-        assert said[0] == "Hello"
+        # What was refused as such is not sent again.
+        assert said[0] == "Hello" or (response.error is not None and response.error.refuses_message)
         assert said[-1] == "And now?"
         await eventually(lambda: server.busy == 0)
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -80,7 +80,8 @@ async def test_ollama_says_its_context(
 async def test_a_server_that_says_nothing_usable_has_no_known_context(
     server: ScriptedServer, answer: bytes
 ) -> None:
-    server.on("*", json_reply(answer))
+    for path in ("/props", "/v1/models", "/api/ps", "/api/show"):
+        server.on(path, json_reply(answer))
     assert await OpenAIAdapter(base_url=server.openai_url).context_window("m") is None
     assert await OllamaChatAdapter(base_url=server.url).context_window("m") is None
 

@@ -20,9 +20,9 @@ from createagents_nb.core.messages import (
     check_messages,
     without_foreign_details,
 )
+from createagents_nb.core.token_estimate import estimate_chars
 from createagents_nb.errors import InvalidMessageError
 from createagents_nb.tools.tool import tool
-from createagents_nb.wrappers.throttled import estimate_chars
 
 PICTURE = ImagePart(png(640, 480), "image/png")
 HERE = ReplySource("https://api.example", "m", "a" * 64)

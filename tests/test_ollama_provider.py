@@ -13,7 +13,7 @@ from family import Reply, ScriptedServer, Trip, json_reply, ndjson, round_trip
 from createagents_nb import tool
 from createagents_nb.core.events import Reasoning, ToolCallRequested, Usage
 from createagents_nb.core.messages import Message
-from createagents_nb.errors import ConfigurationError
+from createagents_nb.errors import ConfigurationError, EmptyReplyError
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter, OllamaHandler, OllamaStreamHandler
 
 END = {"model": "m", "message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop"}
@@ -270,12 +270,17 @@ async def test_usage_that_never_comes_is_unknown_and_not_zero(server: ScriptedSe
 
 
 @pytest.mark.asyncio
-async def test_a_reply_that_only_loads_the_model_is_an_empty_text(
+async def test_a_reply_that_only_loads_the_model_is_asked_for_again_once(
     server: ScriptedServer, adapter: OllamaChatAdapter
 ) -> None:
-    server.enqueue(json_reply(END | {"done_reason": "load"}))
+    loaded = json_reply(END | {"done_reason": "load"})
+    for reply in (loaded, ndjson(says("Hi"), END), loaded, loaded):
+        server.enqueue(reply)
     trip = await round_trip(adapter)
-    assert (trip.text, trip.calls, trip.end.finish_reason) == ("", [], "load")
+    assert (trip.text, trip.end.retries, len(server.requests)) == ("Hi", 1, 2)
+    trip = await round_trip(adapter)
+    assert (trip.text, type(trip.failure), len(server.requests)) == ("", EmptyReplyError, 4)
+    assert "only loaded the model" in str(trip.failure)
 
 
 TOOL_CALLS: dict[str, tuple[list[Any], list[tuple[str | None, str, str]]]] = {

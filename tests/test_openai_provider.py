@@ -14,7 +14,7 @@ from createagents_nb import tool
 from createagents_nb.core.events import Reasoning, RoundEnded, ToolCallRequested, Usage, cost_in_usd
 from createagents_nb.core.messages import Message
 from createagents_nb.core.provider import ChatRequest
-from createagents_nb.errors import ConfigurationError, MissingKeyError
+from createagents_nb.errors import ConfigurationError, IncompleteReplyError, MissingKeyError
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter, OpenAIHandler, OpenAIStreamHandler
 from createagents_nb.providers.openai_request import build_body
 from createagents_nb.providers.servers import OPENAI
@@ -322,8 +322,14 @@ async def test_no_done_mark_is_no_error_after_a_finish_reason(server: ScriptedSe
 
 @pytest.mark.asyncio
 async def test_no_finish_reason_is_no_error_after_a_done_mark(server: ScriptedServer) -> None:
-    trip = await reply_to(server, delta("Hi"))
+    trip = await reply_to(server, {"choices": [{"index": 0, "delta": {"content": "Hi"}}]})
     assert (trip.text, trip.end.finish_reason) == ("Hi", None)
+
+
+@pytest.mark.asyncio
+async def test_a_finish_reason_that_stays_null_ends_no_answer(server: ScriptedServer) -> None:
+    trip = await reply_to(server, delta("Hi"))
+    assert (trip.text, type(trip.failure)) == ("Hi", IncompleteReplyError)
 
 
 @pytest.mark.asyncio

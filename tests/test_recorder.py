@@ -52,6 +52,7 @@ FRAMES: dict[str, dict[str, str]] = {
         "response": TEXT,
         "cell_id": LABEL,
         "execution_count": COUNT,
+        "finish_reason": LABEL,
     },
     "requests": {
         "call_id": TEXT,
@@ -72,6 +73,7 @@ FRAMES: dict[str, dict[str, str]] = {
         "error_type": LABEL,
         "error": TEXT,
         "adjusted": TEXT,
+        "context_window": COUNT,
     },
     "tools": {
         "call_id": TEXT,

@@ -408,7 +408,9 @@ def test_a_forked_child_writes_nothing_and_harms_nothing(path: Path) -> None:
 def earlier(path: Path) -> None:
     """As the first version wrote it, which knew no adjusted requests."""
     written(path, settled(1))
+    query(path, "ALTER TABLE requests DROP COLUMN context_window")
     query(path, "ALTER TABLE requests DROP COLUMN adjusted")
+    query(path, "ALTER TABLE calls DROP COLUMN finish_reason")
 
 
 def test_a_file_of_an_earlier_version_is_read_as_it_is(path: Path) -> None:

@@ -12,7 +12,7 @@ from family import Reply, ScriptedServer, delta, json_reply, sse
 from createagents_nb import CreateAgent, MetricsRecorder, tool
 from createagents_nb.errors import ConfigurationError, InvalidRequestError, UnsupportedConfigError
 from createagents_nb.providers import refusals
-from createagents_nb.providers.refusals import Change, find_change
+from createagents_nb.providers.refusals import Change, find_changes
 
 ANSWER = sse(delta("Clear sky."), delta(finish="stop"))
 MESSAGES = [{"role": "user", "content": "Weather?"}]
@@ -131,9 +131,17 @@ async def test_a_field_that_has_another_name_is_sent_by_that(
     assert list(recorder.requests["adjusted"]) == ["max_completion_tokens for max_tokens"]
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "max_tokens is too large: 100000. This model supports at most 16384 completion tokens.",
+        "`max_tokens` must be less than or equal to 4096; larger values are not supported for this model",
+    ],
+)
 @pytest.mark.asyncio
-async def test_a_value_that_is_refused_is_not_renamed(server: ScriptedServer, recorder: MetricsRecorder) -> None:
-    message = "max_tokens is too large: 100000. This model supports at most 16384 completion tokens."
+async def test_a_value_that_is_refused_is_not_renamed(
+    server: ScriptedServer, recorder: MetricsRecorder, message: str
+) -> None:
     server.enqueue(refused({"error": {"message": message, "param": "max_tokens"}}))
     with pytest.raises(InvalidRequestError, match=r"config\['max_tokens'\]"):
         await agent_at(server, recorder, config={"max_tokens": 100_000}).ask("Weather?")
@@ -184,6 +192,77 @@ async def test_an_option_of_the_user_is_never_dropped_and_the_error_names_it(
 
 
 @pytest.mark.asyncio
+async def test_several_fields_of_one_refusal_are_left_out_together(
+    server: ScriptedServer, recorder: MetricsRecorder
+) -> None:
+    detail = [
+        {"loc": ["body", name], "msg": "Extra inputs are not permitted"}
+        for name in ("stream_options", "max_tokens")
+    ]
+    server.enqueue(refused({"detail": detail}, "422 Unprocessable Entity"))
+    server.enqueue(ANSWER)
+    await agent_at(server, recorder, config={"max_tokens": 9}).ask("Weather?")
+    assert list(recorder.requests["adjusted"]) == ["without stream_options, max_completion_tokens for max_tokens"]
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_inside_a_reply_is_heeded_before_its_first_word(
+    server: ScriptedServer, recorder: MetricsRecorder
+) -> None:
+    server.enqueue(sse(REFUSALS["OpenAI"]))
+    server.enqueue(ANSWER)
+    assert await agent_at(server, recorder).ask("Weather?") == "Clear sky."
+    assert "stream_options" not in server.requests[1].json
+
+
+@pytest.mark.parametrize("key", ["extra", "response_format"])
+@pytest.mark.asyncio
+async def test_what_the_user_gave_is_neither_dropped_nor_changed(
+    server: ScriptedServer, recorder: MetricsRecorder, key: str
+) -> None:
+    own: dict[str, Any] = {
+        "extra": {"tools": [{"type": "function", "strict": True, "name": "f"}]},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {}, "strict": True}},
+    }
+    server.enqueue(refused({"error": {"message": "Unknown parameter: 'strict'.", "param": "tools[0].strict"}}))
+    agent = agent_at(server, recorder, config={"api": "responses", key: own[key]})
+    with pytest.raises(InvalidRequestError):
+        await agent.ask("Weather?")
+    assert len(server.requests) == 1
+    assert agent.get_configs()["config"][key] == own[key]
+
+
+@pytest.mark.asyncio
+async def test_servers_at_two_paths_of_a_gateway_are_two(
+    server: ScriptedServer, recorder: MetricsRecorder
+) -> None:
+    server.enqueue(refused(REFUSALS["OpenAI"]))
+    for _ in range(2):
+        server.enqueue(ANSWER)
+    await agent_at(server, recorder, base_url=f"{server.url}/one/v1").ask("Weather?")
+    await agent_at(server, recorder, base_url=f"{server.url}/two/v1").ask("Weather?")
+    assert "stream_options" in server.requests[-1].json
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"reasoning": {"effort": "low"}}, "reasoning_effort is not supported"),
+        ({"stop": "END"}, "stop is not supported with this model"),
+        ({"extra": {"top_k": 3}}, "Unknown parameter: 'top_k'"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_errors_name_the_option_that_was_refused(
+    server: ScriptedServer, recorder: MetricsRecorder, config: dict[str, Any], words: str
+) -> None:
+    server.enqueue(refused({"error": {"message": words}}))
+    (key,) = config
+    with pytest.raises(InvalidRequestError, match=rf"config\['{key}'\]"):
+        await agent_at(server, recorder, config=config).ask("Weather?")
+
+
+@pytest.mark.asyncio
 async def test_what_was_refused_again_is_not_remembered(server: ScriptedServer, recorder: MetricsRecorder) -> None:
     server.enqueue(refused(REFUSALS["OpenAI"]))
     server.enqueue(json_reply({"error": {"message": "overloaded"}}, "503 Service Unavailable"))
@@ -221,6 +300,7 @@ async def test_rows_of_a_batch_learn_together(server: ScriptedServer, recorder: 
     [
         "The message is too long, include less",
         "Please store fewer messages",
+        "Your input must include at least one user message",
         "tools[0].function.parameters: array schema missing items",
         "something about streams",
         {"loc": ["body", "messages", 0], "msg": "Field required", "input": {"content": "what is stream_options?"}},
@@ -229,8 +309,8 @@ async def test_rows_of_a_batch_learn_together(server: ScriptedServer, recorder: 
 def test_words_are_no_names_of_fields(message: Any) -> None:
     body = {"model": "m", "messages": MESSAGES, "include": ["x"], "store": False, "stream_options": {}}
     optional = ["include", "store", "stream_options"]
-    found = find_change({"error": {"message": message}}, body, optional=optional, renames={}, done=())
-    assert found is None
+    found = find_changes({"error": {"message": message}}, body, optional=optional, renames={}, done=())
+    assert found == ()
 
 
 @pytest.mark.parametrize(
@@ -239,6 +319,12 @@ def test_words_are_no_names_of_fields(message: Any) -> None:
         ("include", {"message": "Encrypted content is not supported with this model.", "param": "include"}),
         ("include", {"message": "Encrypted content is not supported with this model."}),
         ("include", {"message": "Unknown parameter: 'include'."}),
+        ("include", {"issues": [{"code": "unrecognized_keys", "keys": ["include"], "path": []}]}),
+        ("include", {"detail": [{"loc": ["body", "ResponsesRequest", "include"], "msg": "Extra inputs"}]}),
+        ("include", {"message": "Extra inputs are not permitted: include"}),
+        ("include", {"message": "1 validation error for Request\ninclude\n  Extra inputs are not permitted"}),
+        ("include", {"message": "must NOT have additional properties (include)"}),
+        ("include", {"message": "$.include is not allowed"}),
         ("store", {"message": "Unrecognized request argument supplied: store"}),
         ("store", {"message": "`store` is not supported here"}),
         ("tools[].strict", {"message": "Unknown parameter: 'tools[0].strict'.", "param": "tools[0].strict"}),
@@ -253,7 +339,7 @@ def test_fields_that_are_also_words_are_found_by_their_places(field: str, error:
         "messages": [{"role": "assistant", "reasoning_content": "hm"}],
     }
     optional = ["include", "store", "tools[].strict", "messages[].reasoning_content"]
-    assert find_change({"error": error}, body, optional=optional, renames={}, done=()) == Change(field)
+    assert find_changes({"error": error}, body, optional=optional, renames={}, done=()) == (Change(field),)
 
 
 # ── provider details ─────────────────────────────────────────────────────────────────────────────────
@@ -292,6 +378,44 @@ async def test_a_server_that_misses_reasoning_gets_a_blank_one(
     await agent.ask("Hi")
     await agent.ask("Again?")
     assert server.requests[-1].json["messages"][1]["reasoning_content"] == "Hm."
+
+
+@pytest.mark.asyncio
+async def test_a_signature_that_a_server_refuses_is_left_out(
+    server: ScriptedServer, recorder: MetricsRecorder
+) -> None:
+    piece = {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0}
+    server.enqueue(
+        sse(
+            delta(reasoning_details=[piece | {"text": "Hm."}]),
+            delta(reasoning_details=[piece | {"signature": "Et8B"}]),
+            delta("Hello"),
+            delta(finish="stop"),
+        )
+    )
+    agent = agent_at(server, recorder)
+    await agent.ask("Hi")
+    message = "messages.1.content.0: Invalid `signature` in `thinking` block"
+    server.enqueue(refused({"error": {"message": message}}))
+    server.enqueue(ANSWER)
+    assert await agent.ask("Weather?") == "Clear sky."
+    details = [piece | {"text": "Hm.", "signature": "Et8B"}]
+    assert server.requests[1].json["messages"][1]["reasoning_details"] == details
+    assert "reasoning_details" not in server.requests[2].json["messages"][1]
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_misses_a_signature_gets_the_one_that_says_there_is_none(
+    server: ScriptedServer, recorder: MetricsRecorder
+) -> None:
+    server.enqueue(calls("c1", "c2"))
+    message = "Function call is missing a thought_signature in functionCall parts."
+    server.enqueue(refused([{"error": {"code": 400, "message": message, "status": "INVALID_ARGUMENT"}}]))
+    server.enqueue(ANSWER)
+    assert await agent_at(server, recorder, tools=[wind]).ask("Wind?") == "Clear sky."
+    first, second = server.requests[-1].json["messages"][1]["tool_calls"]
+    assert first["extra_content"]["google"]["thought_signature"] == "skip_thought_signature_validator"
+    assert "extra_content" not in second
 
 
 # ── ids of tool calls ────────────────────────────────────────────────────────────────────────────────

@@ -136,10 +136,10 @@ async def test_what_is_known_while_it_runs_and_after(provider: ScriptedProvider)
     assert (response.record.status, response.record.prompt) == ("running", "hello")
     gate.set()
     await response.wait()
-    assert (response.text, response.done, response.status) == ("Hello", True, "ok")
+    assert (response.text, response.done, response.status) == ("Hello", True, "limit")
     assert response.usage == Usage(4, 2, 1, None)
     assert response.finish_reason == "length"
-    assert (response.record.status, response.record.response) == ("ok", "Hello")
+    assert (response.record.status, response.record.response) == ("limit", "Hello")
     assert [request.round for request in response.requests] == [1]
 
 

@@ -263,6 +263,27 @@ async def test_a_model_without_reasoning_refuses_to_include_it_once(
     assert ["include" in request.json for request in server.requests] == [True, False, False]
 
 
+@pytest.mark.asyncio
+async def test_a_model_that_takes_tools_by_responses_alone_says_what_is_in_the_way(
+    server: ScriptedServer, recorder: MetricsRecorder
+) -> None:
+    server.enqueue(refuses("To use function tools, use /v1/responses."))
+    agent = agent_at(f"{server.url}/openai/v1", recorder, tools=[tide], config={"seed": 1})
+    with pytest.raises(InvalidRequestError, match="takes no seed: leave that out"):
+        await agent.ask("Tide?")
+
+
+@pytest.mark.asyncio
+async def test_reasoning_of_open_models_goes_back_without_being_encrypted(
+    server: ScriptedServer, recorder: MetricsRecorder
+) -> None:
+    thought = script.reasoning(encrypted=None, content=[{"type": "reasoning_text", "text": "Hm."}])
+    server.enqueue(says(thought, script.call("tide", '{"harbour": "Vik"}')))
+    server.enqueue(RESPONSES)
+    await by_responses(server, recorder).ask("Tide?")
+    assert thought in server.requests[1].json["input"]
+
+
 @pytest.mark.parametrize("model", ["gpt-4.1-mini", "gpt-4o", "gpt-5-chat-latest", "ft:gpt-4.1:me::x"])
 @pytest.mark.asyncio
 async def test_models_that_are_known_not_to_reason_are_not_asked_to(

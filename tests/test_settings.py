@@ -53,6 +53,7 @@ OTHER: dict[str, Any] = {
     "approve": decide,
     "approval_timeout_s": 7.5,
     "history_max_size": 6,
+    "max_tool_result_chars": 500,
     "base_url": "http://127.0.0.1:1/v1",
     "headers": {"X-Team": "blue", "User-Agent": None},
     "query": {"api-version": "2024-10-21"},

@@ -517,8 +517,8 @@ async def test_the_rate_is_over_generation_time_and_leaves_out_rounds_in_which_i
     provider.enqueue("b", wants("double", {"number": 1}), RoundEnded("tool_calls", Usage(1, 30), generation_s=2.0))
     provider.enqueue("c", RoundEnded("stop", Usage(1, 30), generation_s=1.0))
     await (await ask(provider, agent(double), sink=ledger))
-    assert [request.tokens_per_s for request in ledger.requests] == [None, 15.0, 30.0]
-    assert ledger.settled[0].tokens_per_s == 20.0
+    assert [request.tokens_per_s for request in ledger.requests] == [None, 14.5, 29.0]
+    assert ledger.settled[0].tokens_per_s == pytest.approx(58 / 3)
 
 
 @pytest.mark.asyncio

@@ -13,7 +13,7 @@ from family import delta, ndjson, sse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from createagents_nb.core.events import Event, Reasoning, RoundEnded, ToolCallRequested, Usage
+from createagents_nb.core.events import Event, Reasoning, RoundEnded, TextWasReasoning, ToolCallRequested, Usage
 from createagents_nb.errors import (
     ContextLengthError,
     EmptyReplyError,
@@ -52,7 +52,10 @@ def error_line(body: Any) -> ProviderError:
 
 
 def decode(decoder: OpenAIReplyDecoder | OllamaReplyDecoder, blocks: Iterable[bytes]) -> list[Event | Exception]:
-    """Events with neighbouring text and reasoning joined, clocks and made-up ids removed, and the error if any."""
+    """Events with neighbouring text and reasoning joined, clocks and made-up ids removed, and the error if any.
+
+    Text that was reasoning is reasoning.
+    """
     events: list[Any] = []
     try:
         for block in blocks:
@@ -66,6 +69,8 @@ def decode(decoder: OpenAIReplyDecoder | OllamaReplyDecoder, blocks: Iterable[by
             joined[-1] += event
         elif isinstance(event, Reasoning) and joined and isinstance(joined[-1], Reasoning):
             joined[-1] = Reasoning(joined[-1].text + event.text)
+        elif isinstance(event, TextWasReasoning):
+            joined = [*(each for each in joined if not isinstance(each, str)), Reasoning(event.reasoning)]
         elif isinstance(event, RoundEnded):
             joined.append(replace(event, first_output_at=None, generation_s=None))
         elif isinstance(event, ToolCallRequested):
@@ -173,7 +178,10 @@ THINKING = [
     ("<think>cut </thi", "cut </thi", ""),
     ("<think>only</think>\n", "only", ""),
     ("so <think>not</think>", "", "so <think>not</think>"),
-    ("<thinking>not</thinking>", "", "<thinking>not</thinking>"),
+    ("<thinking>why</thinking>so", "why", "so"),
+    ("<thought>why </think> </thought>\nso", "why </think> ", "so"),
+    ("<thinker>not</thinker>", "", "<thinker>not</thinker>"),
+    ("</think>\n\nso", "", "so"),
     ("<th", "", "<th"),
     ("  \n so", "", "  \n so"),
     (" \n", "", " \n"),
@@ -216,6 +224,9 @@ OPENAI_STREAMS = {
     "no [DONE]": sse(delta("Hi", finish="stop"), done=False),
     "thinking": sse(delta("<th"), delta("ink>é"), delta("</think>\n"), delta("so"), delta(finish="stop")),
     "tool": sse(delta(tool_calls=[CALL]), delta(finish="tool_calls")),
+    "thinking that the template opened": sse(
+        delta("é <b> "), delta("</th"), delta("ink>"), delta("\n\nso", "stop")
+    ),
     "error": sse(delta("so far"), {"error": {"message": "overloaded"}}, done=False),
     "cut": sse(delta("so far"), done=False),
     "cut in an event": [*sse(delta("so far"), done=False), b'data: {"choices": [{"del'],
@@ -270,6 +281,7 @@ def test_what_the_chat_completions_streams_say() -> None:
         "text": ["Café 🎉", RoundEnded("stop", Usage(3, 2), model="m")],
         "no [DONE]": ["Hi", RoundEnded("stop", model="m")],
         "thinking": [Reasoning("é"), "so", RoundEnded("stop", model="m")],
+        "thinking that the template opened": [Reasoning("é <b> "), "so", RoundEnded("stop", model="m")],
         "tool": [("f", '{"é": 1}'), RoundEnded("tool_calls", model="m")],
         "error": ["so far", ServerError],
         "cut": ["so far", IncompleteReplyError],
@@ -332,7 +344,8 @@ def test_a_last_event_without_its_blank_line_counts() -> None:
 
 
 def test_a_done_mark_with_blanks_around_it_is_one() -> None:
-    assert openai([*sse(delta("Hi"), done=False), b"data:  [DONE] \n\n"]) == ["Hi", RoundEnded(model="m")]
+    said = sse({"choices": [{"index": 0, "delta": {"content": "Hi"}}], "model": "m"}, done=False)
+    assert openai([*said, b"data:  [DONE] \n\n"]) == ["Hi", RoundEnded(model="m")]
 
 
 def test_an_error_maker_decides_what_an_error_is() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ..core.messages import MessageContent
 from ..core.provider import ChatRepository
 from .chat import ChatWithAgentUseCase
+from .context import Context
 from .history import History
 from .response import StreamingResponseDTO
 from .settings import SharedSettings
@@ -32,6 +33,7 @@ class Agent(SharedSettings):
         approve: decides on calls of tools that need approval; None for the buttons in the cell.
         approval_timeout_s: seconds until a call that was not decided is rejected.
         turn_numbers: counts the turns, in the order in which they start.
+        context: what is known of the context of the model.
         notices: texts of the notices that were passed on.
 
     Example:
@@ -40,7 +42,8 @@ class Agent(SharedSettings):
 
     history: History = field(default_factory=History)
     turn_numbers: Iterator[int] = field(default_factory=itertools.count, repr=False, kw_only=True)
-    notices: set[str] = field(default_factory=set, repr=False, kw_only=True)
+    context: Context = field(default_factory=Context, init=False, repr=False)
+    notices: set[str] = field(default_factory=set, init=False, repr=False)
 
     async def start_turn(self, repository: ChatRepository, message: MessageContent) -> StreamingResponseDTO:
         """Start a turn with ``repository``; `ChatRepository.chat` calls this.

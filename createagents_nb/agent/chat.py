@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,26 +22,49 @@ from ..core.events import (
     Reasoning,
     RoundEnded,
     ServerToolStep,
+    TextWasReasoning,
     ToolCallFinished,
     ToolCallRequested,
     ToolCallStarted,
     Usage,
+    cut_by,
+    is_cut,
+    is_failed,
+    is_filtered,
     number_or_none,
 )
-from ..core.messages import Message, MessageContent, Turn, has_details, read_parts, without_foreign_details
+from ..core.messages import (
+    Message,
+    MessageContent,
+    TextPart,
+    Turn,
+    has_details,
+    read_parts,
+    without_foreign_details,
+)
 from ..core.preview import RequestPreview
 from ..core.provider import ChatRepository, ChatRequest, Emit, ToolSpec
 from ..core.records import CallRecord, CallStatus, RecordSink, RequestRecord, ToolRecord, current_cell
-from ..errors import BudgetExceededError, InvalidMessageError, ProviderError
+from ..errors import (
+    BudgetExceededError,
+    ContentFilteredError,
+    ContextLengthError,
+    InvalidMessageError,
+    InvalidRequestError,
+    ProviderError,
+    ServerError,
+)
 from ..logging_config import LoggingConfig
 from ..loop_shutdown import cancel_coroutine
 from ..redaction import redact
-from ..text import format_error
+from ..text import format_error, one_line
 from ..tools.approval import Approver
 from ..tools.executor import ToolExecutionResult, ToolExecutor, needs_thread
+from ..tools.result_text import truncate
 from ..tools.tool import BaseTool
 from .approval_gate import ApprovalGate, with_note
-from .history import History
+from .context import Context, request_chars
+from .history import History, last_turns
 from .promises import broken_promise, closing, describe, expect_end
 from .response import StreamingResponseDTO
 from .turn_log import TurnLog
@@ -63,6 +86,15 @@ _MARKS = {
     "limit": "[stopped: too many rounds of tools]",
 }
 
+_FILTERED_MARK = "[blocked by a content filter]"
+
+_MAX_SHORTENED = 6
+"""How often one request is sent again with less, where it does not fit the model's context."""
+_DROP_ALL_AT = 3
+"""After so many of these, all earlier turns are left out; before, half of them each time."""
+_SHORT_RESULT_CHARS = 2_000
+"""A tool's result that is no longer than this is not what makes a request too long."""
+
 FollowUp: TypeAlias = Callable[[Message], Sequence[Message] | None]
 """Called with an answer; returns messages to ask again with, or None to accept it."""
 
@@ -81,6 +113,7 @@ class TurnSettings(Protocol):
     approve: Approver | None
     approval_timeout_s: float
     turn_numbers: Iterator[int]
+    context: Context
     notices: set[str]
 
 
@@ -140,7 +173,7 @@ class ChatWithAgentUseCase:
         Raises:
             InvalidMessageError: as `execute`.
         """
-        messages = (*agent.history.messages, _user_message(message))
+        messages = (*_messages_of(agent.history.sent), _user_message(message))
         return self._repository.preview(make_request(agent, self._repository, messages))
 
 
@@ -151,11 +184,14 @@ def make_request(
     *,
     turn_id: str | None = None,
     number: int = 1,
+    is_first: bool = True,
 ) -> ChatRequest:
     """The request of a round.
 
     Args:
         messages: the past and those of the turn, without the instructions.
+        turn_id, number: see `ChatRequest`.
+        is_first: whether the turn has no answer yet.
     """
     system = [Message("system", agent.instructions)] if agent.instructions else []
     messages = (*system, *messages)
@@ -167,7 +203,7 @@ def make_request(
         tools=[ToolSpec(tool.name, tool.description, tool.parameters) for tool in agent.tools],
         config=agent.config,
         # Once: a choice that forces a call would never let the turn end.
-        tool_choice=agent.config.get("tool_choice") if number == 1 else None,
+        tool_choice=agent.config.get("tool_choice") if is_first else None,
         turn_id=turn_id,
         round=number,
     )
@@ -207,7 +243,11 @@ class _Turn:
         self.tools = {tool.name: tool for tool in agent.tools}
         self.number = next(agent.turn_numbers)
         self.started = time.perf_counter()
-        self.past = agent.history.messages
+        self.past = agent.history.sent
+        self.left_out: list[Turn] = []  # turns of the past that the context has no room for
+        self.refused: list[Turn] = []  # turns of the past without which the request is sent again
+        self.request_count = 0
+        self.finish_reason: str | None = None
         self.messages = [message]
         self.not_remembered: list[Message] = []  # some of `messages`: the exchanges of follow-ups
         self.round_text_from = 0
@@ -249,23 +289,118 @@ class _Turn:
             self.settle()
 
     async def _rounds(self) -> CallStatus:
+        was_cut = False
         for number in range(1, self.agent.max_tool_rounds + 2):
-            calls = await self._round_trip(number)
+            calls = await self._ask(is_first=number == 1)
+            reason = self.finish_reason
+            if is_filtered(reason) or is_failed(reason):
+                raise _early_end(reason, self.repository.provider)
+            if is_cut(reason):
+                # A model that was told once and is cut again would be cut for ever.
+                if not calls or was_cut or number > self.agent.max_tool_rounds:
+                    return "limit"
+                was_cut = True
+                self._add_exchange(calls, [_not_run(call, reason) for call in calls])
+                continue
+            was_cut = False
             if not calls:
                 if number > self.agent.max_tool_rounds or not self._asks_again():
                     return "ok"
             elif number <= self.agent.max_tool_rounds:
-                asked = Message(
-                    "assistant",
-                    self._round_text(),
-                    tool_calls=tuple(calls),
-                    provider_details=self.answer_details,
-                )
-                results = await self._run_tools(calls, number)
-                # Added together: a history never holds a call without its answer.
-                self.messages += [asked, *results]
-                self.round_text_from = len(self.log.text)
+                self._add_exchange(calls, await self._run_tools(calls, self.request_count))
         return "limit"
+
+    def _add_exchange(self, calls: Sequence[ToolCallRequested], results: Sequence[Message]) -> None:
+        """Add calls and their answers together: a history never holds a call without its answer."""
+        asked = Message(
+            "assistant", self._round_text(), tool_calls=tuple(calls), provider_details=self.answer_details
+        )
+        self.messages += [asked, *results]
+        self.round_text_from = len(self.log.text)
+
+    async def _ask(self, *, is_first: bool) -> list[ToolCallRequested]:
+        """Send a request, and again with less of the conversation if the server refuses it."""
+        for shortened in range(_MAX_SHORTENED + 1):
+            seen = len(self.log.events)
+            try:
+                return await self._round_trip(is_first=is_first)
+            except InvalidRequestError as error:
+                has_output = any(not isinstance(event, AttemptEnded | Notice) for event in self.log.events[seen:])
+                leave_out = self._shorten if isinstance(error, ContextLengthError) else self._leave_out_refused
+                if has_output or shortened == _MAX_SHORTENED or not leave_out(shortened):
+                    raise
+        raise AssertionError  # pragma: no cover - the last one returns or raises
+
+    def _shorten(self, shortened: int) -> bool:
+        """Leave out earlier turns, else cut the longest result of a tool; return False if there is neither."""
+        if self.past:
+            self._leave_out(len(self.past) if shortened >= _DROP_ALL_AT else (len(self.past) + 1) // 2)
+            return True
+        results = [at for at, message in enumerate(self.messages) if message.role == "tool"]
+        longest = max(results, key=lambda at: len(self.messages[at].text), default=None)
+        if longest is None or len(self.messages[longest].text) <= _SHORT_RESULT_CHARS:
+            return False
+        text = self.messages[longest].text
+        shorter = truncate(text, max(len(text) // 4, _SHORT_RESULT_CHARS // 2))
+        self.messages[longest] = replace(self.messages[longest], parts=(TextPart(shorter),))
+        return True
+
+    def _leave_out_refused(self, shortened: int) -> bool:
+        """Leave out earlier turns that failed: the server may refuse what is in them. False if there are none."""
+        refused = [turn for turn in self.past if turn.messages[-1].status == "error"]
+        self.refused += refused
+        self.past = tuple(turn for turn in self.past if turn.messages[-1].status != "error")
+        return bool(refused)
+
+    def _leave_out(self, count: int) -> None:
+        self.left_out += self.past[:count]
+        self.past = self.past[count:]
+
+    async def _fit(self, is_first: bool, opened: RequestRecord) -> tuple[ChatRequest, RequestRecord]:
+        """Make a request and its record; the oldest turns are left out where they are known not to fit."""
+        agent, context = self.agent, self.agent.context
+        request = self._request(is_first)
+        window = agent.config.get("num_ctx") or context.window
+        if agent.history.max_size is None:
+            chars = request_chars(request)
+            if context.may_matter(len(request.messages) + 1, chars):
+                await context.ask(self.repository, agent.model)
+                window = window or context.window
+                if window is None and self.sink is not None:
+                    window = self.sink.context_window(opened)
+            if window is not None:
+                agent.history.is_measured = True
+                room = context.room(window, agent.config)
+                while self.past and context.tokens(chars) > room:
+                    self._leave_out(1)
+                    request = self._request(is_first)
+                    chars = request_chars(request)
+            elif self.past:
+                self.past = last_turns(self.past)
+                request = self._request(is_first)
+        return request, replace(opened, context_window=window, request=request)
+
+    def _request(self, is_first: bool) -> ChatRequest:
+        return make_request(
+            self.agent,
+            self.repository,
+            (*_messages_of(self.past), *self.messages),
+            turn_id=self.record.call_id,
+            number=self.request_count,
+            is_first=is_first,
+        )
+
+    def _forget_left_out(self) -> None:
+        """Forget the turns that did not fit, now that a request without them is answered."""
+        if self.refused:
+            self.agent.history.leave_out({turn.number for turn in self.refused})
+            self.refused = []
+        if self.left_out:
+            self.agent.history.remove({turn.number for turn in self.left_out})
+            count = len(self.left_out)
+            self.left_out = []
+            turns = "oldest turn was" if count == 1 else f"oldest {count:,} turns were"
+            self._notify(f"The conversation no longer fits the model's context: the {turns} left out")
 
     def _asks_again(self) -> bool:
         if self.follow_up is None:
@@ -280,12 +415,11 @@ class _Turn:
         self.round_text_from = len(self.log.text)
         return True
 
-    async def _round_trip(self, number: int) -> list[ToolCallRequested]:
+    async def _round_trip(self, *, is_first: bool) -> list[ToolCallRequested]:
         if self.sink is not None:
-            self.sink.admit(number)
-        request = make_request(
-            self.agent, self.repository, (*self.past, *self.messages), turn_id=self.record.call_id, number=number
-        )
+            self.sink.admit(self.request_count + 1)
+        self.request_count += 1
+        number = self.request_count
         record = RequestRecord(
             call_id=self.record.call_id,
             round=number,
@@ -296,8 +430,8 @@ class _Turn:
             status="running",
             price_provider=self.repository.price_provider,
             telemetry_provider=self.repository.telemetry_provider,
-            request=request,
         )
+        request, record = await self._fit(is_first, record)
         if self.sink is not None:
             self.sink.request_opened(record)
         self.log.sent[number] = partial(self.repository.preview, request)
@@ -308,7 +442,8 @@ class _Turn:
         step_ids: dict[str, str] = {}
         end = RoundEnded()
         first: float | None = None
-        feed = self.log.feed
+        feed, position = self.log.feed, len(self.log.events)
+        self.finish_reason = None
         self.log.is_asking = True
         try:
             reply = self.repository.round_trip(request)
@@ -322,6 +457,7 @@ class _Turn:
                     if type(event) is str:
                         if first is None:
                             first = time.perf_counter()
+                            self._forget_left_out()
                         feed(event)
                         continue
                     if isinstance(event, ToolCallRequested):
@@ -332,8 +468,10 @@ class _Turn:
                         is_repeated = any(self.own_ids[call.tool_call_id] == own_id for call in calls)
                         self.own_ids[event.tool_call_id] = event.tool_call_id if is_repeated else own_id
                         calls.append(event)
+                        self._forget_left_out()
                     elif isinstance(event, RoundEnded):
                         end = event
+                        self._forget_left_out()
                     elif isinstance(event, ServerToolStep):
                         if not _is_step(event):
                             raise broken_promise(self.repository, f"yielded an invalid {type(event).__name__}")
@@ -358,6 +496,9 @@ class _Turn:
                     elif isinstance(event, Notice):
                         self._notify(event.text)
                         continue
+                    elif isinstance(event, TextWasReasoning):
+                        self.log.take_back(event, position)
+                        continue
                     elif not isinstance(event, Reasoning):
                         raise broken_promise(self.repository, f"yielded {describe(event)}, not an event")
                     feed(event)
@@ -374,6 +515,10 @@ class _Turn:
         finally:
             self.log.is_asking = False
             self.answer_details = end.provider_details
+            self.finish_reason = end.finish_reason if isinstance(end.finish_reason, str) else None
+            input_tokens = end.usage.checked().input_tokens if isinstance(end.usage, Usage) else None
+            if input_tokens and self.agent.history.max_size is None:
+                self.agent.context.measured = input_tokens, request_chars(request)
             # An interrupted reply has no `RoundEnded`, which has the exact time.
             self._settle_request(record, status, failure, started, end.first_output_at or first, end)
         return calls
@@ -382,6 +527,7 @@ class _Turn:
         """Pass on a notice, once per agent."""
         if isinstance(text, str) and text.strip() and text not in self.agent.notices:
             self.agent.notices.add(text)
+            self.log.notices.append(text)
             self.log.feed(Notice(text))
 
     def _unused_id(self, tool_call_id: str) -> str:
@@ -515,6 +661,9 @@ class _Turn:
         if opened.replayed:  # it cost nothing, and its clock was that of another process
             usage, first = replace(usage, cost_usd=0.0), None
         generation_s = number_or_none(end.generation_s)
+        # The first token is there when the clock of arrivals starts; a server's own clock counts it, too.
+        is_by_server = bool(usage.eval_s) and generation_s == usage.eval_s
+        generated = max((usage.output_tokens or 0) - (not is_by_server), 0)
         last = failure if isinstance(failure, ProviderError) else end
         record = replace(
             opened,
@@ -523,7 +672,7 @@ class _Turn:
             finish_reason=end.finish_reason,
             latency_s=now - started,
             ttft_s=first - started if first is not None else None,
-            tokens_per_s=_rate(usage.output_tokens, generation_s),
+            tokens_per_s=_rate(generated, generation_s),
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
             cached_tokens=usage.cached_tokens,
@@ -542,8 +691,10 @@ class _Turn:
             cost_usd = self.sink.cost_usd(record)
             if cost_usd is not None:
                 record = replace(record, cost_usd=cost_usd)
+        if record.context_window is None and record.input_tokens is not None and self.sink is not None:
+            record = replace(record, context_window=self.sink.context_window(record))
         if record.tokens_per_s is not None:
-            self.generated += usage.output_tokens or 0
+            self.generated += generated
             self.generation_s += generation_s or 0.0
         turn = self.record
         self.record = replace(
@@ -555,6 +706,7 @@ class _Turn:
             cached_tokens=_sum(turn.cached_tokens, usage.cached_tokens),
             reasoning_tokens=_sum(turn.reasoning_tokens, usage.reasoning_tokens),
             cost_usd=_sum(turn.cost_usd, record.cost_usd),
+            finish_reason=self.finish_reason,
         )
         self.log.update(self.record, record)
         if self.sink is not None:
@@ -585,17 +737,54 @@ class _Turn:
         was_sent = self.record.rounds > 1 or not isinstance(self.error, InvalidMessageError)
         if not was_sent or (isinstance(self.error, BudgetExceededError) and not self.record.rounds):
             return
+        error = self.error
+        left_out = isinstance(error, ContextLengthError | ContentFilteredError)
         text = self._round_text()
         if self.status != "ok" or not text.strip():
-            text = f"{text}\n\n{_MARKS[self.status]}".strip()
+            text = f"{text}\n\n{self._mark()}".strip()
         details = self.answer_details if self.status == "ok" else None
         answer = Message("assistant", text, status=self.status, provider_details=details)
         forgotten = set(map(id, self.not_remembered))
-        remembered = (message for message in self.messages if id(message) not in forgotten)
-        self.agent.history.add(Turn(self.number, (*remembered, answer)))
+        messages = (*(message for message in self.messages if id(message) not in forgotten), answer)
+        turn = Turn(self.number, messages)
+        self.agent.history.add(turn.as_left_out() if left_out else turn)
+
+    def _mark(self) -> str:
+        if isinstance(self.error, ContentFilteredError):
+            return _FILTERED_MARK
+        if self.status == "limit" and is_cut(self.finish_reason):
+            return f"[cut off: {cut_by(self.finish_reason)}]"
+        return _MARKS[self.status]
 
     def _round_text(self) -> str:
         return self.log.text[self.round_text_from :]
+
+
+def _messages_of(turns: Iterable[Turn]) -> Iterator[Message]:
+    return (message for turn in turns for message in turn.messages)
+
+
+def _not_run(call: ToolCallRequested, reason: str | None) -> Message:
+    text = (
+        f"not run: the reply was cut off by {cut_by(reason)} before it was complete; ask again with less, or "
+        "answer without"
+    )
+    return Message("tool", text, tool_call_id=call.tool_call_id, name=call.name)
+
+
+def _early_end(reason: str | None, provider: str) -> ProviderError:
+    """The error for a round that a filter or an error ended."""
+    word = one_line(str(reason), 60)
+    if is_filtered(reason):
+        return ContentFilteredError(
+            f"The provider's content filter ended the answer (finish_reason {word!r}). What arrived is kept, and "
+            "the message is not sent again: ask in other words",
+            provider=provider,
+        )
+    return ServerError(
+        f"The server ended its answer with an error (finish_reason {word!r}). What arrived is kept: ask again",
+        provider=provider,
+    )
 
 
 def _checked_call(call: ToolCallRequested) -> ToolCallRequested:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 from typing import Any
@@ -80,6 +81,7 @@ CONFIG_KEYS: Mapping[str, tuple[str, Any]] = {
 _CONVERSATION = "the agent keeps the conversation: messages go to agent.chat(…), a system prompt to instructions=…"
 _NOT_IN_EXTRA: Mapping[str, str] = {
     "input": _CONVERSATION,
+    "instructions": "they are the agent's: CreateAgent(…, instructions='…')",
     "messages": _CONVERSATION,
     "model": "name it as CreateAgent(provider, model) or agent.variant(model=…)",
     "stream": "it is a key of its own: config={'stream': False}",
@@ -138,7 +140,7 @@ def check_tool_choice(config: Mapping[str, Any], tools: Iterable[BaseTool]) -> N
     choice = config.get("tool_choice", "auto")
     if choice in ("auto", "none"):
         return
-    others = [*config.get("server_tools", ()), *config.get("extra", {}).get("tools", ())]
+    others = [*config.get("server_tools", ()), *(config.get("extra", {}).get("tools") or ())]
     names = [tool.name for tool in tools]
     names += [tool if isinstance(tool, str) else str(tool.get("name", tool.get("type"))) for tool in others]
     if choice not in names and not (choice == "required" and names):
@@ -152,6 +154,12 @@ def _check_extra(extra: Mapping[str, Any]) -> None:
     for name in extra:
         if isinstance(name, str) and name in _NOT_IN_EXTRA:
             raise UnknownConfigKeyError(f"config['extra'] cannot have {name!r}: {_NOT_IN_EXTRA[name]}")
+    tools = extra.get("tools")
+    is_list = isinstance(tools, list | tuple) and all(isinstance(each, Mapping) for each in tools)
+    if tools is not None and not is_list:
+        raise UnknownConfigKeyError(
+            "config['extra']['tools'] must be a list of dicts, as the provider has them; functions go to tools=[…]"
+        )
 
 
 def _sendable(value: Any, around: tuple[Any, ...] = (), *, is_secret: bool = False) -> Any:
@@ -200,6 +208,10 @@ def _name(key: object) -> str:
 
 
 def _is_secret(key: str, part: Any) -> bool:
+    if key.lower().endswith("headers") and isinstance(part, Mapping):  # of a server of tools
+        return True
+    if key.endswith("url") and isinstance(part, str) and re.search(r"//[^/]*@|[?&]\w*(?:key|token|sig)\w*=", part):
+        return True
     is_schema = isinstance(part, Mapping) and not _SCHEMA.isdisjoint(part)
     return is_secret_name(key) and not is_schema
 

@@ -10,8 +10,8 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
@@ -83,7 +83,7 @@ def _encode(talk: Conversation) -> bytes:
         "format": FORMAT,
         "version": VERSION,
         **{name: value for name, value in entries.items() if not (isinstance(value, list | tuple) and not value)},
-        "turns": [{"messages": [_encode_message(message) for message in messages]} for messages in talk.turns],
+        "turns": [_encode_turn(messages) for messages in talk.turns],
     }
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1)
     # Half a surrogate pair, as in some answers and file names, is valid in JSON but not in UTF-8.
@@ -95,6 +95,11 @@ def _encode(talk: Conversation) -> bytes:
 
 def _too_large(size: int) -> ValueError:
     return ValueError(f"it has {size:,} bytes, and no more than {MAX_BYTES:,} are read again")
+
+
+def _encode_turn(messages: Sequence[Message]) -> dict[str, Any]:
+    turn: dict[str, Any] = {"messages": [_encode_message(message) for message in messages]}
+    return turn | {"left_out": True} if any(message.left_out for message in messages) else turn
 
 
 def _encode_message(message: Message) -> dict[str, Any]:
@@ -235,6 +240,8 @@ def _read_turn(entry: Any, where: str) -> tuple[Message, ...]:
         check_messages(messages)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+    if _expect(entry.get("left_out", False), bool, f"{where}.left_out"):
+        messages = tuple(replace(message, left_out=True) for message in messages)
     return messages
 
 

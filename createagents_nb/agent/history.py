@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from ..core.messages import Message, Turn
+from .context import MAX_UNMEASURED
 
-__all__ = ["History"]
+__all__ = ["History", "last_turns"]
+
+
+def last_turns(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """The last of ``turns``, as many as are sent where the model's context is not known."""
+    size, first = 0, len(turns)
+    while first and size + len(turns[first - 1].messages) <= MAX_UNMEASURED:
+        first -= 1
+        size += len(turns[first].messages)
+    return tuple(turns[first:])
 
 
 class History:
     """The last messages of a conversation, at most ``max_size`` of them.
+
+    With None they are limited by the model's context where that is known (`is_measured`), else to 20.
 
     Whole turns are dropped, oldest first, so that no tool result is left without its call. A single turn longer
     than ``max_size`` keeps its question and its final answer.
@@ -20,15 +32,22 @@ class History:
         ValueError: ``max_size`` is negative or not a whole number.
     """
 
-    def __init__(self, max_size: int = 20) -> None:
-        if not isinstance(max_size, int) or isinstance(max_size, bool) or max_size < 0:
-            raise ValueError(f"history_max_size must be a whole number, 0 or more, not {max_size!r}")
+    def __init__(self, max_size: int | None = None) -> None:
+        if max_size is not None and (not isinstance(max_size, int) or isinstance(max_size, bool) or max_size < 0):
+            raise ValueError(f"history_max_size must be a whole number, 0 or more, or None, not {max_size!r}")
         self.max_size = max_size
+        self.is_measured = False
+        """Whether the size of the model's context is known, so that turns are left out by their tokens."""
         self._turns: list[Turn] = []
 
     @property
     def messages(self) -> tuple[Message, ...]:
         return tuple(message for turn in self.turns for message in turn.messages)
+
+    @property
+    def sent(self) -> tuple[Turn, ...]:
+        """The turns that later requests have: without those that the server refused."""
+        return tuple(turn for turn in self._turns if turn.is_sent)
 
     @property
     def turns(self) -> tuple[Turn, ...]:
@@ -44,20 +63,32 @@ class History:
         """Replace all turns by those of ``conversation``, oldest first; return how many it has."""
         turns = [Turn(number, tuple(messages)) for number, messages in enumerate(conversation)]
         count = len(turns)
-        self._trim(turns)
+        if self.max_size is not None:  # else it is not known yet how many fit
+            self._trim(turns)
         self._turns = turns
         return count
+
+    def remove(self, numbers: Collection[int]) -> None:
+        """Forget the turns with these numbers."""
+        self._turns = [turn for turn in self._turns if turn.number not in numbers]
+
+    def leave_out(self, numbers: Collection[int]) -> None:
+        """Keep the turns with these numbers, but do not send them again."""
+        self._turns = [turn.as_left_out() if turn.number in numbers else turn for turn in self._turns]
 
     def clear(self) -> None:
         self._turns = []
 
     def _trim(self, turns: list[Turn]) -> None:
+        max_size = MAX_UNMEASURED if self.max_size is None else self.max_size
+        if self.max_size is None and self.is_measured:
+            return
         size = sum(len(turn.messages) for turn in turns)
         dropped = 0
-        while size > self.max_size:
+        while size > max_size:
             oldest = turns[dropped]
             shorter = oldest.without_tools() if dropped == len(turns) - 1 else None
-            if shorter is not None and len(shorter.messages) <= self.max_size:
+            if shorter is not None and len(shorter.messages) <= max_size:
                 turns[dropped] = shorter
                 break
             dropped += 1

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .. import bridge
-from ..core.events import ApprovalRequested, Event, RoundEnded, Usage
+from ..core.events import ApprovalRequested, Event, Usage
 from ..core.preview import RequestPreview
 from ..core.records import CallRecord, CallStatus, ContentPolicy, RequestRecord, ToolRecord
 from ..errors import BridgeError, ConfigurationError
@@ -56,7 +56,7 @@ class StreamingResponseDTO:
 
     @property
     def status(self) -> CallStatus:
-        """``running``, ``ok``, ``cancelled``, ``error`` or ``limit`` (of tool rounds)."""
+        """``running``, ``ok``, ``cancelled``, ``error``, or ``limit``: cut off, or too many rounds of tools."""
         return self._log.record.status
 
     @property
@@ -90,6 +90,11 @@ class StreamingResponseDTO:
         return self._log.content_policy
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """Lines for the user that are not part of the answer, so far; see `createagents_nb.core.events.Notice`."""
+        return tuple(self._log.notices)
+
+    @property
     def usage(self) -> Usage:
         """Tokens and cost of all rounds so far; None for what the server does not report."""
         record = self._log.record
@@ -103,9 +108,8 @@ class StreamingResponseDTO:
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the model stopped, as the server reports it: ``stop``, ``length``, ``content_filter``…"""
-        ends = [event for event in self._log.events if isinstance(event, RoundEnded)]
-        return ends[-1].finish_reason if ends else None
+        """Why the last round ended, as the server reports it: ``stop``, ``length``, ``content_filter``…"""
+        return self._log.record.finish_reason
 
     def preview(self, round: int | None = None) -> RequestPreview:  # noqa: A002 - as in the records
         """Show a request of this turn as it was sent, while it runs and afterwards.

@@ -12,6 +12,7 @@ from ..core.records import RecordSink
 from ..errors import ConfigurationError
 from ..redaction import ApiKey, SecretFunction, holds_key, mask_keys
 from ..tools.approval import Approver
+from ..tools.result_text import MAX_RESULT_CHARS
 from ..tools.tool import BaseTool
 
 __all__ = [
@@ -44,7 +45,7 @@ Kind: TypeAlias = Literal[
 """The kind of values that a setting takes. ``choice``, ``pairs`` and ``tools`` are checked where they are used."""
 
 
-Use: TypeAlias = Literal["secret", "listed", "saved", "believed", "travels", "limit", "bound"]
+Use: TypeAlias = Literal["secret", "listed", "saved", "believed", "travels", "limit", "bound", "optional"]
 """A use of a setting; see `Setting`."""
 
 
@@ -61,6 +62,7 @@ class Setting:
         travels: sent to Dask workers.
         limit: passed to every provider.
         bound: meant for one server: passed to its provider, and not to another one.
+        optional: a count that may be None.
     """
 
     kind: Kind
@@ -71,6 +73,7 @@ class Setting:
     travels: bool = False
     limit: bool = False
     bound: bool = False
+    optional: bool = False
 
     def __post_init__(self) -> None:
         if self.secret and (self.listed or self.saved or self.travels):
@@ -114,7 +117,10 @@ class AgentSettings(SharedSettings):
     """
 
     provider: str | ChatRepository = field(metadata=_setting("choice", *_EVERYWHERE))
-    history_max_size: int = field(default=20, metadata=_setting("count", "listed", "saved", "believed"))
+    history_max_size: int | None = field(
+        default=None, metadata=_setting("count", "optional", "listed", "saved", "believed")
+    )
+    max_tool_result_chars: int = field(default=MAX_RESULT_CHARS, metadata=_setting("count", *_EVERYWHERE))
     base_url: str | None = field(default=None, metadata=_setting("address", "listed", "saved", "travels", "bound"))
     timeout_s: float = field(default=120.0, metadata=_setting("seconds", *_EVERYWHERE, "limit"))
     max_retries: int = field(default=2, metadata=_setting("count", *_EVERYWHERE, "limit"))
@@ -223,7 +229,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     checked = {name: value for name, value in arguments.items() if name in SETTINGS}
     for name, value in checked.items():
         check = _CHECKS.get(SETTINGS[name].kind)
-        if check is not None:
+        if check is not None and not (value is None and SETTINGS[name].optional):
             check(name, value)
     return checked
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from ..core.events import Event, TurnDone
+from ..core.events import Event, Reasoning, TextWasReasoning, TurnDone
 from ..core.preview import RequestPreview
 from ..core.records import CallRecord, ContentPolicy, RequestRecord, ToolRecord
 from ..errors import CreateAgentsError
@@ -42,6 +42,7 @@ class TurnLog:
         self.events: list[Event] = []
         self.sent: dict[int, Callable[[], RequestPreview]] = {}
         """By round, what shows its request. Each keeps its request, and requests share their messages."""
+        self.notices: list[str] = []
         self.requests: list[RequestRecord] = []
         self.tools: list[ToolRecord] = []
         self.approvals = PendingApprovals()
@@ -86,6 +87,18 @@ class TurnLog:
         self.events.append(event)
         if self._readers:
             self._wake(self._readers)
+
+    def take_back(self, event: TextWasReasoning, position: int) -> None:
+        """Make the text that follows the first ``position`` events reasoning, and append the event.
+
+        What comes late sees no text, at the places where it was. What has read it is told by the event.
+        """
+        reasoning = event.reasoning
+        for at in range(position, len(self.events)):
+            if type(self.events[at]) is str:
+                self.events[at], reasoning = Reasoning(reasoning), ""
+        self._text = ("", 0)
+        self.feed(event)
 
     def update(self, record: CallRecord, settled: RequestRecord | ToolRecord) -> None:
         """Append a settled request or tool execution, and replace the turn's record."""

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import pandas as pd
 
 from .. import bridge
-from ..errors import BudgetExceededError, InvalidMessageError
+from ..errors import BudgetExceededError, InvalidMessageError, QuotaExceededError
 from ..metrics import MetricsRecorder
-from ..text import format_error
+from ..text import format_error, one_line
 from .pool import Options, Pool, Row, RowAgent, SettledRow
 from .progress import Progress
 from .prompts import read_prompts
@@ -62,6 +62,7 @@ class Batch:
         self._failure: tuple[int, BaseException] | None = None
         self._not_run: str | None = None
         self._frame: pd.DataFrame | None = None
+        self._notices: set[str] = set()
         self._ended = asyncio.Event()
         self._runner: _RowRunner
         self._limiter: Limiter | None = None
@@ -131,14 +132,23 @@ class Batch:
     def _settled(self, row: SettledRow) -> None:
         self._asked(row.call.call_id)
         self._results.put_call(row.position, row.call)
+        for text in row.notices:
+            self._notify(text)
         failed = row.call.status == "error"
         self._progress.add(failed=failed)
         if not failed:
             return
         gives_up = self._limiter is not None and self._limiter.gives_up
-        if row.error is not None and (gives_up or isinstance(row.error, BudgetExceededError)):
+        is_spent = isinstance(row.error, BudgetExceededError | QuotaExceededError)
+        if row.error is not None and (gives_up or is_spent):
             self._close(row.error)
         self._stop_at(row.position, row.error)
+
+    def _notify(self, text: str) -> None:
+        """Show a notice once: each Dask worker has its own."""
+        if text not in self._notices:
+            self._notices.add(text)
+            self._progress.write(one_line(text, 500))
 
     def _failed(self, position: int, error: BaseException) -> None:
         """Enter a row that failed before it was asked."""

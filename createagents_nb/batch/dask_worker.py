@@ -15,7 +15,7 @@ from ..agent.agent import Agent
 from ..agent.history import History
 from ..agent.settings import AgentSettings
 from ..core.records import CallRecord, ContentPolicy, RequestRecord, ToolRecord
-from ..errors import ApprovalError, ConfigurationError, WorkerError
+from ..errors import ApprovalError, ConfigurationError, QuotaExceededError, WorkerError
 from ..providers.registry import make_repository
 from ..text import format_error
 from ..tools.approval import Approval, ApprovalRequest
@@ -49,7 +49,8 @@ class AgentPlan:
         options = settings.select("limit") | settings.select("bound")
         repository = make_repository(settings.provider_name, **options).without_retries()
         agent = Agent(**settings.shared() | {"approve": _cannot_ask}, history=History(0))
-        return RowAgent(agent, repository, ToolExecutor(), max_retries=settings.max_retries)
+        executor = ToolExecutor(max_result_chars=settings.max_tool_result_chars)
+        return RowAgent(agent, repository, executor, max_retries=settings.max_retries)
 
 
 async def _cannot_ask(request: ApprovalRequest) -> Approval:
@@ -81,7 +82,7 @@ class Chunk:
 
 @dataclass(slots=True)
 class ChunkResult:
-    """The rows that were asked; ``gave_up`` if the server refuses everything."""
+    """The rows that were asked; ``gave_up`` if the server refuses everything from now on."""
 
     rows: list[SettledRow] = field(default_factory=list)
     gave_up: bool = False
@@ -99,6 +100,9 @@ class _NoSink:
     def tool_settled(self, record: ToolRecord) -> None: ...
 
     def cost_usd(self, record: RequestRecord) -> float | None:
+        return None
+
+    def context_window(self, record: RequestRecord) -> int | None:
         return None
 
     def content_policy(self) -> ContentPolicy:
@@ -142,7 +146,8 @@ async def _run(row_agent: RowAgent, chunk: Chunk) -> ChunkResult:
             row.error = _sendable(row.error)
             if chunk.stop_at_error:
                 pool.stop()
-            elif limiter.gives_up:
+            elif limiter.gives_up or isinstance(row.error, QuotaExceededError):
+                result.gave_up = True
                 pool.close()
         result.rows.append(row)
 
@@ -150,7 +155,6 @@ async def _run(row_agent: RowAgent, chunk: Chunk) -> ChunkResult:
     loop = asyncio.get_running_loop()
     with _stoppable(chunk.batch_id, lambda: loop.call_soon_threadsafe(pool.stop)):
         await pool.run(chunk.rows, min(chunk.concurrency, len(chunk.rows)))
-    result.gave_up = limiter.gives_up
     return result
 
 

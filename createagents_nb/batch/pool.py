@@ -19,10 +19,11 @@ from ..agent.settings import AgentSettings
 from ..core.messages import Message, MessageContent
 from ..core.provider import ChatRepository
 from ..core.records import CallRecord, RecordSink, RequestRecord, ToolRecord
+from ..core.token_estimate import estimate_chars, estimate_tokens
 from ..errors import ConfigurationError
 from ..loop_shutdown import wait_until_done
 from ..tools.executor import ToolExecutor
-from ..wrappers.throttled import ThrottledRepository, estimate_chars, estimate_tokens
+from ..wrappers.throttled import ThrottledRepository
 from .ramp import Ramp
 from .rate_limiter import Gate, Limiter
 
@@ -108,6 +109,7 @@ class SettledRow:
     requests: tuple[RequestRecord, ...] = ()
     tools: tuple[ToolRecord, ...] = ()
     error: BaseException | None = None
+    notices: tuple[str, ...] = ()
 
 
 class Pool:
@@ -212,4 +214,13 @@ class Pool:
         finally:
             await response.aclose()
             throttled.settle(response.requests)
-            self._settled(SettledRow(position, response.record, response.requests, response.tools, response.error))
+            self._settled(
+                SettledRow(
+                    position,
+                    response.record,
+                    response.requests,
+                    response.tools,
+                    response.error,
+                    response.notices,
+                )
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -74,6 +75,16 @@ class Progress:
             self._note = note
             self._show_note()
             self._bar.refresh()
+
+    @_never_raises
+    def write(self, line: str) -> None:
+        """Print a line above the bar."""
+        # stderr would be a red box in a notebook.
+        file = sys.stdout if "ipykernel" in sys.modules else sys.stderr
+        if self._bar is None:
+            print(line, file=file)
+        else:
+            self._bar.write(line, file=file)
 
     @_never_raises
     def close(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..core.events import ended_early, status_label
 from ..core.records import CallRecord
 from ..errors import ConfigurationError, InvalidMessageError
 from ..metrics import MetricsRecorder
@@ -16,13 +17,11 @@ from .pool import RowAgent
 
 __all__ = ["NOT_RUN", "STATUSES", "Results", "earlier_answers"]
 
-_COLUMNS = ("prompt", "response", "input_tokens", "output_tokens", "cost_usd", "latency_s", "call_id")
-
 
 def earlier_answers(
     recorder: MetricsRecorder, row_agent: RowAgent, texts: Sequence[str | InvalidMessageError]
 ) -> dict[int, dict[str, Any]]:
-    """Columns of the rows that were answered ``ok`` before, by position.
+    """Columns of the rows that were answered ``ok`` before, by position; not of those that were cut or filtered.
 
     An earlier answer counts if provider and model are the same, and the name too if the user named the agent. Rows
     with the same prompt get one earlier answer each, the latest ones, in order: of five equal rows with three
@@ -40,6 +39,7 @@ def earlier_answers(
     agent = row_agent.agent
     is_match = (calls["status"] == "ok") & (calls["provider"] == row_agent.repository.provider)
     is_match &= calls["model"] == agent.model
+    is_match &= ~calls["finish_reason"].astype(object).map(ended_early).astype(bool)
     if row_agent.is_named:
         is_match &= calls["agent"] == agent.name
     calls = calls[is_match]
@@ -47,8 +47,10 @@ def earlier_answers(
         raise ConfigurationError(f"{why} has kept none of its calls' (record_content=False, or redact=)")
     calls = calls[calls["prompt"].notna() & calls["response"].notna()]
     found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    for prompt, *values in zip(*(calls[column].tolist() for column in _COLUMNS), strict=True):
-        found[prompt].append(dict(zip(("answer", *_COLUMNS[2:]), values, strict=True)))
+    for prompt, *values in zip(
+        *(calls[column].tolist() for column in ("prompt", "response", *_FROM_CALL)), strict=True
+    ):
+        found[prompt].append(dict(zip(("answer", *_FROM_CALL), values, strict=True)))
     wanted = Counter(text for text in texts if isinstance(text, str) and text in found)
     latest = {text: iter(found[text][-count:]) for text, count in wanted.items()}
     answers: dict[int, dict[str, Any]] = {}
@@ -74,8 +76,9 @@ _DTYPES: dict[str, Any] = {
     "cost_usd": "Float64",
     "latency_s": "Float64",
     "call_id": _STRING,
+    "finish_reason": _STRING,
 }
-_FROM_CALL = ("input_tokens", "output_tokens", "cost_usd", "latency_s", "call_id")
+_FROM_CALL = ("input_tokens", "output_tokens", "cost_usd", "latency_s", "call_id", "finish_reason")
 
 
 class Results:
@@ -97,6 +100,8 @@ class Results:
         columns["status"][position] = call.status
         if call.status == "ok":
             columns["answer"][position] = call.response
+        elif call.status == "limit":
+            columns["error"][position] = status_label(call.status, call.finish_reason)
         elif call.error is not None or call.error_type is not None:
             columns["error"][position] = f"{call.error_type}: {call.error}"
         for name in _FROM_CALL:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from ..text import STATUS_LABELS
 from .records import CallStatus, ToolStatus
 from .tool_display import ToolDisplay
 
@@ -25,6 +26,7 @@ __all__ = [
     "ReplySource",
     "RoundEnded",
     "ServerToolStep",
+    "TextWasReasoning",
     "ToolCallFinished",
     "ToolCallRequested",
     "ToolCallStarted",
@@ -32,10 +34,13 @@ __all__ = [
     "Usage",
     "cost_in_usd",
     "count_or_none",
+    "cut_by",
+    "ended_early",
     "is_cut",
     "is_failed",
     "is_filtered",
     "number_or_none",
+    "status_label",
 ]
 
 
@@ -77,6 +82,18 @@ class Notice:
     """
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextWasReasoning:
+    """The text of the round so far was the model's thinking, which only its end has shown.
+
+    A model whose template opens ``<think>`` writes the closing tag alone. The text is taken back: it is no part of
+    the answer, the history or the record.
+    """
+
+    reasoning: str
+    """In place of the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +244,9 @@ _CUT = frozenset(
         "token_limit",
     }
 )
+_CUT_BY_CONTEXT = frozenset(
+    {"context_window_exceeded", "error_limit", "model_context_window_exceeded", "model_length"}
+)
 _FILTERED = frozenset(
     {
         "blocklist",
@@ -281,6 +301,31 @@ def is_failed(finish_reason: object) -> bool:
     (True, False)
     """
     return not _words(finish_reason).isdisjoint(_FAILED)
+
+
+def ended_early(finish_reason: object) -> bool:
+    """Whether a limit, a filter or an error ended a round, so that its tool calls must not run."""
+    return is_cut(finish_reason) or is_filtered(finish_reason) or is_failed(finish_reason)
+
+
+def cut_by(finish_reason: object) -> str:
+    """What cut off a round for which `is_cut` is True: ``max_tokens``, or the model's context.
+
+    >>> cut_by("length"), cut_by("model_length")
+    ('max_tokens', "the model's context")
+    """
+    return "max_tokens" if _words(finish_reason).isdisjoint(_CUT_BY_CONTEXT) else "the model's context"
+
+
+def status_label(status: str, finish_reason: object = None) -> str:
+    """The status of a turn in words.
+
+    >>> status_label("limit", "length"), status_label("limit", "tool_calls")
+    ('cut off by max_tokens', 'tool limit reached')
+    """
+    if status == "limit" and is_cut(finish_reason):
+        return f"cut off by {cut_by(finish_reason)}"
+    return STATUS_LABELS.get(status, "unknown state")
 
 
 def _words(finish_reason: object) -> set[str]:
@@ -346,6 +391,7 @@ class TurnDone:
 Event: TypeAlias = (
     str
     | Reasoning
+    | TextWasReasoning
     | Notice
     | ToolCallRequested
     | ToolCallStarted

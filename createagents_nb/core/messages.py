@@ -170,6 +170,7 @@ class Message:
         name: the tool that answered.
         status: ``cancelled``, ``error`` or ``limit`` on the last message of a turn that did not end well.
         provider_details: opaque fields that the server which wrote this message wants back.
+        left_out: True for messages of a turn that the server refused: they are shown, and not sent again.
 
     Example:
         >>> Message("user", "Hello").content
@@ -183,6 +184,7 @@ class Message:
     name: str | None
     status: CallStatus
     provider_details: ProviderDetails | None
+    left_out: bool
 
     def __init__(
         self,
@@ -195,6 +197,7 @@ class Message:
         provider_details: ProviderDetails | None = None,
         *,
         parts: tuple[Part, ...] = (),
+        left_out: bool = False,
     ) -> None:
         set_field = object.__setattr__  # it is frozen
         set_field(self, "role", role)
@@ -204,6 +207,7 @@ class Message:
         set_field(self, "name", name)
         set_field(self, "status", status)
         set_field(self, "provider_details", provider_details)
+        set_field(self, "left_out", left_out)
 
     @property
     def text(self) -> str:
@@ -234,6 +238,8 @@ class Message:
         for name, default in (("tool_calls", ()), ("tool_call_id", None), ("name", None), ("status", "ok")):
             if getattr(self, name) != default:
                 shown.append(f"{name}={getattr(self, name)!r}")
+        if self.left_out:
+            shown.append("left_out=True")
         return f"Message({', '.join(shown)})"
 
 
@@ -243,6 +249,15 @@ class Turn:
 
     number: int
     messages: tuple[Message, ...]
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether later requests have it; False for a turn that the server refused."""
+        return not any(message.left_out for message in self.messages)
+
+    def as_left_out(self) -> Turn:
+        """Return the turn with its messages marked as not sent again."""
+        return Turn(self.number, tuple(replace(message, left_out=True) for message in self.messages))
 
     def without_tools(self) -> Turn:
         """Return the turn with only its question and its final answer."""

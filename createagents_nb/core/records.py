@@ -103,7 +103,8 @@ class CallRecord:
     ttft_s: float | None = None
     """Time to first token: from the start of the turn to the first text or tool call of its first round."""
     tokens_per_s: float | None = None
-    """Output tokens over generation time, without waiting and tools."""
+    """Output tokens over generation time, without waiting and tools: those after the first, by the times of their
+    arrival, or all of them, by the server's own clock."""
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
@@ -118,6 +119,9 @@ class CallRecord:
     response: str | None = None
     cell_id: str | None = None
     execution_count: int | None = None
+    finish_reason: str | None = None
+    """Why the last round ended, as the server reports it; with status ``limit`` it says whether the answer was cut
+    (``length``…) or there were too many rounds of tools."""
     context: CallContext | None = field(default=None, compare=False, repr=False)
     """What the call was asked with; None where no content is kept, and before its first request."""
 
@@ -163,6 +167,8 @@ class RequestRecord:
     adjusted: str | None = None
     """What was left out of the request or renamed in it after the server refused it, as in ``without
     stream_options``."""
+    context_window: int | None = None
+    """Size of the model's context in tokens, prompt and answer together, where it is known."""
     price_provider: str | None = field(default=None, compare=False)
     """Provider id of ``genai-prices`` whose prices apply; None to find it by ``server``; empty for no published
     price, as for a local model."""
@@ -280,6 +286,9 @@ class RecordSink(Protocol):
 
     def cost_usd(self, record: RequestRecord) -> float | None:
         """Cost of a request for which the server reported none; None if unknown."""
+
+    def context_window(self, record: RequestRecord) -> int | None:
+        """The published size of the context of a request's model, in tokens; None if unknown."""
 
     def content_policy(self) -> ContentPolicy:
         """The policy for the content of a turn that begins now."""

@@ -37,6 +37,7 @@ class Budget:
         self.cost_usd = cost_usd
         self.tokens, self.calls = (None if limit is None else int(limit) for limit in (tokens, calls))
         self.spent_usd, self.spent_tokens, self.spent_calls, self.unpriced = 0.0, 0, 0, 0
+        self._warned: set[str] = set()
 
     def admit(self, round_number: int) -> None:
         """Count a request that is about to be sent.
@@ -61,20 +62,43 @@ class Budget:
     def spend(self, record: RequestRecord) -> None:
         """Count the tokens and the cost of a finished request."""
         self.spent_tokens += (record.input_tokens or 0) + (record.output_tokens or 0)
+        if record.status == "ok" and record.input_tokens is None and record.output_tokens is None:
+            self.warn_uncounted(record.provider, record.model, counts_tokens=False)
         if record.cost_usd is not None:
             self.spent_usd += record.cost_usd
             return
         if record.status != "ok" and record.input_tokens is None and record.output_tokens is None:
             return  # not answered
         self.unpriced += 1
-        if self.cost_usd is not None and self.unpriced == 1:
-            warnings.warn(
-                f"The budget of ${self.cost_usd:g} does not count {record.provider}:{record.model}, whose price "
-                f"is not known: recorder.set_price({record.model!r}, input_usd=…, output_usd=…) gives it, or "
-                "limit tokens or calls",
-                RecorderWarning,
-                stacklevel=2,
+        self.warn_uncounted(record.provider, record.model, counts_tokens=True)
+
+    def warn_uncounted(self, provider: str, model: str, *, counts_tokens: bool) -> None:
+        """Warn, once for each limit, that a limit does not count a model.
+
+        Args:
+            counts_tokens: whether the server reports tokens, so that only the price is missing.
+        """
+        if self.tokens is not None and not counts_tokens and "tokens" not in self._warned:
+            self._warn(
+                "tokens",
+                f"The budget of {self.tokens:,} tokens does not count {provider}:{model}, whose server reports no "
+                "tokens: limit calls instead",
             )
+        if self.cost_usd is not None and "cost_usd" not in self._warned:
+            way_out = (
+                f"recorder.set_price({model!r}, input_usd=…, output_usd=…) gives it, or limit tokens or calls"
+                if counts_tokens
+                else "its server reports no tokens, so limit calls instead"
+            )
+            self._warn(
+                "cost_usd",
+                f"The budget of ${self.cost_usd:g} does not count {provider}:{model}, whose price is not known: "
+                f"{way_out}",
+            )
+
+    def _warn(self, limit: str, message: str) -> None:
+        self._warned.add(limit)
+        warnings.warn(message, RecorderWarning, stacklevel=3)
 
     def __repr__(self) -> str:
         parts = []

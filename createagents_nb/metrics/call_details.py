@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any, Final, TypeGuard
 
+from ..core.events import status_label
 from ..core.preview import as_visible_json
 from ..core.records import CallContext, CallRecord, ContextMessage, RequestRecord, ToolRecord
 from ..render import styles
@@ -168,7 +169,7 @@ class CallDetails:
 def _head(call: CallRecord) -> list[str]:
     names = [one_line(call.agent, 60), one_line("/".join(filter(None, [call.provider, call.model])), 120)]
     cell = [] if call.execution_count is None else [f"cell [{one_line(str(call.execution_count), 20)}]"]
-    status = STATUS_LABELS.get(call.status, "unknown state")
+    status = status_label(call.status, call.finish_reason)
     parts = [f"Call {one_line(call.call_id, 40)}", *names, status, _time(call.started_at), *cell]
     return [part for part in parts if part]
 

@@ -59,6 +59,7 @@ CALLS: Final[Columns] = {
     "response": "text",
     "cell_id": "label",
     "execution_count": "count",
+    "finish_reason": "label",
 }
 
 STORED_CALLS: Final[Columns] = CALLS | {"context": "object"}
@@ -81,6 +82,7 @@ REQUESTS: Final[Columns] = {
     "error_type": "label",
     "error": "text",
     "adjusted": "text",
+    "context_window": "count",
 }
 
 TOOLS: Final[Columns] = {

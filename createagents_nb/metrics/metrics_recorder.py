@@ -232,7 +232,8 @@ class MetricsRecorder(RecorderSink):
 
         Once a limit is reached, the next request fails with `BudgetExceededError`: a new call at once, a running
         turn at its next round. Requests under way are not stopped, so they may exceed the limit. `no_budget`
-        removes all limits.
+        removes all limits. A limit warns of a model that it cannot count, whose price or tokens are not known: at
+        once for models that were used before, else at their first request.
 
         Args:
             cost_usd: US dollars, counting requests of known cost.
@@ -248,7 +249,18 @@ class MetricsRecorder(RecorderSink):
         """
         if not (cost_usd is None and tokens is None and calls is None):
             self._budget = Budget(cost_usd=cost_usd, tokens=tokens, calls=calls)
+            self._warn_uncounted(self._budget)
         return self._budget
+
+    def _warn_uncounted(self, budget: Budget) -> None:
+        """Warn of models that were used so far and that a new budget cannot count."""
+        requests = self.requests
+        used = requests[requests["status"] == "ok"].drop_duplicates(["provider", "model"], keep="last")
+        has_tokens = used["input_tokens"].notna() | used["output_tokens"].notna()
+        columns = (used["provider"], used["model"], has_tokens, used["cost_usd"].notna())
+        for provider, model, counts_tokens, has_cost in zip(*columns, strict=True):
+            if not counts_tokens or not (has_cost or self._prices.is_own(provider, model)):
+                budget.warn_uncounted(provider, model, counts_tokens=counts_tokens)
 
     def no_budget(self) -> None:
         """Remove the budget."""

@@ -61,6 +61,14 @@ class Prices:
             _loading.set()
             threading.Thread(target=load_published, name="createagents-nb prices", daemon=True).start()
 
+    def is_own(self, provider: str, model: str) -> bool:
+        """Whether the user has set the price of a model."""
+        return f"{provider}:{model}" in self._own or model in self._own
+
+    def is_missing(self, record: RequestRecord) -> bool:
+        """Whether a request that is about to be sent is known to have no price, as one to a local model."""
+        return record.price_provider == "" and not self.is_own(record.provider, record.model)
+
     def cost_usd(self, record: RequestRecord) -> float | None:
         """Cost of a request in US dollars; None if its tokens or the price of its model are unknown."""
         if record.input_tokens is None or record.output_tokens is None:
@@ -73,6 +81,16 @@ class Prices:
             (record.input_tokens - cached) * own.input + cached * own.cached + record.output_tokens * own.output
         )
         return dollars / _MILLION
+
+    def context_window(self, record: RequestRecord) -> int | None:
+        """The published size of the context of a request's model, in tokens; None if unknown."""
+        if not _may_be_published(record):
+            return None
+        for model in dict.fromkeys(name for name in (record.model, record.response_model) if name):
+            window = _published_window(record.price_provider, record.server, model)
+            if window is not None:
+                return window
+        return None
 
     def _published(self, record: RequestRecord) -> float | None:
         if not _may_be_published(record):
@@ -134,6 +152,17 @@ def _may_be_published(record: RequestRecord) -> bool:
     """Whether a published price may apply: never to a private server, whatever its model is called."""
     provider = record.price_provider
     return _is_public(record.server or "") if provider is None else bool(provider)
+
+
+@lru_cache(maxsize=256)
+def _published_window(provider: str | None, server: str | None, model: str) -> int | None:
+    from genai_prices.data_snapshot import get_snapshot
+
+    address = None if provider else f"https://{server}"
+    try:
+        return get_snapshot().find_provider_model(model, None, provider, address)[1].context_window
+    except LookupError:
+        return None
 
 
 @lru_cache(maxsize=64)

@@ -125,6 +125,7 @@ def make_records(
         "cached_tokens": response.usage.cached_tokens,
         "reasoning_tokens": response.usage.reasoning_tokens,
         "cost_usd": response.usage.cost_usd,
+        "finish_reason": response.finish_reason,
         "error_type": type(error).__name__ if isinstance(error, BaseException) else None,
         "error": None if error is None else redact(str(error)),
     }
@@ -132,7 +133,6 @@ def make_records(
         **common,
         round=1,
         response_model=response.model,
-        finish_reason=response.finish_reason,
         load_s=response.usage.load_s,
         prompt_eval_s=response.usage.prompt_eval_s,
         eval_s=response.usage.eval_s,

@@ -207,6 +207,8 @@ class RecorderSink:
             record = replace(record, request=None)
         self._requests.put(record, (record.call_id, record.round))
         self._prices.prepare(record)
+        if self._budget is not None and self._prices.is_missing(record):
+            self._budget.warn_uncounted(record.provider, record.model, counts_tokens=True)
 
     @_never_raises
     def request_settled(self, record: RequestRecord) -> None:
@@ -240,6 +242,14 @@ class RecorderSink:
             return self._prices.cost_usd(record)
         except Exception as error:
             _log.warning("cost of %s: not known: %r", record.model, error)
+            return None
+
+    def context_window(self, record: RequestRecord) -> int | None:
+        """The published size of the context of a request's model, in tokens; None if unknown."""
+        try:
+            return self._prices.context_window(record)
+        except Exception as error:
+            _log.warning("context of %s: not known: %r", record.model, error)
             return None
 
     def content_policy(self) -> ContentPolicy:

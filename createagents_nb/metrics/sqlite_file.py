@@ -39,7 +39,7 @@ APPLICATION_ID: Final = 0x43414E42
 """``CANB``, in the file's header."""
 FORMAT_VERSION: Final = 1
 TABLES: Final[dict[str, Columns]] = {"calls": CALLS, "requests": REQUESTS, "tools": TOOLS}
-_APPENDED: Final = {"requests": ("adjusted",)}
+_APPENDED: Final = {"calls": ("finish_reason",), "requests": ("adjusted", "context_window")}
 """Columns that files of earlier versions lack, by table."""
 BUSY_TIMEOUT_S: Final = 2.0
 """How long a statement waits for another program's lock."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import pandas as pd
 
-from ..text import STATUS_LABELS, format_seconds
+from ..core.events import status_label
+from ..text import format_seconds
 from . import chart_style
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class _Bar:
 
     @property
     def text(self) -> str:
-        return self.name if self.status == "ok" else f"{self.name} · {_word(self.status)}"
+        return self.name if self.status == "ok" else f"{self.name} · {status_label(self.status)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +144,6 @@ class _Scale:
         return bar.end + self.char / 2, "left", bar.start, bar.end + width
 
 
-def _word(status: str) -> str:
-    return STATUS_LABELS.get(status, "unknown state")
-
-
 def _layout(calls: list[_Call], now: datetime) -> tuple[list[_Lane], _Scale]:
     """As many of the last lanes as fit, with tools in rows without overlaps."""
     while True:
@@ -179,7 +176,7 @@ def _lane(call: _Row, requests: list[_Row], tools: list[_Row], origin: datetime,
     names = filter(
         None, (chart_style.drawable_name(call["agent"], 16), chart_style.drawable_name(call["model"], 24))
     )
-    state = [chart_style.drawable_name(call["call_id"], 9), _word(span.status)]
+    state = [chart_style.drawable_name(call["call_id"], 9), status_label(span.status, call.get("finish_reason"))]
     if call["latency_s"] is not None:
         state.append(format_seconds(call["latency_s"]))
     elif not span.is_open:

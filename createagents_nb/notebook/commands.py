@@ -339,5 +339,6 @@ def _history_line(message: Message, content_policy: ContentPolicy) -> str:
 
     text = one_line(saved(message.description))
     calls = ", ".join(f"{call.name}({saved(unescape_json(call.arguments))})" for call in message.tool_calls)
-    state = f" [{message.status}]" if message.status != "ok" else ""
+    states = [*([message.status] if message.status != "ok" else []), *(["not sent"] if message.left_out else [])]
+    state = f" [{', '.join(states)}]" if states else ""
     return f"{message.role}{state}: {text}{' → ' if text and calls else ''}{calls}"

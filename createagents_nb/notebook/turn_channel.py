@@ -16,10 +16,17 @@ import anywidget
 import traitlets
 
 from ..agent.response import StreamingResponseDTO
-from ..core.events import ApprovalDecided, ApprovalRequested, Event, RoundEnded, ToolCallFinished
+from ..core.events import (
+    ApprovalDecided,
+    ApprovalRequested,
+    Event,
+    RoundEnded,
+    TextWasReasoning,
+    ToolCallFinished,
+)
 from ..errors import ApprovalError
 from ..render.bundle import error_html, render_bundle
-from ..render.labels import CALL_WORDS, running_status, status_parts
+from ..render.labels import running_status, status_parts, turn_state
 from ..render.snapshot import TurnSnapshot
 from ..render.turn_state import TurnTracker
 from ..text import shorten
@@ -171,10 +178,16 @@ class TurnChannel:
             self._sent = seq, count + len(events)
             return
         status = self._new_status(events, is_first=seq == 0)
-        if not pieces and status is None:
+        takes_back = any(isinstance(event, TextWasReasoning) for event in events)
+        if not pieces and status is None and not takes_back:
             self._sent = seq, count + len(events)
             return
         self._sent = seq + 1, count + len(events)
+        if takes_back:  # pages hold it as text
+            self._writer = PieceWriter(self._response)
+            self._writer.write(self._response.events_so_far()[: count + len(events)])
+            self.widget.send({"type": "snapshot", **self.state_so_far()})
+            return
         message = {"type": "delta", "seq": seq + 1, "pieces": pieces}
         self.widget.send(message if status is None else {**message, "status": status})
 
@@ -186,7 +199,7 @@ class TurnChannel:
         self._final = snapshot
         self._ended = {
             "status": " · ".join(status_parts(snapshot)),
-            "words": CALL_WORDS[snapshot.status],
+            "words": turn_state(snapshot),
             "error": error_html(snapshot),
         }
         self.widget.send({"type": "end", "ended": self._ended})

@@ -12,11 +12,13 @@ from ..core.events import (
     Event,
     Notice,
     Reasoning,
+    RoundEnded,
     ServerToolStep,
     ToolCallFinished,
     ToolCallRequested,
     ToolCallStarted,
     TurnDone,
+    ended_early,
 )
 from ..render.bundle import notice_html, tool_card_html
 from ..render.labels import editable_arguments
@@ -58,7 +60,8 @@ class PieceWriter:
             if isinstance(event, str):
                 self._add_text(pieces, "text", event)
             elif isinstance(event, Reasoning):
-                self._add_text(pieces, "reasoning", event.text)
+                if event.text:
+                    self._add_text(pieces, "reasoning", event.text)
             elif isinstance(event, Notice):
                 self._flush_text(pieces)
                 self._kind = ""
@@ -75,7 +78,9 @@ class PieceWriter:
                 self._write_changed(pieces, event.tool_call_id)
                 if isinstance(event, ApprovalRequested) and event.is_open:
                     self._write_question(pieces, event)
-            elif isinstance(event, TurnDone):
+            elif isinstance(event, TurnDone) or (
+                isinstance(event, RoundEnded) and ended_early(event.finish_reason)
+            ):
                 self._flush_text(pieces)
                 self._tracker.apply([event])
                 self._write_all(pieces)

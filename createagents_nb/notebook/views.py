@@ -13,7 +13,17 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display, update_display
 
 from ..agent.response import StreamingResponseDTO
-from ..core.events import ApprovalRequested, Event, Notice, ServerToolStep, ToolCallFinished, TurnDone
+from ..core.events import (
+    ApprovalRequested,
+    Event,
+    Notice,
+    RoundEnded,
+    ServerToolStep,
+    TextWasReasoning,
+    ToolCallFinished,
+    ToolCallRequested,
+    TurnDone,
+)
 from ..core.tool_display import ImageDisplay
 from ..errors import ConfigurationError
 from ..render.bundle import MAX_NOTICE_CHARS, render_bundle
@@ -127,6 +137,7 @@ class _TextView:
     def __init__(self, tracker: TurnTracker) -> None:
         self._tracker = tracker
         self._at_line_start = True
+        self._asked: list[str] = []
 
     def open(self) -> None: ...
 
@@ -134,8 +145,14 @@ class _TextView:
         for event in events:
             if isinstance(event, str):
                 self._write(event)
+            elif isinstance(event, TextWasReasoning):
+                self._write_line("[so far this was reasoning]")
             elif isinstance(event, Notice):
                 self._write_line(f"[notice] {one_line(event.text, MAX_NOTICE_CHARS)}")
+            elif isinstance(event, ToolCallRequested):
+                self._asked.append(event.tool_call_id)
+            elif isinstance(event, RoundEnded):
+                self._write_not_run()
             elif isinstance(event, ApprovalRequested):
                 tool = self._tracker.tool(event.tool_call_id)
                 if tool is not None:
@@ -151,6 +168,13 @@ class _TextView:
         if snapshot.error_text:
             self._write_line(f"{snapshot.error_type}: {snapshot.error_text}")
         self._write_line(" · ".join(status_parts(snapshot)))
+
+    def _write_not_run(self) -> None:
+        """Print the calls of a round that ended too early for them to run."""
+        asked, self._asked = self._asked, []
+        for tool in map(self._tracker.tool, asked):
+            if tool is not None and tool.status == "not_run":
+                self._write_line(f"[tool] {call_of(tool)} → {plain_state(tool)}")
 
     def _write_line(self, text: str) -> None:
         self._write(("" if self._at_line_start else "\n") + text + "\n")

@@ -5,6 +5,7 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from contextlib import suppress
@@ -23,6 +24,7 @@ __all__ = [
     "is_private_address",
     "mask_header",
     "origin_of",
+    "place_of",
     "proxy_for",
     "unusable_proxy",
     "without_password",
@@ -104,6 +106,19 @@ def is_private_address(url: str) -> bool:
     return "." not in host or host.endswith(_PRIVATE_ENDINGS)
 
 
+def place_of(address: str) -> str:
+    """Return what tells a server from others, as in `ReplySource`: its origin, and a digest of an unusual path.
+
+    A gateway may have a server at each path; a path may hold a key.
+
+    >>> place_of("http://box/v1"), place_of("http://box/deepseek/v1")
+    ('http://box', 'http://box/~6ca8c2d5')
+    """
+    path = urlsplit(address if "://" in address else f"http://{address}").path.rstrip("/")
+    digest = "" if path in ("", "/v1") else f"/~{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+    return origin_of(address) + digest
+
+
 def checked_key(key: str | None) -> Secret | None:
     """Return the key as it can be sent in a header, without the line end that a copied key often brings.
 
@@ -134,6 +149,8 @@ def mask_header(value: str) -> Secret:
     """Mask the value of a header that holds a key, with its scheme (``Bearer``) and without, and return it."""
     _, _, key = value.strip().partition(" ")
     Secret(key.strip()).mask()
+    for part in re.split(r"[;,]", value):  # cookies, and parameters of an Authorization header
+        Secret(part.partition("=")[2].strip(' "')).mask()
     return Secret(value).mask()
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import difflib
 import html
 import http.client
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import (
     AuthenticationError,
-    ContextLengthError,
     CreateAgentsError,
     InvalidRequestError,
     ModelNotFoundError,
@@ -26,9 +23,18 @@ from ..errors import (
     RateLimitError,
     ServerError,
 )
+from .error_body import (
+    asked_wait_s,
+    decoded_body,
+    error_message,
+    error_words,
+    read_body,
+    status_in,
+)
+from .error_kinds import KEY, find_kind
 from .retries import retry_after_s
 from .sockets import is_socket, socket_origin, socket_path
-from .transport import HttpReply, RetryCount, read_body
+from .transport import HttpReply, RetryCount
 from .transport_errors import NO_TLS, ForeignError, TransportError, cleaned_json, sanitize
 
 __all__ = [
@@ -41,12 +47,9 @@ __all__ = [
     "status_error",
 ]
 
-_CONTEXT = re.compile(
-    r"(?i)context_length_exceeded|exceed_context_size|context (?:length|size|window)|prompt is too long"
-)
 _UNKNOWN_MODEL = re.compile(
     r"(?i)model_not_found|\b(?:invalid|unknown|no such) model\b|not a valid model"
-    r"|\b(?:model|deployment)\b.{0,200}?\b(?:not found|not exist)"
+    r"|(?:\bmodel\b|\bmodels/|\bdeployment\b).{0,200}?\b(?:not found|not exist)|\bno endpoints found for (?!the\b)"
 )
 _HINTS = {
     408: "Try again, or raise timeout_s",
@@ -71,8 +74,6 @@ class ErrorWords:
         unknown_model: statuses with which a server says that it has no such model.
         full_label: the same for errors about the connection.
         refused, lost, timeout: the whole text for these failures, with ``{label}``, ``{url}`` and ``{reason}``.
-        unwrap: takes the error object out of a decoded error body.
-        status_in: the HTTP status that an error object inside a stream names.
     """
 
     provider: str
@@ -84,8 +85,6 @@ class ErrorWords:
     refused: str
     lost: str
     timeout: str
-    unwrap: Callable[[Any], Any] = lambda body: body
-    status_in: Callable[[Any], int | None] = lambda body: None
 
 
 class ErrorMapper(RetryCount):
@@ -100,7 +99,7 @@ class ErrorMapper(RetryCount):
     Attributes:
         retries: how often the request has been sent again so far.
         is_unknown_model: the reply said that the server has no such model.
-        refusal: the decoded body of the reply, as `from_reply` read it.
+        refusal: the decoded error, of a reply without success or inside one that began with it.
         adjusted: what was changed in the request because the server refused it.
     """
 
@@ -119,16 +118,19 @@ class ErrorMapper(RetryCount):
         Args:
             hint: returns what to do about an error body, where more is known than its status.
         """
-        self.refusal = _decoded(await read_body(reply.blocks))
-        body = self._words.unwrap(self.refusal)
+        body = self.refusal = decoded_body(await read_body(reply.blocks))
         self.is_unknown_model = (
             self._model is not None and reply.status in self._words.unknown_model and is_unknown_model(body)
         )
-        return self.complete(self._from_body(body, reply.status, reply.headers, hint(self.refusal)))
+        return self.complete(self._from_body(body, reply.status, reply.headers, hint(body)))
 
     def from_body(self, body: Any) -> ProviderError:
         """Return the error for an error object inside a reply that began with success."""
-        return self._from_body(body, self._words.status_in(body))
+        self.refusal = body
+        error = self._from_body(body, status_in(body), in_reply=True)
+        if error.status_code == 404 and self._model is not None and is_unknown_model(body):
+            return self.unknown_model([], error)
+        return error
 
     def from_exception(self, error: Exception, summary: ForeignError | None) -> ProviderError | None:
         """Return the error for an exception, its summary chained below; None if it has no summary.
@@ -145,17 +147,6 @@ class ErrorMapper(RetryCount):
         ours = self._from_summary(summary)
         ours.__cause__ = summary
         return self.complete(ours)
-
-    def wrong_address(self, way: str, refusal: ProviderError) -> ProviderError:
-        """Return the error for a request that went to a server of another kind.
-
-        Args:
-            way: what the server is, and how it is asked.
-            refusal: what it said; chained.
-        """
-        error = InvalidRequestError(way, provider=self._words.provider, status_code=refusal.status_code)
-        error.__cause__ = refusal
-        return self.complete(error)
 
     def unknown_model(self, names: Sequence[str], refusal: ProviderError) -> ProviderError:
         """Return the error for a model that the server does not have.
@@ -191,6 +182,8 @@ class ErrorMapper(RetryCount):
         status: int | None,
         headers: Mapping[str, str] | None = None,
         hint: str | None = None,
+        *,
+        in_reply: bool = False,
     ) -> ProviderError:
         return status_error(
             status,
@@ -202,6 +195,7 @@ class ErrorMapper(RetryCount):
             secret=self._secret,
             headers=headers,
             hint=hint,
+            in_reply=in_reply,
         )
 
     def _from_summary(self, summary: ForeignError) -> ProviderError:
@@ -266,16 +260,6 @@ def _proxy_error(status: int, url: str) -> ProviderConnectionError:
     return ProviderConnectionError(text, status_code=status or None)
 
 
-def _decoded(body: bytes) -> Any:
-    """Return an error body as JSON, not deeper than can be read, or as text."""
-    text = body.decode("utf-8", "replace").strip()
-    with suppress(ValueError, RecursionError):
-        decoded = json.loads(text)
-        if decoded is not None:
-            return cleaned_json(decoded, str)
-    return text
-
-
 def redact_body(body: Any, secret: str | None) -> Any:
     """Return an error body of any shape without the key, which some servers repeat; a page becomes its text."""
     if isinstance(body, bytes):
@@ -293,32 +277,6 @@ def _page_text(page: str) -> str:
     return html.unescape(_TAG.sub(" ", _HIDDEN_MARKUP.sub(" ", page)))
 
 
-def error_message(body: Any) -> str:
-    """Return the sentence in an error body, in any of the shapes that servers send.
-
-    ``{"error": {"message": …}}``, ``{"error": "…"}`` (whose text may be JSON again), ``{"detail": "…" | […]}``,
-    ``{"message": …}``, plain text or HTML.
-    """
-    if isinstance(body, bytes):
-        body = body.decode("utf-8", "replace")
-    if isinstance(body, str):
-        text = body.strip().removeprefix("null")
-        if text.startswith(("{", "[")):
-            with suppress(ValueError, RecursionError):
-                return error_message(json.loads(text))
-        return _short(_TAG.sub(" ", text))
-    if isinstance(body, dict):
-        if isinstance(body.get("loc"), list) and body.get("msg"):  # FastAPI's 422: where, and what
-            return _short(f"{'.'.join(map(str, body['loc']))}: {body['msg']}")
-        for key in ("error", "message", "detail", "msg", "code"):
-            if body.get(key):
-                return error_message(body[key])
-        return _short(json.dumps(body))
-    if isinstance(body, list):
-        return _short("; ".join(error_message(item) for item in body))
-    return "" if body is None else _short(str(body))
-
-
 def status_error(
     status: int | None,
     body: Any,
@@ -330,6 +288,7 @@ def status_error(
     secret: str | None = None,
     headers: Mapping[str, str] | None = None,
     hint: str | None = None,
+    in_reply: bool = False,
 ) -> ProviderError:
     """Return the error for an HTTP status and its body, or for an error object inside a stream.
 
@@ -341,55 +300,53 @@ def status_error(
         secret: the key in use, which is not repeated.
         headers: of the reply, which may say how long to wait.
         hint: what to do about a refused request; default: by the status.
+        in_reply: it is in a reply that began with success.
     """
     is_page = status in _PAGE_STATUSES and _is_page(body)
     page = "This looks like a web page and no model server. " if is_page else ""
     example = _address_hint(url, provider)
     body = redact_body(body, secret)
     message = error_message(body) or "no explanation"
-    raw = f"{message} {body if isinstance(body, str) else json.dumps(body, default=str)}"
+    said = f"{status}: {message}" if status else message
+    known = None if is_page else find_kind(status, error_words(body))
     kind: type[ProviderError]
-    if is_page and status != 404:
-        kind = AuthenticationError if status == 403 else InvalidRequestError
-        text = f"{label} refused the request ({status}: {message}). {page}Check base_url{example}"
-    elif status == 407:
+    if status == 407:
         return _proxy_error(status, url)
-    elif status in (401, 403):
-        kind, text = AuthenticationError, f"{label} refused the key ({status}: {message}). {key_hint}"
+    if known is None and status in (401, 403) and not is_page:
+        known = KEY
+    elif known is not None and known.error is InvalidRequestError and not known.refuses_message and hint:
+        known = None
+    if known is not None:
+        kind, text = known.error, f"{known.what}. {known.way}".format(label=label, said=said, key_hint=key_hint)
+    elif is_page and status != 404:
+        kind = AuthenticationError if status == 403 else InvalidRequestError
+        text = f"{label} refused the request ({said}). {page}Check base_url{example}"
     elif status == 429:
-        kind, text = (
-            RateLimitError,
-            f"{label} is refusing more for now (429: {message}). Wait, or check the quota",
-        )
-    elif (status is None or status < 500 or status == 500) and _CONTEXT.search(raw):
-        kind = ContextLengthError
-        text = (
-            f"The conversation is longer than the model's context ({message}). "
-            "Shorten the prompt, or agent.clear_history()"
-        )
-    elif status == 404:
+        kind, text = RateLimitError, f"{label} is refusing more for now ({said}). Wait, or check the quota"
+    elif status == 404 and not in_reply and not hint:
         text = f"Nothing is served at {url} (404: {message}). {page}Check base_url{example}"
         kind = InvalidRequestError
     elif status is not None and 400 <= status < 500:
         hint = hint or _HINTS.get(status, "Look at the model, config=…, the tools and the message")
-        kind, text = InvalidRequestError, f"{label} refused the request ({status}: {message}). {hint}"
+        kind, text = InvalidRequestError, f"{label} refused the request ({said}). {hint}"
     elif status is not None and 300 <= status < 400:
         kind, text = (
             InvalidRequestError,
             f"{url} redirects elsewhere ({status}). Give its final address as base_url",
         )
     else:
-        words = f"{status}: {message}" if status else message
-        kind, text = ServerError, f"{label} failed ({words}). Try again"
+        kind, text = ServerError, f"{label} failed ({said}). Try again"
     error = kind(text, provider=provider, status_code=status)
+    error.refuses_message = known is not None and known.refuses_message
     error.retry_after_s = retry_after_s(headers or {})
+    if error.retry_after_s is None:
+        error.retry_after_s = asked_wait_s(body)
     return error
 
 
 def is_unknown_model(body: Any) -> bool:
     """Return whether an error body says that the server has no such model."""
-    code = body.get("code") if isinstance(body, dict) else None
-    return not _is_page(body) and bool(_UNKNOWN_MODEL.search(f"{code} {error_message(body)}"))
+    return not _is_page(body) and _UNKNOWN_MODEL.search(error_words(body)) is not None
 
 
 def model_not_found(
@@ -409,11 +366,6 @@ def model_not_found(
     return ModelNotFoundError(
         f"{label} has no model {model!r}{where}. {way}", provider=provider, status_code=status
     )
-
-
-def _short(text: str) -> str:
-    text = " ".join(sanitize(text, None).split())  # JSON escapes may have hidden a key
-    return text if len(text) <= 300 else text[:299] + "…"
 
 
 def _address_hint(url: str, provider: str) -> str:

@@ -11,10 +11,12 @@ from typing import Any
 
 from ..core.events import Event, Notice, ReplySource, RoundEnded
 from ..errors import ProtocolError, ProviderError
+from .error_body import read_body
 from .error_mapping import ErrorMapper, ErrorWords
 from .local_server import is_loading
 from .reply_decoder import ReplyDecoder
-from .transport import MAX_LIST_BYTES, HttpReply, Transport, read_body
+from .transport import MAX_LIST_BYTES, HttpReply, Transport
+from .unread_calls import unread_calls_notice
 from .wire_log import send
 
 __all__ = ["ChatApi", "Connect", "Exchange", "list_models", "reply_events"]
@@ -31,7 +33,7 @@ _MAX_LOAD_S = 600.0
 """Limit for waiting until a server has loaded its model."""
 
 _NO_ENDPOINT = re.compile(r"(?i)unexpected endpoint")
-"""LM Studio says so with status 200: https://github.com/lmstudio-ai/lmstudio-bug-tracker/issues/619"""
+"""LM Studio says so with status 200: https://github.com/lmstudio-ai/lmstudio-bug-tracker/issues/618"""
 
 _NAMES_S = 5.0
 """How long an error about an unknown model waits for the names of those that exist."""
@@ -123,12 +125,14 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
     transport = await connect()
     loading_since: float | None = None
     polls = 0
+    asked_again = False
     while True:
         api = exchange.api
         errors = ErrorMapper(api.words, transport.url, transport.secret, str(exchange.body.get("model")))
         errors.adjusted = exchange.adjusted
+        decoder: ReplyDecoder | None = None
         failure: ProviderError | None = None
-        is_adjusted = loads = False
+        is_adjusted = has_begun = loads = False
         block = b""
         try:
             sending = send(transport, "POST", api.chat_path, exchange.body, errors)
@@ -143,16 +147,19 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
                             reply = item
             try:
                 if reply.is_success:
-                    exchange.accept()
                     decoder = api.new_decoder(
                         streamed=exchange.streamed,
                         on_error=errors.from_body,
-                        retries=errors.retries,
+                        retries=errors.retries + asked_again,
                         source=exchange.source,
                     )
+                    decoder.asked_for_several = exchange.body.get("n") not in (None, 1)
                     try:
                         async for block in reply.blocks:
                             for event in decoder.feed(block):
+                                if not has_begun:
+                                    has_begun = True
+                                    exchange.accept()
                                 yield event
                             if decoder.is_complete:
                                 await _read_to_end(reply.blocks)
@@ -161,7 +168,13 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
                         # A connection that breaks after the end of the answer does not fail it.
                         if not decoder.is_finished or transport.summary(error) is None:
                             raise
+                    exchange.accept()
                     for event in decoder.finish():
+                        has_begun = True
+                        if isinstance(event, RoundEnded) and exchange.body.get("tools") and not decoder.call_count:
+                            notice = unread_calls_notice(decoder.text, api.words.provider)
+                            if notice is not None:
+                                yield Notice(notice)
                         if exchange.adjusted is not None and isinstance(event, RoundEnded):
                             event = replace(event, adjusted=exchange.adjusted)
                         yield event
@@ -178,6 +191,10 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
             failure = errors.from_exception(error, transport.summary(error))
             if failure is None:
                 raise
+            if errors.refusal is not None and not has_begun:  # inside a reply that began with success
+                is_adjusted = exchange.adjust(failure.status_code or 400, errors.refusal)
+            if decoder is not None and decoder.only_loaded:
+                is_adjusted, asked_again = not asked_again, True
         finally:
             del block  # a traceback shows this frame, and a server may repeat the key
         if loads:
@@ -185,13 +202,14 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
                 yield Notice(f"{api.words.label(transport.url)} is loading its model. The request waits for it")
             await asyncio.sleep(_POLLS_S[min(polls, len(_POLLS_S) - 1)])
             polls += 1
-        elif not is_adjusted:
+        elif not is_adjusted:  # nothing else is to be sent
             break
     if failure is not None:
-        if not errors.is_unknown_model and _may_be_lost(failure):
+        if not errors.is_unknown_model and not has_begun and _may_be_lost(failure):
             way = await exchange.better_address()
             if way is not None:
-                failure = errors.wrong_address(way, failure)
+                said, end, _ = str(failure).rpartition("). ")  # what to do follows
+                failure.args = (f"{said}{end}{way}" if end else f"{failure}. {way}",)
         if errors.is_unknown_model:
             failure = errors.unknown_model(await _names(api, transport), failure)
         try:
@@ -204,16 +222,49 @@ def _may_be_lost(failure: ProviderError) -> bool:
     """Whether a request may have gone to a server that speaks another API."""
     return (
         failure.status_code in (404, 405)
-        or isinstance(failure, ProtocolError)
         or _NO_ENDPOINT.search(str(failure)) is not None
+        # llama.cpp answers below Ollama's paths, in OpenAI's form.
+        or (isinstance(failure, ProtocolError) and "b'data: " in str(failure))
     )
+
+
+async def _begun(sending: Coroutine[Any, Any, HttpReply]) -> HttpReply:
+    """Return a reply once its first block is here.
+
+    It is read without delay: aiohttp drops what it has when a connection breaks before it is read.
+    """
+    reply = await sending
+    if not reply.is_success:
+        return reply
+    first: bytes | Exception | None
+    try:
+        first = await anext(reply.blocks, None)
+    except Exception as error:
+        first = error
+    except BaseException:
+        await reply.aclose()
+        raise
+    return replace(reply, blocks=_joined(first, reply.blocks))
+
+
+async def _joined(first: bytes | Exception | None, rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    try:
+        if isinstance(first, Exception):
+            raise first
+        if first is None:
+            return
+        yield first
+    finally:
+        del first
+    async for block in rest:
+        yield block
 
 
 async def _watched(
     sending: Coroutine[Any, Any, HttpReply], exchange: Exchange, slow_s: float
 ) -> AsyncGenerator[Notice | HttpReply, None]:
-    """Yield the reply; before it, what a slow server is doing."""
-    task = asyncio.create_task(sending)
+    """Yield the reply, once its body has begun; before it, what a slow server is doing."""
+    task = asyncio.create_task(_begun(sending))
     is_taken = False
     try:
         await asyncio.wait({task}, timeout=slow_s)

@@ -33,7 +33,7 @@ def checked_headers(headers: Any) -> dict[str, str | None]:
     if headers is None:
         return {}
     if not isinstance(headers, Mapping):
-        raise ConfigurationError(f"headers must be a dict of strings, not {type(headers).__name__}")
+        raise ConfigurationError(f"headers must be a dict of strings, not {_type_name(headers)}")
     seen: set[str] = set()
     for name, value in headers.items():
         flaw = _header_flaw(name, value, seen)
@@ -84,7 +84,7 @@ def checked_query(query: Any) -> dict[str, str]:
     if query is None:
         return {}
     if not isinstance(query, Mapping):
-        raise ConfigurationError(f"query must be a dict of strings, not {type(query).__name__}")
+        raise ConfigurationError(f"query must be a dict of strings, not {_type_name(query)}")
     for name, value in query.items():
         flaw = _query_flaw(name, value)
         if flaw is not None:
@@ -119,3 +119,7 @@ def merged_headers(ours: Mapping[str, str], theirs: Mapping[str, str | None]) ->
     replaced = {name.lower() for name in theirs}
     kept = {name: value for name, value in ours.items() if name.lower() not in replaced}
     return kept | {name: value for name, value in theirs.items() if value is not None}
+
+
+def _type_name(value: object) -> str:
+    return "str" if isinstance(value, str) else type(value).__name__

@@ -20,7 +20,7 @@ from ..core.preview import RequestPreview, mask_address, mask_headers, mask_json
 from ..core.provider import ChatRepository, ChatRequest
 from ..errors import ConfigurationError, CreateAgentsError
 from ..redaction import Secret, SecretFunction, holds_key
-from .addresses import is_private_address, origin_of, proxy_for
+from .addresses import is_private_address, origin_of, place_of, proxy_for
 from .api_keys import fingerprint_of, key_from_function
 from .exchange import ChatApi, Exchange, list_models, reply_events
 from .headers import checked_headers, checked_query, merged_headers
@@ -30,7 +30,7 @@ from .refusals import (
     Change,
     RefusedDetails,
     apply_changes,
-    find_change,
+    find_changes,
     is_named,
     learned,
     refuses_details,
@@ -132,7 +132,7 @@ class HttpChatAdapter(ChatRepository):
         self.base_url = base_url
         self.server = socket_path(url) or urlsplit(url).hostname
         self._api, self._url, self._api_key = api, url, api_key
-        self._origin = origin_of(url)
+        self._place = place_of(url)
         for name, given in (("headers", headers), ("query", query)):
             if given and client is not None:
                 raise ConfigurationError(f"client=… sends its own {name}: set them there, and leave {name} out")
@@ -156,6 +156,10 @@ class HttpChatAdapter(ChatRepository):
         """Return the name of the API to send a request to after a refusal; None for the one it was sent to."""
         return None
 
+    def _hint(self, request: ChatRequest, refusal: Any) -> str | None:
+        """Return what to do about a refusal, where this provider knows it."""
+        return None
+
     @abstractmethod
     def _headers(self, key: Secret | None) -> dict[str, str]:
         """Return the headers of every request, those of the user aside; a key in them is a `Secret`."""
@@ -172,7 +176,7 @@ class HttpChatAdapter(ChatRepository):
         """Return the source that binds provider details to this server, this model and this key."""
         client = self._client
         key = self._key_fingerprint if client is None else self._client_fingerprint(client)
-        return ReplySource(self._origin, model, key)
+        return ReplySource(self._place, model, key)
 
     def reply_sources(self, model: str) -> frozenset[ReplySource]:
         return frozenset({self.reply_source(model)})
@@ -363,26 +367,27 @@ class _AdjustedExchange(Exchange):
             self._request = replace(self._request, messages=without_foreign_details(self._request.messages, ()))
             self.api, self.body = self._build()
         else:
-            change = status in STATUSES and find_change(
+            if status not in STATUSES:
+                return False
+            changes = find_changes(
                 refusal,
                 self.body,
                 optional=[name for name in self.api.optional if not self._is_asked_for(name)],
                 renames=self.api.renames,
                 done=self._changes,
             )
-            if not change:
+            if not changes:
                 return False
-            note = str(change)
-            self._changes += (change,)
+            note = ", ".join(map(str, changes))
+            self._changes += changes
             self._is_changed = True
-            apply_changes(self.body, (change,))
+            apply_changes(self.body, changes)
         self._notes.append(note)
         self.adjusted = ", ".join(self._notes)
         return True
 
     def _is_asked_for(self, field: str) -> bool:
-        config = self._request.config
-        return field in config or field in config.get("extra", ())
+        return not field.startswith("messages[]") and _has_key(self._request.config, field.rpartition(".")[2])
 
     def accept(self) -> None:
         if self._is_changed:  # else another request may have learned meanwhile what this one did not need
@@ -402,10 +407,24 @@ class _AdjustedExchange(Exchange):
         return await self._adapter.waits_for(self._request.model)
 
     def hint(self, refusal: Any) -> str | None:
+        advice = self._adapter._hint(self._request, refusal)
+        if advice is not None:
+            return advice
+        config = self._request.config
         for name, key in self.api.config_fields:
-            if key in self._request.config and name in self.body and is_named(name, refusal):
+            if key in config and is_named(name, refusal):
                 return f"That is config[{key!r}]: change it, or leave it out"
+        for name in config.get("extra", ()):
+            if is_named(name, refusal):
+                return f"That is config['extra'][{name!r}]: change it, or leave it out"
         return None
+
+
+def _has_key(value: Any, key: str) -> bool:
+    """Whether a dict in a JSON value has this key."""
+    if isinstance(value, Mapping):
+        return key in value or any(_has_key(item, key) for item in value.values())
+    return isinstance(value, list | tuple) and any(_has_key(item, key) for item in value)
 
 
 def _is_imported(name: str) -> bool:

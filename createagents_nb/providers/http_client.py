@@ -32,6 +32,7 @@ from ..errors import ConfigurationError
 from ..loop_shutdown import settle_all
 from ..redaction import Secret
 from .addresses import Proxy, proxy_for, unusable_proxy
+from .error_body import read_body
 from .retries import IsWorking, RetryPolicy, send_until_answered
 from .sockets import http_url, socket_path
 from .transport import (
@@ -42,7 +43,6 @@ from .transport import (
     Transport,
     forget_closed_loops,
     limited,
-    read_body,
     with_query,
 )
 from .transport_errors import RedirectError
@@ -159,10 +159,12 @@ class _Wait:
     def begin(self) -> None:
         """Take note of the first byte."""
         self._client.add_progress(1)
+        self._seen += 1  # headers are no sign that others are served
         self._extend()
 
     def _extend(self) -> None:
-        self._limit.reschedule(asyncio.get_running_loop().time() + self._head_s)
+        with suppress(RuntimeError):  # the headers are here
+            self._limit.reschedule(asyncio.get_running_loop().time() + self._head_s)
 
 
 @cache
@@ -196,7 +198,9 @@ def _guarded_protocol(protocol: Any) -> Any:
             self.data_received(data)
 
         def _on_read_timeout(self) -> None:
-            if self._is_silent and self._wait is not None and self._wait.goes_on():
+            # Some servers send the headers at once, and queue a request then.
+            is_waiting = self._is_silent or getattr(self._payload, "total_bytes", 1) == 0
+            if is_waiting and self._wait is not None and self._wait.goes_on():
                 self.start_timeout()  # once more
             else:
                 super()._on_read_timeout()

@@ -107,7 +107,9 @@ class LocalServer:
     async def better_address(self) -> str | None:
         """Say how else it is to be asked, for a server that does not know what it was asked; None if unknown."""
         openai = f"{self._root}/v1"
-        speaks_ollama = isinstance(_at(await self._answer("/api/version"), "version"), str)
+        tags = await self._answer("/api/tags")
+        # llama.cpp answers there, too, with a list in OpenAI's form besides.
+        speaks_ollama = isinstance(_at(tags, "models"), list) and _at(tags, "object") is None
         speaks_openai = isinstance(_at(await self._answer("/v1/models"), "data"), list)
         if self._is_ollama:
             if speaks_openai and not speaks_ollama:

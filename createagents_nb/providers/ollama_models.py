@@ -30,6 +30,7 @@ def models_at(url: str, headers: Mapping[str, str] | None = None) -> list[str]:
 def is_ollama_at(url: str) -> bool:
     """Whether Ollama answers at an address within 0.3 seconds."""
     try:
-        return "version" in fetch_json(f"{url.rstrip('/')}/api/version")
+        listed = fetch_json(f"{url.rstrip('/')}/api/tags")
+        return "models" in listed and "object" not in listed  # llama.cpp has a list in OpenAI's form besides
     except (OSError, ValueError, TypeError):
         return False

@@ -74,39 +74,6 @@ def _model_names(body: bytes, url: str) -> list[str]:
         raise ProtocolError(text) from ForeignError.of(error)
 
 
-def _error_object(body: Any) -> Any:
-    inner = body.get("error") if isinstance(body, dict) else None
-    return body if inner is None else inner
-
-
-_STATUSES: Mapping[str, int] = {
-    "authentication_error": 401,
-    "insufficient_quota": 429,
-    "invalid_api_key": 401,
-    "invalid_prompt": 400,
-    "invalid_request_error": 400,
-    "model_not_found": 404,
-    "permission_error": 403,
-    "rate_limit_error": 429,
-    "rate_limit_exceeded": 429,
-    "tokens_exceeded": 429,
-}
-"""Codes and types of errors inside a reply, and the HTTP status with which they come otherwise.
-
-Source: https://platform.openai.com/docs/guides/error-codes
-"""
-
-
-def _status_in(body: Any) -> int | None:
-    for name in ("code", "status", "type") if isinstance(body, dict) else ():
-        code = str(body.get(name))
-        if len(code) == 3 and code.isdecimal() and code[0] in "45":
-            return int(code)
-        if code in _STATUSES:
-            return _STATUSES[code]
-    return None
-
-
 def _label(facts: ServerFacts, url: str) -> str:
     return facts.label if facts.is_at(url) else f"The server at {url}"
 
@@ -124,8 +91,6 @@ def _error_words(facts: ServerFacts) -> ErrorWords:
         refused="{label} cannot be reached: {reason}. Check the network and base_url",
         lost="{label} closed the connection before the answer was complete. Try again",
         timeout="{label} sent nothing for too long. Try again, or raise timeout_s",
-        unwrap=_error_object,
-        status_in=_status_in,
     )
 
 
@@ -167,6 +132,7 @@ RESPONSES_FIELDS = (
     ("temperature", "temperature"),
     ("text", "response_format"),
     ("tool_choice", "tool_choice"),
+    ("tools", "server_tools"),
     ("top_p", "top_p"),
 )
 """Fields of the body, and the key of ``config`` that each comes from."""
@@ -274,28 +240,35 @@ class OpenAIAdapter(HttpChatAdapter):
         return self._facts is OPENAI or (is_like_azure and (self._facts.has_responses or self._facts is UNKNOWN))
 
     def check_config(self, config: Mapping[str, Any]) -> None:
-        if (config.get("api") or self._fixed_api) == "responses" and needs_chat(config):
-            others = sorted(CHAT_ONLY & (config.keys() | config.get("extra", {}).keys()))
+        others = chat_only(config)
+        if (config.get("api") or self._fixed_api) == "responses" and others:
             raise UnsupportedConfigError(
                 f"The Responses API takes no {', '.join(others)}. Leave it out, or use config={{'api': 'chat'}}"
             )
 
     def _api_of(self, request: ChatRequest) -> ChatApi:
         named = request.config.get("api") or self._fixed_api
-        if named is None and needs_chat(request.config):
+        if named is None and chat_only(request.config):
             named = "chat"
         if named is None:
-            referred = learned(self._origin, request.model, "")
+            referred = learned(self._place, request.model, "")
             named = referred[0].name if referred else "responses" if self._prefers_responses else "chat"
         return self._responses_api if named == "responses" else self._api
 
     def _other_api(self, request: ChatRequest, status: int, refusal: Any) -> str | None:
-        if "api" in request.config or self._fixed_api is not None:
+        if "api" in request.config or self._fixed_api is not None or chat_only(request.config):
             return None
         if self._api_of(request) is self._responses_api:
             return "chat" if status in (404, 405) and not self.is_openai_itself else None
-        is_referred = status in (400, 404) and _USE_RESPONSES.search(json.dumps(refusal, default=str))
-        return "responses" if is_referred else None
+        return "responses" if status in (400, 404) and _refers_to_responses(refusal) else None
+
+    def _hint(self, request: ChatRequest, refusal: Any) -> str | None:
+        if self._api_of(request) is self._responses_api or not _refers_to_responses(refusal):
+            return None
+        others = chat_only(request.config)
+        leave_out = f"It takes no {', '.join(others)}: leave that out. " if others else ""
+        named = " in place of 'chat'" if request.config.get("api") == "chat" else ""
+        return f"{leave_out}Use config={{'api': 'responses'}}{named}"
 
     def _body(self, request: ChatRequest) -> dict[str, Any]:
         if self._api_of(request) is self._responses_api:
@@ -356,9 +329,14 @@ class OpenAIResponsesAdapter(OpenAIAdapter):
     _fixed_api = "responses"
 
 
-def needs_chat(config: Mapping[str, Any]) -> bool:
-    """Whether options ask for something that only Chat Completions takes."""
-    return not CHAT_ONLY.isdisjoint(config) or not CHAT_ONLY.isdisjoint(config.get("extra", ()))
+def chat_only(config: Mapping[str, Any]) -> list[str]:
+    """The options that only Chat Completions takes."""
+    extra = {name for name, value in config.get("extra", {}).items() if value is not None}
+    return sorted(CHAT_ONLY & (config.keys() | extra))
+
+
+def _refers_to_responses(refusal: Any) -> bool:
+    return _USE_RESPONSES.search(json.dumps(refusal, default=str)) is not None
 
 
 def _headers_of_environment() -> tuple[dict[str, Secret], str | None]:

@@ -2,31 +2,35 @@
 
 Written against what real servers send, which is more than the specification allows: a first chunk with or without
 text, usage anywhere or nowhere, no ``[DONE]``, tool calls whole or in pieces, two calls that share an index,
-reasoning under three names or in the text, a buffered body in place of a stream.
+reasoning under many names or in the text, a last chunk that repeats the whole message, one message in several
+choices, values of other types, errors in many forms, a buffered body in place of a stream.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from ..core.events import Event, Reasoning, Usage, cost_in_usd, count_or_none, number_or_none
 from ..errors import ProtocolError
 from .reply_decoder import (
     EventStreamReplyDecoder,
-    check_arguments,
-    decode_whole,
+    ThinkingSplitter,
+    decode_loosely,
     excerpt,
+    incomplete_error,
     new_tool_call,
     not_json,
-    repair_surrogates,
+    not_repeated,
+    raw_json,
     text_or_none,
 )
+from .tool_call_pieces import CallPieces, add_opaque
 
 __all__ = ["OpenAIReplyDecoder"]
 
@@ -36,7 +40,8 @@ class _Function(msgspec.Struct):
     arguments: str | dict[str, Any] | None = None
 
 
-# Fields that do not matter for the answer are not validated, so that none of them fails it.
+# Fields that do not matter for the answer are not validated, so that none of them fails it. A chunk that does not
+# fit is decoded again, and what does not fit is left out (`_chunk_of`).
 
 
 class _ToolCall(msgspec.Struct):
@@ -50,9 +55,12 @@ class _ToolCall(msgspec.Struct):
 class _Delta(msgspec.Struct):
     content: str | list[Any] | None = None
     tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
     reasoning_content: Any = None
     reasoning: Any = None
     thinking: Any = None
+    thought: Any = None
+    reasoning_text: Any = None
     refusal: Any = None
     extra_content: Any = None
     provider_specific_fields: Any = None
@@ -63,8 +71,9 @@ class _Delta(msgspec.Struct):
 class _Choice(msgspec.Struct):
     delta: _Delta | None = None
     message: _Delta | None = None
-    finish_reason: str | None = None
+    finish_reason: str | UnsetType | None = UNSET
     index: Any = None
+    error: msgspec.Raw = msgspec.Raw()
 
 
 class _Chunk(msgspec.Struct):
@@ -73,6 +82,7 @@ class _Chunk(msgspec.Struct):
     usage: Any = None
     timings: Any = None
     error: msgspec.Raw = msgspec.Raw()
+    base_resp: Any = None
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
@@ -80,241 +90,325 @@ _decode = msgspec.json.Decoder(_Chunk).decode
 _FIRST = (0, None, "0")
 """The index of the first choice, in the forms that servers send."""
 _INDEX_TYPES = (int, float, str)
-_NO_CHOICE = _Choice()
-_JSON_MARKS = re.compile(r'(?s)\\.?|["{}]')
+_PLAIN = _Delta()
+_LEGACY_INDEX = "function_call"
+"""The index of a call in the field that ``tool_calls`` replaced."""
 
 
 _REASONING_TEXTS = ("reasoning_content", "reasoning", "thinking")
-"""Fields with pieces of the reasoning; they are joined."""
+"""Fields with pieces of the reasoning that go back; they are joined."""
+_REASONING_NAMES = (*_REASONING_TEXTS, "thought", "reasoning_text", "reasoning_details", "thinking_blocks")
+"""Fields with the reasoning; where a piece comes in several, the first counts."""
 _REASONING_LISTS = ("reasoning_details", "thinking_blocks")
 """Fields with pieces of a list of blocks (OpenRouter's, and LiteLLM's for Anthropic's models)."""
 _OPAQUE = ("extra_content", "provider_specific_fields")
 """Fields of messages and calls that are not pieces (Gemini's, and LiteLLM's)."""
 _BLOCK_TEXTS = ("text", "summary", "thinking")
-
-
-class _Call:
-    """A tool call whose pieces are still arriving."""
-
-    __slots__ = (
-        "_depth",
-        "_escape",
-        "_in_string",
-        "_scanned",
-        "_whole",
-        "details",
-        "id",
-        "index",
-        "name",
-        "pieces",
-        "size",
-    )
-
-    def __init__(self, index: object) -> None:
-        self.index = index
-        self.id: str | None = None
-        self.name = ""
-        self.pieces: list[str] = []
-        self.size = 0
-        self.details: dict[str, Any] = {}
-        self._scanned = self._depth = 0
-        self._in_string = False
-        self._escape = ""
-        self._whole: bool | None = None  # known once the first brace is closed
-
-    @property
-    def arguments(self) -> str:
-        return "".join(self.pieces)
-
-    def is_whole(self) -> bool:
-        """Return whether the arguments so far are one JSON object.
-
-        Each piece is scanned once, and all are parsed once, when the first brace is closed: what is not an object
-        by then never becomes one.
-        """
-        new = "".join(self.pieces[self._scanned :])
-        self._scanned = len(self.pieces)
-        if self._whole is not None:
-            self._whole = self._whole and not new.strip()
-        elif self._closes(new):
-            self._whole = _is_object(self.arguments)
-        return bool(self._whole)
-
-    def _closes(self, new: str) -> bool:
-        mark = ""
-        for mark in _JSON_MARKS.findall(self._escape + new):
-            if mark == '"':
-                self._in_string = not self._in_string
-            elif not self._in_string and mark in "{}":
-                self._depth += 1 if mark == "{" else -1
-                if self._depth <= 0:
-                    return True
-        self._escape = mark if mark == "\\" else ""  # the character it escapes is still to come
-        return False
+_REASONING_KINDS = ("thinking", "reasoning", "reasoning.text", "reasoning.summary", "thought", "summary_text")
+"""Types of parts that are reasoning (Mistral's, Anthropic's, OpenRouter's)."""
 
 
 class OpenAIReplyDecoder(EventStreamReplyDecoder):
-    """Decodes the blocks of one reply, streamed or buffered; its end marker is a finish reason or ``[DONE]``."""
+    """Decodes the blocks of one reply, streamed or buffered; its end marker is a finish reason or ``[DONE]``.
+
+    Several choices are one message: texts of the first that says something, and the calls of all. Where several
+    answers were asked for, only the first counts.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._reasoning: dict[str, list[str]] = {}
         self._opaque: dict[str, Any] = {}
-        self._calls: list[_Call] = []
-        self._by_id: dict[str, _Call] = {}
-        self._by_index: dict[object, _Call] = {}  # the last call with each index
+        self._main: Any = None  # the index of the choice that counts, as the server writes it
+        self._calls: dict[object, CallPieces] = {}  # by choice
+        self._other_texts: list[str] = []
+        self._other_finish: str | None = None
+        self._has_deltas = False
+        self._is_open = False  # the last chunk says that no reason for an end is known
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._timings: dict[str, Any] = {}
         self._model: str | None = None
 
     def _ending(self) -> Iterator[Event]:
-        for call in self._calls:
-            arguments = call.arguments
-            if call.name or arguments:
-                yield new_tool_call(call.id, call.name, arguments, self._details(call.details))
+        if self._other_texts and not self.asked_for_several and not "".join(self._texts_said).strip():
+            for event in [*self._thinking.feed("".join(self._other_texts)), *self._thinking.finish()]:
+                self._clock.record([event])
+                yield event
+        yield from self._all_calls()
         details = self._details({name: "".join(pieces) for name, pieces in self._reasoning.items()} | self._opaque)
         usage = _with_timings(_usage(self._usage), self._timings)
-        generation_s = usage.eval_s or self._clock.generation_s
-        yield self._round_ended(self._finish_reason, usage, self._model, generation_s, details)
+        yield self._round_ended(
+            self._finish_reason or self._other_finish,
+            usage,
+            self._model,
+            usage.eval_s or self._clock.generation_s,
+            details,
+        )
+
+    def _all_calls(self) -> Iterator[Event]:
+        told: list[tuple[str, str]] = []
+        for choice in sorted(self._calls, key=lambda index: index != self._main):
+            if choice != self._main and self.asked_for_several:
+                continue
+            of_others = told.copy()
+            for call in self._calls[choice].calls:
+                arguments = call.arguments
+                if (call.name or arguments) and (call.name, arguments) not in of_others:
+                    told.append((call.name, arguments))
+                    yield new_tool_call(call.id, call.name, arguments, self._details(call.details))
 
     def _whole(self, body: bytes) -> Iterable[Event]:
-        if not body.startswith(b"{"):
+        if not body.startswith((b"{", b"[")):
             raise not_json(body)
-        chunk = decode_whole(_decode, body)
-        if not (chunk.choices or (chunk.error and self._error_in(chunk.error))):
+        events: list[Event] = []
+        chunks = self._chunks_in(body, is_whole=True)
+        if not any(chunk.choices or chunk.error for chunk in chunks):
+            value = decode_loosely(body, ValueError())
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, dict):
+                    self._check(item, events)
+            self._check_complaint()
             raise ProtocolError(f"The server's answer has no choices: {excerpt(body)!r}…. Check base_url")
-        events = self._events([body])
+        said = self._events([body])
         self.is_finished = True
-        return events
+        is_whole = isinstance(said, list)  # without an error at its end
+        if is_whole and self._is_open and not self._calls and not self._output_count and self._thinking.is_empty:
+            raise incomplete_error()
+        return said
+
+    def finish(self) -> Iterator[Event]:
+        if self._other_finish is not None:
+            self.is_finished = True
+        yield from super().finish()
+
+    def _end(self) -> None:
+        self.is_complete = True
+        self.is_finished = self.is_finished or self._other_finish is not None or not self._is_open
 
     def _read(self, payloads: list[bytes], events: list[Event]) -> None:
         transparent = self._thinking.transparent
+        main, is_open = self._main, self._is_open
         for payload in payloads:
             if payload == b"[DONE]":
-                self.is_finished = self.is_complete = True
+                self._is_open = is_open
+                self._end()
                 return
             try:
                 chunk = _decode(payload)
-            except (ValueError, RecursionError) as error:
+                if not self._seen:
+                    self._see()
+                if chunk.choices and not chunk.error and chunk.usage is None and chunk.timings is None:
+                    choice = chunk.choices[0]
+                    delta = choice.delta
+                    if (
+                        delta is not None
+                        and choice.index == main
+                        and not choice.finish_reason
+                        and not choice.error
+                        and choice.message is None
+                        and len(chunk.choices) == 1
+                    ):
+                        text = delta.content
+                        if text and transparent and type(text) is str:
+                            delta.content = None
+                            if delta == _PLAIN or _is_plain(delta):
+                                events.append(text)
+                                is_open = choice.finish_reason is None
+                                continue
+                            delta.content = text
+                        elif not text:
+                            self._delta(delta, events)
+                            transparent = self._thinking.transparent
+                            is_open = choice.finish_reason is None
+                            continue
+                chunks: Iterable[_Chunk] = (chunk,)
+            except (ValueError, RecursionError):
                 if payload.strip() == b"[DONE]":
-                    self.is_finished = self.is_complete = True
+                    self._is_open = is_open
+                    self._end()
                     return
-                chunk = repair_surrogates(_decode, payload, error)
-            if not self._seen:
-                self._seen = True
-                self._body.clear()
-            if chunk.error and (failure := self._error_in(chunk.error)):
-                raise failure
-            if chunk.choices:
-                choice = chunk.choices[0]
-                if choice.index:  # the request asked for several
-                    choice = next((each for each in chunk.choices if each.index in _FIRST), _NO_CHOICE)
-                delta = choice.delta or choice.message
-                if delta is not None:
-                    text = delta.content
-                    if text and transparent and type(text) is str:
-                        events.append(text)
-                        delta.content = None
-                        text = None
-                    if text or not _is_plain(delta):
-                        self._delta(delta, events)
-                        transparent = self._thinking.transparent
-                if choice.finish_reason:
-                    self._finish_reason = choice.finish_reason
-                    self.is_finished = True
-            if self._model is None and isinstance(chunk.model, str) and chunk.model:
-                self._model = chunk.model
-            if chunk.usage is not None and isinstance(chunk.usage, dict):
-                self._usage = chunk.usage
-            if chunk.timings is not None and isinstance(chunk.timings, dict):
-                self._timings = chunk.timings
+                chunks = self._chunks_in(payload)
+                self._see()
+            self._is_open = is_open
+            for chunk in chunks:
+                self._take(chunk, payload, events)
+            transparent = self._thinking.transparent
+            main, is_open = self._main, self._is_open
+        self._is_open = is_open
 
-    def _delta(self, delta: _Delta, events: list[Event]) -> None:
-        reasoning = delta.reasoning_content or delta.reasoning or delta.thinking
-        if reasoning and isinstance(reasoning, str):
-            events.append(Reasoning(reasoning))
+    def _see(self) -> None:
+        self._seen = True
+        self._body.clear()
+
+    def _chunks_in(self, payload: bytes, *, is_whole: bool = False) -> list[_Chunk]:
+        """Return what can be read in a payload of any shape: a chunk, a list of chunks, or nothing."""
+        try:
+            return [_decode(payload)]
+        except (ValueError, RecursionError) as error:
+            if not is_whole and self._check_text(payload):
+                return []
+            value = decode_loosely(payload, error, is_whole=is_whole)
+        if isinstance(value, str) and value.strip():
+            self._check_text(value.encode("utf-8", "replace"))
+        values = value if isinstance(value, list) else [value]
+        return [_chunk_of(each) for each in values if isinstance(each, dict)]
+
+    def _take(self, chunk: _Chunk, payload: bytes, events: list[Event]) -> None:
+        """Read a chunk that may be more than a piece of text."""
+        if chunk.error and (failure := self._error_in(chunk.error)):
+            raise failure
+        if self._model is None and isinstance(chunk.model, str) and chunk.model:
+            self._model = chunk.model
+        if chunk.usage is not None and isinstance(chunk.usage, dict):
+            self._usage = chunk.usage
+        if chunk.timings is not None and isinstance(chunk.timings, dict):
+            self._timings = chunk.timings
+        choices = chunk.choices or ()
+        if len(choices) > 1:
+            for position, choice in enumerate(choices):
+                choice.index = position if choice.index is None else choice.index
+            choices = sorted(choices, key=lambda choice: choice.index not in _FIRST)
+        for choice in choices:
+            self._take_choice(choice, events)
+        if not choices or chunk.base_resp:
+            value = decode_loosely(payload, ValueError())
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, dict):
+                    self._check(item, events)
+
+    def _take_choice(self, choice: _Choice, events: list[Event]) -> None:
+        index = 0 if choice.index in _FIRST else choice.index
+        index = index if isinstance(index, _INDEX_TYPES) else 0
+        delta, message = choice.delta, choice.message
+        if self._main is None and (_says(delta) or _says(message)):
+            self._main = index
+        is_main = index == self._main or self._main is None
+        if choice.finish_reason is not UNSET:
+            if is_main:
+                self._is_open = choice.finish_reason is None
+            if choice.finish_reason and is_main:
+                self._finish_reason = choice.finish_reason
+                self.is_finished = True
+            elif choice.finish_reason and not self.asked_for_several:
+                self._other_finish = choice.finish_reason
+        elif is_main:
+            self._is_open = False
+        if not is_main:
+            for each in (delta, message):
+                if each is not None:
+                    self._other_texts += [event for event in _split(each) if isinstance(event, str)]
+                    self._add_calls(each, index)
+        else:
+            if delta is not None:
+                self._has_deltas = self._has_deltas or _says(delta)
+                self._delta(delta, events, may_repeat=bool(choice.finish_reason))
+            if message is not None:
+                self._message(message, events)
+        if choice.error and (failure := self._error_in(choice.error)):
+            raise failure
+
+    def _delta(self, delta: _Delta, events: list[Event], *, may_repeat: bool = False) -> None:
+        thought = _reasoning_of(delta)
+        if thought and may_repeat:
+            thought = not_repeated(thought, self._thoughts_said, has_ended=bool(self._texts_so_far(events)))
+        if thought:
+            self._reason(thought, events)
         if self._source is not None:
-            self._keep_details(delta)
-        text = delta.content or delta.refusal
-        if isinstance(text, list):
-            parts = [part.get("text") for part in text if isinstance(part, dict)]
-            text = "".join([part for part in parts if isinstance(part, str)])
-        if text and isinstance(text, str):
-            events += self._thinking.feed(text)
-        for piece in delta.tool_calls or ():
-            self._tool_call(piece)
-        if delta.tool_calls:
-            self._clock.record((), tool_call=True)
+            self._keep_details(delta, replaced=may_repeat and not thought)
+        content = delta.content or delta.refusal
+        if content:
+            for kind, text in [("text", content)] if isinstance(content, str) else _parts(content):
+                if kind == "reasoning":
+                    self._reason(text, events)
+                    continue
+                if may_repeat:
+                    text = not_repeated(text, self._texts_so_far(events))
+                if text:
+                    events += self._thinking.feed(text)
+        if delta.tool_calls or delta.function_call:
+            self._add_calls(delta, self._main)
 
-    def _keep_details(self, delta: _Delta) -> None:
-        """Keep what the server wants back as it came."""
+    def _message(self, message: _Delta, events: list[Event]) -> None:
+        """Read a whole message, which may repeat what came in pieces."""
+        thoughts, text = _reasoning_of(message), ""
+        for event in _split(message):
+            if isinstance(event, Reasoning):
+                thoughts += event.text
+            elif isinstance(event, str):
+                text += event
+        said, thought = "".join(self._texts_so_far(events)), "".join(self._thoughts_said)
+        if not (self._has_deltas or said or thought or self._calls) and self._thinking.is_empty:
+            self._delta(message, events)
+            return
+        if self._source is not None:
+            self._keep_details(message, replaced=True)
+        thoughts_left, text_left = _rest_of(thoughts, thought), _rest_of(text, said)
+        if not self._has_deltas and text_left is None:  # messages in place of deltas, each with a piece
+            text_left = text
+        if thoughts_left and not said:
+            self._reason(thoughts_left, events)
+        if text_left:
+            events += self._thinking.feed(text_left)
+        self._add_calls(message, self._main, whole=True)
+
+    def _add_calls(self, delta: _Delta, choice: object, *, whole: bool = False) -> None:
+        pieces: Sequence[_ToolCall] = delta.tool_calls or ()
+        if delta.function_call is not None and (delta.function_call.name or delta.function_call.arguments):
+            pieces = (*pieces, _ToolCall(_LEGACY_INDEX, function=delta.function_call))
+        if not pieces:
+            return
+        calls = self._calls.get(choice)
+        if calls is None:
+            calls = self._calls[choice] = CallPieces(self._count_calls)
+        for position, piece in enumerate(pieces):
+            function = piece.function or _Function()
+            arguments = function.arguments or ""
+            if isinstance(arguments, dict):
+                arguments = json.dumps(arguments, ensure_ascii=False)
+            call_id = piece.id if piece.id is None else text_or_none(piece.id)
+            index = piece.index if isinstance(piece.index, _INDEX_TYPES) else None
+            name = function.name or ""
+            if whole:
+                call = calls.add_whole(position, call_id, index, name, arguments)
+            else:
+                call = calls.add(call_id, index, name, arguments)
+            add_opaque(call.details, {name: getattr(piece, name) for name in _OPAQUE})
+        self._clock.record((), tool_call=True)
+
+    def _keep_details(self, delta: _Delta, *, replaced: bool = False) -> None:
+        """Keep what the server wants back as it came.
+
+        Args:
+            replaced: the texts repeat those that are kept.
+        """
         for name in _REASONING_TEXTS:
             piece = getattr(delta, name)
-            if piece and isinstance(piece, str):
+            if piece and isinstance(piece, str) and not (replaced and name in self._reasoning):
                 self._reasoning.setdefault(name, []).append(piece)
         for name in _REASONING_LISTS:
             pieces = getattr(delta, name)
             if pieces and isinstance(pieces, list):
-                _add_blocks(self._opaque.setdefault(name, []), pieces)
-        _add_opaque(self._opaque, delta)
+                if replaced:
+                    self._opaque.setdefault(name, pieces)
+                else:
+                    _add_blocks(self._opaque.setdefault(name, []), pieces)
+        add_opaque(self._opaque, {name: getattr(delta, name) for name in _OPAQUE})
 
-    def _tool_call(self, piece: _ToolCall) -> None:
-        function = piece.function or _Function()
-        arguments = function.arguments or ""
-        if isinstance(arguments, dict):
-            arguments = json.dumps(arguments, ensure_ascii=False)
-        call_id = piece.id if piece.id is None else text_or_none(piece.id)
-        index = piece.index if isinstance(piece.index, _INDEX_TYPES) else None
-        call = self._call_of(call_id, index, function.name, arguments)
-        if call.id is None and call_id and call_id not in self._by_id:
-            call.id = call_id
-            self._by_id[call_id] = call
-        call.name = call.name or function.name or ""
-        _add_opaque(call.details, piece)
-        if arguments:
-            call.size += len(arguments)
-            check_arguments(call.size)
-            call.pieces.append(arguments)
 
-    def _call_of(self, call_id: str | None, index: object, name: str | None, arguments: str) -> _Call:
-        """Return the call that a piece belongs to: that of its id, else of its index, else the last.
-
-        A name with an unknown id starts a call, whatever its index. An unknown id without a name does not: some
-        servers make up an id for every piece.
-        """
-        same_index = self._by_index.get(index) if index is not None else self._calls[-1] if self._calls else None
-        call = None
-        if call_id:
-            call = self._by_id.get(call_id)
-            if call is not None and None not in (call.index, index) and call.index != index:
-                # Two calls with one id: the second goes without.
-                if name:
-                    return self._new_call(index)
-                if same_index is not None and same_index.id is None:
-                    call = same_index
-        if call is None and not (call_id and name):
-            call = same_index
-            if call is not None and name and call.name and name != call.name:
-                call = None
-        # Whole calls that neither id nor index tells apart: a name after complete arguments is a second call.
-        if call is not None and name and arguments.strip() and call.is_whole():
-            call = None
-        return self._new_call(index) if call is None else call
-
-    def _new_call(self, index: object) -> _Call:
-        self._count_calls()
-        call = self._by_index[index] = _Call(index)
-        self._calls.append(call)
-        return call
+def _says(delta: _Delta | None) -> bool:
+    return delta is not None and bool(delta.content or not _is_plain(delta))
 
 
 def _is_plain(delta: _Delta) -> bool:
     return not (
         delta.tool_calls
+        or delta.function_call
         or delta.reasoning_content
         or delta.reasoning
         or delta.thinking
+        or delta.thought
+        or delta.reasoning_text
         or delta.refusal
         or delta.extra_content
         or delta.provider_specific_fields
@@ -323,13 +417,116 @@ def _is_plain(delta: _Delta) -> bool:
     )
 
 
-def _add_opaque(details: dict[str, Any], piece: _Delta | _ToolCall) -> None:
-    for name in _OPAQUE:
-        value = getattr(piece, name)
-        if value:
-            earlier: Any = details.get(name)
-            merges = isinstance(earlier, dict) and isinstance(value, dict)
-            details[name] = earlier | value if merges else value
+def _reasoning_of(delta: _Delta) -> str:
+    """Return the reasoning in a piece; under the first of its names, for it may be there under several."""
+    text = delta.reasoning_content or delta.reasoning
+    if text and type(text) is str:
+        return text
+    for name in _REASONING_NAMES:
+        value = getattr(delta, name)
+        if value and (text := "".join([text for _, text in _parts(value)])):
+            return text
+    return ""
+
+
+def _parts(value: object, kind: str = "text") -> Iterator[tuple[str, str]]:
+    """Yield the texts in a content of any shape, each with its kind: ``text`` or ``reasoning``."""
+    if isinstance(value, str):
+        yield kind, value
+    elif isinstance(value, list):
+        for part in value:
+            yield from _parts(part, kind)
+    elif isinstance(value, dict):
+        if value.get("type") in _REASONING_KINDS:
+            kind = "reasoning"
+        for name in ("text", "refusal", "thinking", "reasoning", "summary", "content"):
+            if value.get(name):
+                is_thought = name in ("thinking", "reasoning", "summary")
+                yield from _parts(value[name], "reasoning" if is_thought else kind)
+                return
+
+
+def _split(delta: _Delta) -> list[Event]:
+    """Return the text of a message and the reasoning in it."""
+    splitter, events = ThinkingSplitter(), list[Event]()
+    for kind, text in _parts(delta.content or delta.refusal):
+        events += [Reasoning(text)] if kind == "reasoning" else splitter.feed(text)
+    return events + splitter.finish()
+
+
+def _rest_of(whole: str, said: str) -> str | None:
+    """Return what a whole text has more than was said; None if it begins in another way."""
+    whole, said = (whole.lstrip(), said.lstrip()) if whole.strip() else ("", "")
+    if whole.startswith(said):
+        return whole[len(said) :]
+    return "" if said.rstrip() == whole.rstrip() else None
+
+
+def _chunk_of(value: Mapping[str, Any]) -> _Chunk:
+    """Return a chunk with what fits of a decoded payload."""
+    choices = value.get("choices")
+    if isinstance(choices, dict):
+        choices = [choices] if "delta" in choices or "message" in choices else list(choices.values())
+    return _Chunk(
+        [_choice_of(choice) for choice in choices if isinstance(choice, dict)]
+        if isinstance(choices, list)
+        else None,
+        value.get("model"),
+        value.get("usage"),
+        value.get("timings"),
+        raw_json(value.get("error")),
+        value.get("base_resp"),
+    )
+
+
+def _choice_of(value: Mapping[str, Any]) -> _Choice:
+    reason = value.get("finish_reason", UNSET)
+    if reason is not UNSET and not isinstance(reason, str):
+        reason = "stop" if reason is True else reason.get("type") if isinstance(reason, dict) else None
+        reason = reason if isinstance(reason, str) else None
+    return _Choice(
+        _delta_of(value.get("delta")),
+        _delta_of(value.get("message")),
+        reason,
+        value.get("index"),
+        raw_json(value.get("error")),
+    )
+
+
+def _delta_of(value: Any) -> _Delta | None:
+    if isinstance(value, str):
+        return _Delta(content=value)
+    if not isinstance(value, dict):
+        return None
+    content, calls = value.get("content"), value.get("tool_calls")
+    if isinstance(content, dict):
+        content = [content]
+    if isinstance(calls, dict):
+        calls = [calls] if "function" in calls else list(calls.values())
+    rest = {name: value.get(name) for name in _Delta.__struct_fields__ if name in value}
+    rest["content"] = content if isinstance(content, str | list) else None
+    rest["tool_calls"] = [
+        _ToolCall(
+            each.get("index"),
+            each.get("id"),
+            _function_of(each.get("function")),
+            each.get("extra_content"),
+            each.get("provider_specific_fields"),
+        )
+        for each in (calls if isinstance(calls, list) else ())
+        if isinstance(each, dict)
+    ]
+    rest["function_call"] = _function_of(value.get("function_call"))
+    return _Delta(**rest)
+
+
+def _function_of(value: Any) -> _Function | None:
+    if not isinstance(value, dict):
+        return None
+    name, arguments = value.get("name"), value.get("arguments")
+    return _Function(
+        name if isinstance(name, str) else None, arguments if isinstance(arguments, str | dict) else None
+    )
 
 
 def _add_blocks(blocks: list[Any], pieces: list[Any]) -> None:
@@ -343,7 +540,7 @@ def _add_blocks(blocks: list[Any], pieces: list[Any]) -> None:
             isinstance(piece, dict)
             and isinstance(last, dict)
             and all(piece.get(name) == last.get(name) for name in ("type", "index"))
-            and any(name in piece and name in last for name in _BLOCK_TEXTS)
+            and any(name in last for name in _BLOCK_TEXTS)
             and not last.get("signature")
             and piece.get("id") in (None, last.get("id"))
         )
@@ -355,13 +552,6 @@ def _add_blocks(blocks: list[Any], pieces: list[Any]) -> None:
             if isinstance(merged.get(name), str):
                 merged[name] = (last.get(name) or "") + merged[name]
         blocks[-1] = last | merged
-
-
-def _is_object(arguments: str) -> bool:
-    try:
-        return isinstance(json.loads(arguments), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _usage(reported: Mapping[str, Any]) -> Usage:

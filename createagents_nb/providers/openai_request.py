@@ -71,6 +71,7 @@ CHAT_FIELDS = (
     ("thinking", "think"),
     ("enable_thinking", "think"),
     ("chat_template_kwargs", "think"),
+    ("tools", "server_tools"),
 )
 """Fields of the body, and the key of ``config`` that each comes from."""
 
@@ -107,6 +108,7 @@ def build_body(request: ChatRequest, facts: ServerFacts) -> dict[str, Any]:
 def _reasoning(options: Mapping[str, Any], facts: ServerFacts) -> Mapping[str, Any]:
     if facts.takes_reasoning:
         return {"reasoning": dict(options)}
+    options = {name: value for name, value in options.items() if value is not None}
     others = options.keys() - {"effort"}
     if others:
         raise UnsupportedConfigError(

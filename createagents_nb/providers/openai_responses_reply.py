@@ -7,26 +7,27 @@ each event, no ``output_item.added``, an empty ``output`` at the end. All of the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
 import msgspec
 
-from ..core.events import Event, Reasoning, ServerToolStep, Usage, cost_in_usd, count_or_none
+from ..core.events import Event, ServerToolStep, Usage, cost_in_usd, count_or_none
 from ..errors import ProtocolError, ProviderError
 from .error_mapping import error_message
 from .reply_decoder import (
     EventStreamReplyDecoder,
     SSEDecoder,
     check_arguments,
+    decode_loosely,
     decode_raw,
-    decode_whole,
     excerpt,
     new_tool_call,
     not_json,
+    raw_json,
     redact_name,
-    repair_surrogates,
     text_or_none,
 )
 from .transport_errors import cleaned_json
@@ -70,11 +71,9 @@ class _Response(msgspec.Struct):
     error: msgspec.Raw = msgspec.Raw()
 
 
+_RAW = ("text", "refusal", "arguments", "item", "response", "error", "output")
 _decode = msgspec.json.Decoder(_Event).decode
 _decode_response = msgspec.json.Decoder(_Response).decode
-
-_NOTHING = (b"[DONE]", b"keepalive")
-"""What some servers and gateways send in place of JSON."""
 
 _Kind = Literal["content", "summary", "reasoning"]
 
@@ -233,10 +232,17 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
             payloads = [*framing.feed(body), *framing.finish()]
             if payloads:
                 return self._events(payloads)
-        if not body.startswith(b"{"):
+        if not body.startswith((b"{", b"[")):
             raise not_json(body)
-        response = decode_whole(_decode_response, body)
+        try:
+            response = _decode_response(body)
+        except (ValueError, RecursionError) as error:
+            value = decode_loosely(body, error, is_whole=True)
+            response = _response_of(value)
+            body = json.dumps(value).encode()
         if not (response.output or (response.error and self._error_in(response.error))):
+            self._check_loosely(decode_loosely(body, ValueError()), [])
+            self._check_complaint()
             raise ProtocolError(f"The server's answer has no output: {excerpt(body)!r}…. Check base_url")
         return self._events([b'{"type":"response.done","response":' + body + b"}"])
 
@@ -247,12 +253,16 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
             try:
                 event = _decode(payload)
             except (ValueError, RecursionError) as error:
-                if payload.strip() in _NOTHING:
+                if self._check_text(payload):
                     continue
-                event = repair_surrogates(_decode, payload, error)
+                value = decode_loosely(payload, error)
+                if not isinstance(value, dict):
+                    self._check_loosely(value, events)
+                    self._see()
+                    continue
+                event, transparent = _event_of(value), False
             if not self._seen:
-                self._seen = True
-                self._body.clear()
+                self._see()
             text = event.delta
             if event.type == "response.output_text.delta" and transparent and type(text) is str:
                 if (
@@ -265,10 +275,24 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
                 if text:
                     events.append(text)
                 continue
+            if not (isinstance(event.type, str) and event.type.startswith(("response.", "error"))):
+                self._check_loosely(decode_loosely(payload, ValueError()), events)
             self._other(event, events)
             transparent, part = self._thinking.transparent, self._part
             if self.is_complete:
                 return
+
+    def _see(self) -> None:
+        self._seen = True
+        self._body.clear()
+
+    def _check_loosely(self, value: Any, events: list[Event]) -> None:
+        """Raise the error in a payload that is no event."""
+        if isinstance(value, str) and value.strip():
+            self._check_text(value.encode("utf-8", "replace"))
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, dict):
+                self._check(each, events)
 
     def _other(self, event: _Event, events: list[Event]) -> None:
         """Read an event that is not plain text."""
@@ -409,14 +433,16 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
     def _say(self, part: _Part, kind: _Kind, text: str, events: list[Event]) -> None:
         if not text:
             return
-        part.size += len(text)
         if kind == "content":
+            is_second_half = self._thinking.has_half and "\udc00" <= text[0] <= "\udfff"
+            part.size += len(text) - is_second_half
             events += self._thinking.feed(text)
             return
+        part.size += len(text)
         if self._reasoning_part not in (None, part):
             text = "\n\n" + text
         self._reasoning_part = part
-        events.append(Reasoning(text))
+        self._reason(text, events)
 
     def _take_step(
         self, item: _Item, value: dict[str, Any], status: Literal["running", "ok", "error"], events: list[Event]
@@ -507,11 +533,26 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
                 if item.name or item.final_arguments:
                     items.append({"type": "function_call"})
             elif item.value is not None and (
-                item.value.get("encrypted_content") if item.type == "reasoning" else item.type not in _OURS
+                item.value.get("encrypted_content") or item.value.get("content")
+                if item.type == "reasoning"
+                else item.type not in _OURS
             ):
                 items.append(item.value)
                 is_opaque = True
         return {"items": items} if is_opaque else {}
+
+
+def _event_of(value: Mapping[str, Any]) -> _Event:
+    """Return an event of a decoded payload."""
+    return _Event(**_fields(value, _Event.__struct_fields__))
+
+
+def _response_of(value: Any) -> _Response:
+    return _Response(**_fields(value, _Response.__struct_fields__)) if isinstance(value, dict) else _Response()
+
+
+def _fields(value: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: raw_json(value.get(name)) if name in _RAW else value.get(name) for name in names}
 
 
 def _decoded(value: msgspec.Raw) -> Any:

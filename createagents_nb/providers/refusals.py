@@ -14,6 +14,7 @@ from typing import Any
 
 from ..core.events import ProviderDetails
 from ..core.messages import Message, without_details
+from .servers import SERVERS
 from .wire_format import shorten_ids
 
 __all__ = [
@@ -21,7 +22,7 @@ __all__ = [
     "Change",
     "RefusedDetails",
     "apply_changes",
-    "find_change",
+    "find_changes",
     "is_named",
     "learned",
     "refuses_details",
@@ -32,7 +33,7 @@ __all__ = [
 STATUSES = frozenset({400, 422})
 """Statuses with which servers refuse a field."""
 
-_LOCATIONS = frozenset({"field", "fields", "loc", "param", "path", "property"})
+_LOCATIONS = frozenset({"field", "fields", "keys", "loc", "param", "path", "property"})
 """Keys of error bodies that locate the field."""
 
 _REPEATED = frozenset({"ctx", "input", "url"})
@@ -43,6 +44,12 @@ _REFUSES = re.compile(
     r"|forbidden|cannot find|additional propert|deprecated|instead"
 )
 
+_IS_ABOUT_VALUE = re.compile(
+    r"(?i)\bless\b|\b(?:great|larg|small|high|low)er\b|\btoo (?:big|large|small|high|low|long|many)\b"
+    r"|\bat (?:most|least)\b|\bexceed|\b(?:max|min)imum\b|\bbetween\b|\brange\b|unsupported value"
+)
+"""A refusal of a value, not of its field."""
+
 _LACKS_REASONING = re.compile(r"(?i)reasoning_content\W.{0,100}?\b(?:must|missing|required|passed? back|provide)")
 
 _REFUSES_IDS = re.compile(r"(?i)\b(?:tool[_ ]?call|call)[_ ]?id\b.{0,120}?\b(?:must|invalid|length|match|long)")
@@ -52,8 +59,10 @@ _DETAILS = re.compile(
     r"|encrypted[_ ]content\W.{0,120}?\b(?:could not|cannot|can't|invalid|mismatch|not match)"
     r"|item_id did not match|of type '\w+' was provided without its required|item with id .{0,80}? not found"
     r"|(?:thinking|thought)[_ ]?signature\W.{0,80}?\b(?:invalid|corrupt|could not|cannot)"
-    r"|invalid .{0,30}?(?:thinking|thought)[_ ]?signature"
+    r"|invalid .{0,30}?(?:thinking|thought)[_ ]?signature|invalid `?signature`? in "
 )
+
+_LACKS_SIGNATURE = re.compile(r"(?i)missing\b.{0,30}?thought[_ ]?signature|thought[_ ]?signature\W.{0,30}?missing")
 
 _MAX_LEARNED = 1_000
 """Limit for the servers and models to remember."""
@@ -69,12 +78,13 @@ class Change:
     Attributes:
         field: a path, as in ``stream_options`` or ``messages[].reasoning_content``; ``[]`` stands for each item.
         name: the field's other name; None to leave it out.
-        value: set where the field is missing, in place of leaving it out.
+        value: set where assistant messages, or the first of their calls, lack the field, in place of leaving it
+            out.
     """
 
     field: str
     name: str | None = None
-    value: str | None = None
+    value: Any = None
 
     def __str__(self) -> str:
         """The change in words, as in the column ``adjusted`` of ``recorder.requests``."""
@@ -84,6 +94,7 @@ class Change:
 
 
 _BLANK_REASONING = Change("messages[].reasoning_content", value=" ")
+_DUMMY_SIGNATURE = Change("messages[].tool_calls[].extra_content", value=SERVERS["gemini"].foreign_call_fields)
 _SHORT_IDS = Change("ids of tool calls", "nine letters and digits")
 
 
@@ -92,6 +103,11 @@ def apply_changes(body: dict[str, Any], changes: Sequence[Change]) -> None:
     for change in changes:
         if change == _SHORT_IDS:
             shorten_ids(body)
+            continue
+        if change == _DUMMY_SIGNATURE:
+            for message in body.get("messages", ()):
+                if (calls := message.get("tool_calls")) and not any("extra_content" in call for call in calls):
+                    calls[0] |= change.value
             continue
         *parents, leaf = change.field.replace("[]", "").split(".")
         for parent in _items(body, parents):
@@ -106,15 +122,15 @@ def apply_changes(body: dict[str, Any], changes: Sequence[Change]) -> None:
                     parent.setdefault(change.name, value)
 
 
-def find_change(
+def find_changes(
     refusal: Any,
     body: Mapping[str, Any],
     *,
     optional: Collection[str],
     renames: Mapping[str, str],
     done: Sequence[Change],
-) -> Change | None:
-    """Return the change that a refusal asks for; None if it names no field that may be changed.
+) -> tuple[Change, ...]:
+    """Return the changes that a refusal asks for; none if it names no field that may be changed.
 
     Args:
         refusal: the decoded body of the error.
@@ -125,32 +141,43 @@ def find_change(
     """
     changed = {name for change in done for name in (change.field, change.name)}
     words = "\n".join(_sentences(refusal))
-    if "messages" in body and _BLANK_REASONING not in done and _LACKS_REASONING.search(words):
-        return _BLANK_REASONING
-    for field in optional:
-        if field not in changed and _is_sent(body, field) and is_named(field, refusal):
-            return Change(field)
+    for missing, asks_for in ((_BLANK_REASONING, _LACKS_REASONING), (_DUMMY_SIGNATURE, _LACKS_SIGNATURE)):
+        if "messages" in body and missing not in done and asks_for.search(words):
+            return (missing,)
+    found = [
+        Change(field)
+        for field in optional
+        if field not in changed and _is_sent(body, field) and is_named(field, refusal)
+    ]
     for field, name in renames.items():
         is_open = field in body and changed.isdisjoint((field, name))
-        if is_open and is_named(field, refusal) and _REFUSES.search(words):
-            return Change(field, name)
-    return _SHORT_IDS if _SHORT_IDS not in done and _REFUSES_IDS.search(words) else None
+        if is_open and is_named(field, refusal) and _REFUSES.search(words) and not _IS_ABOUT_VALUE.search(words):
+            found.append(Change(field, name))
+    if not found and _SHORT_IDS not in done and _REFUSES_IDS.search(words):
+        return (_SHORT_IDS,)
+    return tuple(found)
 
 
 def is_named(field: str, refusal: Any) -> bool:
     """Whether an error names a field: where it says which one is meant, else in its sentences."""
     *parents, leaf = field.replace("[]", "").split(".")
-    located = [words for words in _locations(refusal) if words]
-    if any(words[0] == (parents or [leaf])[0] and leaf in words for words in located):
-        return True
+    for words in _locations(refusal):
+        # Unions of models put their names into a path, as in body, ResponsesRequest, include.
+        if leaf in words and (not parents or parents[0] in words) and words.index(leaf) < len(parents) + 2:
+            return True
     sentences = "\n".join(_sentences(refusal))
     if leaf == "include" and "ncrypted content is not supported" in sentences:  # OpenAI's words for `include`
         return True
     if "_" in leaf:
         return re.search(rf"(?<!\w){leaf}(?!\w)", "\n".join((sentences, *_keys(refusal)))) is not None
-    # A name that is also a word counts only in quotes, or after what it is.
-    kinds = r"(?:parameter|argument|field|property|key|name|input)s?(?: \w+)?:? *"
-    return re.search(rf"(?i)[`'\"]{leaf}[`'\"]|{kinds}{leaf}(?!\w)|(?<!\w){leaf}: ", sentences) is not None
+    # A name that is also a word counts only in quotes, or where a name stands.
+    naming = (
+        rf"[`'\"]{leaf}[`'\"]|(?<!\w){leaf}: |\({leaf}\)|\$\.{leaf}\b|^{leaf}$"
+        rf"|(?:parameter|argument|field|property|key)s?(?: supplied)?:? *{leaf}(?!\w)"
+        rf"|(?:permitted|allowed|supported|unknown|unexpected|unrecogni[sz]ed): *{leaf}(?!\w)"
+        rf"|(?<!\w){leaf} (?:(?:is|are) )?(?:n[o']t (?:supported|allowed|permitted|available)|unsupported)"
+    )
+    return re.search(f"(?im){naming}", sentences) is not None
 
 
 def refuses_details(refusal: Any) -> bool:

@@ -22,6 +22,7 @@ from ..core.events import (
     ReplySource,
     RoundEnded,
     ServerToolStep,
+    TextWasReasoning,
     ToolCallRequested,
     Usage,
 )
@@ -33,19 +34,24 @@ from .transport_errors import ForeignError, cleaned_json
 
 __all__ = [
     "BOM",
+    "NO_ARGUMENTS",
+    "ErrorData",
     "EventStreamReplyDecoder",
     "NDJSONDecoder",
     "OutputClock",
     "ReplyDecoder",
     "SSEDecoder",
+    "SurrogateJoiner",
     "ThinkingSplitter",
     "check_arguments",
+    "decode_loosely",
     "decode_raw",
-    "decode_whole",
     "excerpt",
     "incomplete_error",
     "new_tool_call",
     "not_json",
+    "not_repeated",
+    "raw_json",
     "redact_name",
     "repair_surrogates",
     "text_or_none",
@@ -116,10 +122,19 @@ class NDJSONDecoder(_Splitter):
         return [rest] if rest.strip() else []
 
 
+class ErrorData(bytes):
+    """The data of an event that is named ``error``."""
+
+
 class SSEDecoder(_Splitter):
     """Server-sent events: the data of each event (WHATWG HTML, "Interpreting an event stream").
 
+    The data of an event with the name ``error`` is `ErrorData`, and counts even if it is empty.
+
     One deviation, because some servers close too early: a last event without its blank line counts.
+
+    Attributes:
+        has_error: there was an event with the name ``error``.
 
     Raises:
         ProtocolError: more than 16 MB in one event.
@@ -127,6 +142,7 @@ class SSEDecoder(_Splitter):
 
     def __init__(self) -> None:
         super().__init__(b"\n\n")
+        self.has_error = False
         self._has_begun = False
         self._after_cr = False
 
@@ -149,24 +165,31 @@ class SSEDecoder(_Splitter):
         return [
             data
             for event in self._split(block)
-            if (data := event[6:] if event.startswith(b"data: ") and b"\n" not in event else _data(event))
+            if (data := event[6:] if event.startswith(b"data: ") and b"\n" not in event else self._data(event))
+            or type(data) is ErrorData
         ]
 
     def finish(self) -> list[bytes]:
-        data = _data(self._take_rest())
-        return [data] if data else []
+        data = self._data(self._take_rest())
+        return [data] if data or type(data) is ErrorData else []
 
-
-def _data(event: bytes) -> bytes:
-    name, _, line = event.partition(b"\n")
-    if name.startswith(b"event:") and line.startswith(b"data: ") and b"\n" not in line:
-        return line[6:]  # as OpenAI's Responses API sends them
-    lines = []
-    for line in event.split(b"\n"):
-        field, _, value = line.partition(b":")
-        if field == b"data":
-            lines.append(value.removeprefix(b" "))
-    return b"\n".join(lines)
+    def _data(self, event: bytes) -> bytes:
+        name, _, line = event.partition(b"\n")
+        is_pair = name.startswith(b"event:") and line.startswith(b"data: ") and b"\n" not in line
+        if is_pair and not name.endswith(b"error"):
+            return line[6:]  # as OpenAI's Responses API sends them
+        lines, name = [], b""
+        for line in event.split(b"\n"):
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                lines.append(value.removeprefix(b" "))
+            elif field == b"event":
+                name = value.strip()
+        data = b"\n".join(lines)
+        if name == b"error":
+            self.has_error = True
+            return ErrorData(data)
+        return data
 
 
 def _check_size(pending: bytes | bytearray) -> None:
@@ -180,6 +203,8 @@ T = TypeVar("T")
 # ── decoding: payloads into events ───────────────────────────────────────────────────────────────────────
 
 _HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+_HALF_A_PAIR_IN_TEXT = re.compile(r"\\u[dD][89a-fA-F]")
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 _LAST_WORD = re.compile(rb"[\w.~+/=-]+$")
@@ -191,6 +216,14 @@ MAX_REPLY_BYTES = 512 * 2**20
 
 MAX_SILENT_BYTES = 32 * 2**20
 """Limit for what precedes the first event of a stream."""
+
+
+_MIN_REPEATED = 16
+"""Length of a text that a last piece does not repeat by chance, in characters."""
+
+
+NO_ARGUMENTS = frozenset({"null", "[]", '""', "None"})
+"""What models and servers write in place of an empty object."""
 
 
 MAX_CALLS = 1_000
@@ -212,6 +245,9 @@ class ReplyDecoder(ABC):
     Attributes:
         is_complete: nothing that follows belongs to the answer.
         is_finished: the server has said that the answer ended; a usage may follow.
+        call_count: how many tool calls there have been, of the server's own tools too.
+        only_loaded: the server did something else than answer; the same request may be answered now.
+        asked_for_several: the request asks for several answers, of which the first counts.
     """
 
     def __init__(
@@ -221,12 +257,18 @@ class ReplyDecoder(ABC):
         self._retries = retries
         self._source = source
         self._thinking = ThinkingSplitter()
+        self.asked_for_several = self.only_loaded = False
+        self._reasoning_halves = SurrogateJoiner()
+        self._late = _LateThinking()
+        self._texts_said: list[str] = []
+        self._thoughts_said: list[str] = []
+        self._complaint: tuple[Any, int] | None = None
         self._clock = OutputClock()
         self._seen = False
         self._size = 0
         self.is_complete = False
         self.is_finished = False
-        self._call_count = 0
+        self.call_count = 0
 
     def _count_bytes(self, block: bytes) -> None:
         self._size += len(block)
@@ -237,8 +279,8 @@ class ReplyDecoder(ABC):
             )
 
     def _count_calls(self, more: int = 1) -> None:
-        self._call_count += more
-        if self._call_count > MAX_CALLS:
+        self.call_count += more
+        if self.call_count > MAX_CALLS:
             raise ProtocolError(f"The model asked for more than {MAX_CALLS:,} tools at once. Try again")
 
     def _error_in(self, body: msgspec.Raw) -> ProviderError | None:
@@ -247,7 +289,43 @@ class ReplyDecoder(ABC):
         error: Any = raw[:MAX_ERROR_BYTES]
         if raw == error:
             error = cleaned_json(decode_raw(body), str)
-        return self._on_error(error) if error else None
+        return self._on_error(error) if _says_something(error) else None
+
+    def _check(self, value: Mapping[str, Any], events: Sequence[Event]) -> None:
+        """Raise the error that a payload without an answer is; keep what only may be one for the end."""
+        body, is_sure = _error_in_payload(value)
+        if body is None:
+            return
+        body = cleaned_json(body, str)
+        if is_sure:
+            raise self._on_error(body)
+        self._complaint = body, self._output_count + sum(type(event) is str for event in events)
+
+    def _check_text(self, payload: bytes) -> bool:
+        """Raise the error for a payload that is a bare text; return whether it says nothing."""
+        words = payload.strip()
+        if words.lower() in _PINGS:
+            return True
+        if words[:1].isalpha() and not words.startswith(_LITERALS):
+            raise self._on_error(cleaned_json(words[:MAX_ERROR_BYTES].decode("utf-8", "replace"), str))
+        return False
+
+    def _check_complaint(self) -> None:
+        """Raise what a payload complained of, if nothing was said after it."""
+        if self._complaint is not None and self._complaint[1] >= self._output_count:
+            raise self._on_error(self._complaint[0])
+
+    def _texts_so_far(self, events: Sequence[Event]) -> list[str]:
+        """Return the pieces of text so far; ``events`` are those of the block that is being read."""
+        return [*self._texts_said, *[event for event in events if type(event) is str]]
+
+    def _reason(self, text: str, events: list[Event]) -> None:
+        """Append a piece of reasoning."""
+        if self._reasoning_halves.pending or not text.isascii():
+            text = self._reasoning_halves.feed(text)
+        if text:
+            self._thoughts_said.append(text)
+            events.append(Reasoning(text))
 
     @abstractmethod
     def feed(self, block: bytes) -> Iterable[Event]:
@@ -269,7 +347,35 @@ class ReplyDecoder(ABC):
         except ProviderError as error:
             failure = error
         self._clock.record(events)
+        if len(events) == 1 and type(text := events[0]) is str:
+            if self._late.is_watching and ("<" in text or self._late.tail):
+                events = self._recast(events, text)
+            self._texts_said.append(text)
+        elif events:
+            events = self._note(events)
         return events if failure is None else _then_raise(events, failure)
+
+    def _note(self, events: list[Event]) -> list[Event]:
+        """Remember what a block says; return its events, or others in their place."""
+        texts = [event for event in events if type(event) is str]
+        text = "".join(texts)
+        if self._late.is_watching and text and ("<" in text or self._late.tail):
+            events = self._recast(events, text)
+        self._texts_said += texts
+        return events
+
+    def _recast(self, events: list[Event], text: str) -> list[Event]:
+        return self._late.read(events, text, self._texts_said, self._thinking, bool(self._thoughts_said))
+
+    @property
+    def text(self) -> str:
+        """The text of the blocks that have been read."""
+        return "".join(self._texts_said)
+
+    @property
+    def _output_count(self) -> int:
+        """How many texts, pieces of reasoning and calls there have been, in the blocks before this one."""
+        return len(self._texts_said) + len(self._thoughts_said) + self.call_count
 
     def _unterminated(self, payload: bytes) -> Iterable[Event]:
         """Return the events of a last payload without its terminator, which may be cut."""
@@ -282,9 +388,11 @@ class ReplyDecoder(ABC):
             return ()
 
     def _withheld(self) -> Iterator[Event]:
-        for event in self._thinking.finish():
+        rest = self._reasoning_halves.rest()
+        for event in [*_reasoning(rest), *self._thinking.finish()]:
             self._clock.record([event])
-            yield event
+            yield from self._note([event])
+        yield from self._late.at_end(self._texts_said, bool(self._thoughts_said))
 
     def _details(self, fields: Mapping[str, Any]) -> ProviderDetails | None:
         """Return opaque fields with their source; None without any."""
@@ -345,17 +453,38 @@ class EventStreamReplyDecoder(ReplyDecoder):
                 raise ProtocolError(
                     f"The server sent {MAX_SILENT_BYTES // 2**20} MB without an answer in them. Check base_url"
                 )
+        if self._framing is not None and self._framing.has_error:
+            return self._events_before_error(payloads)
         return self._events(payloads)
 
     def finish(self) -> Iterator[Event]:
         for payload in self._framing.finish() if self._framing is not None and not self.is_complete else ():
-            yield from self._unterminated(payload)
+            yield from (
+                self._events_before_error([payload]) if type(payload) is ErrorData else self._unterminated(payload)
+            )
         if not self._seen:
             yield from self._buffered()
         yield from self._withheld()
+        self._check_complaint()
         if not self.is_finished:
             raise incomplete_error()
         yield from self._ending()
+
+    def _events_before_error(self, payloads: list[bytes]) -> Iterable[Event]:
+        """Return the events in payloads up to one of an event that is named ``error``, whatever is in it."""
+        at = next(at for at, payload in enumerate(payloads) if type(payload) is ErrorData)
+        events = self._events(payloads[:at])
+        if self.is_complete:
+            return events
+        self._seen = True
+        body: Any = bytes(payloads[at][:MAX_ERROR_BYTES])
+        try:
+            body = json.loads(body)
+        except (ValueError, RecursionError):
+            body = body.decode("utf-8", "replace")
+        if isinstance(body, dict) and body.get("error"):
+            body = body["error"]
+        return _then_raise(events, self._on_error(cleaned_json(body, str) or "an error without a word"))
 
     def _buffered(self) -> Iterable[Event]:
         body = bytes(self._body).removeprefix(BOM).strip()
@@ -375,26 +504,42 @@ class EventStreamReplyDecoder(ReplyDecoder):
         """Yield what is known once the reply has ended, `RoundEnded` last."""
 
 
+def not_repeated(text: str, pieces: Sequence[str], *, has_ended: bool = False) -> str:
+    """Return what a last piece adds to those before it; one that begins with all of them repeats them.
+
+    Args:
+        has_ended: something else came after the pieces.
+    """
+    said = "".join(pieces)
+    is_sure = has_ended or len(said) >= _MIN_REPEATED or (len(pieces) > 1 and text == said)
+    return text[len(said) :] if said and is_sure and text.startswith(said) else text
+
+
 def not_json(body: bytes) -> ProtocolError:
     return ProtocolError(f"The server did not answer in JSON: {excerpt(body)!r}…. Check base_url")
 
 
-def decode_whole(decode: Callable[[bytes], T], body: bytes) -> T:
-    """Decode a reply in one JSON object.
+def decode_loosely(payload: bytes, error: Exception, *, is_whole: bool = False) -> Any:
+    """Decode what a typed decoder refused with ``error``; lone halves of surrogate pairs stay in it.
+
+    Args:
+        is_whole: the payload is all there is of the reply.
 
     Raises:
-        IncompleteReplyError: it is cut.
+        IncompleteReplyError: it is a whole reply, and cut.
         ProtocolError: it is broken in another way.
     """
     try:
-        return decode(body)
-    except (ValueError, RecursionError) as error:
-        try:
-            return repair_surrogates(decode, body, error)
-        except ProtocolError:
-            if "truncated" in str(error):
-                raise incomplete_error() from ForeignError.of(error)
-            raise
+        return json.loads(payload)
+    except (ValueError, RecursionError):
+        if is_whole and "truncated" in str(error):
+            raise incomplete_error() from ForeignError.of(error)
+        raise _broken(payload, error) from ForeignError.of(error)
+
+
+def raw_json(value: Any) -> msgspec.Raw:
+    """Return a decoded value as a part of a payload; None as an absent one."""
+    return msgspec.Raw() if value is None else msgspec.Raw(json.dumps(value).encode())
 
 
 def decode_raw(value: msgspec.Raw, decode: Callable[[bytes], T] = msgspec.json.decode) -> T:
@@ -409,6 +554,43 @@ def decode_raw(value: msgspec.Raw, decode: Callable[[bytes], T] = msgspec.json.d
 def _is_silent(body: bytes) -> bool:
     """Return whether a body holds only comments (keep-alives) and fields without data."""
     return all(line.startswith((b":", b"event:", b"id:", b"retry:")) for line in body.splitlines() if line.strip())
+
+
+_PINGS = frozenset({b"[done]", b"ping", b"pong", b"keepalive", b"keep-alive", b"keep_alive", b"heartbeat"})
+"""What servers and gateways send in place of JSON, without a meaning; in lower case."""
+_LITERALS = (b"true", b"false", b"null", b"NaN", b"Infinity")
+_ERROR_WORDS = ("message", "msg", "error_message", "error_msg", "errorMessage", "title")
+
+
+def _says_something(error: Any) -> bool:
+    return any(map(_says_something, error.values())) if isinstance(error, dict) else bool(error)
+
+
+def _error_in_payload(value: Mapping[str, Any]) -> tuple[Any, bool]:
+    """Find the error in a payload that is no piece of an answer.
+
+    Returns:
+        The body for `on_error`, None without one; and whether it can be nothing else.
+    """
+    error = value.get("error")
+    if _says_something(error):
+        return error, True
+    if "error" in (value.get("object"), value.get("type"), value.get("status")) or value.get("success") is False:
+        return dict(value), True
+    state = value.get("base_resp")  # MiniMax's: https://platform.minimax.io/docs/api-reference/errorcode
+    if isinstance(state, dict) and state.get("status_code") not in (None, 0, "0", ""):
+        return {"message": state.get("status_msg"), "code": state["status_code"], "base_resp": state}, True
+    if value.get("choices") or value.get("usage") or value.get("type") in ("ping", "keepalive", "heartbeat"):
+        return None, False
+    if value.get("detail") or value.get("errors"):
+        return dict(value), True
+    for name, words in value.items():
+        if name.lower().startswith("error ") and words and isinstance(words, str):  # Ollama's
+            return {"message": f"{name}: {words}"}, True
+    if any(value.get(name) and isinstance(value[name], str) for name in _ERROR_WORDS):
+        codes = (str(value.get(name)) for name in ("code", "status", "status_code", "statusCode"))
+        return dict(value), any(code[:1] in ("4", "5") and len(code) == 3 and code.isdecimal() for code in codes)
+    return None, False
 
 
 def redact_name(name: str) -> str:
@@ -427,7 +609,20 @@ def new_tool_call(
     """Return a tool call, with a new id if its own is blank or holds a key."""
     if not (call_id and call_id.strip()) or mask_known_keys(call_id) != call_id:
         call_id = f"call_{uuid.uuid4().hex[:12]}"
-    return ToolCallRequested(call_id, mask_known_keys(name), arguments, details)
+    return ToolCallRequested(call_id, mask_known_keys(name), _sendable(arguments), details)
+
+
+def _sendable(arguments: str) -> str:
+    """Return arguments without lone halves of surrogate pairs, which no server takes back."""
+    arguments = _whole_pairs(arguments)
+    if _HALF_A_PAIR_IN_TEXT.search(arguments):
+        try:
+            decoded = json.dumps(json.loads(arguments), ensure_ascii=False)
+        except (ValueError, RecursionError):
+            return arguments
+        if not decoded.isascii() and _HALF.search(decoded):
+            return _whole_pairs(decoded)
+    return arguments
 
 
 def check_arguments(size: int) -> None:
@@ -515,43 +710,84 @@ class OutputClock:
         return self._last_at - self._first_at
 
 
-_THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
+_TAGS = {"<think>": "</think>", "<thinking>": "</thinking>", "<thought>": "</thought>"}
+_CLOSE = "</think>"
+"""The tag that comes alone where the model's template has opened it."""
 
 
 _MAX_BLANKS_BEFORE_THINK = 1_000
 """Limit for blanks before the tag; with each piece, all that is held back is searched again."""
 
 
+class SurrogateJoiner:
+    """Puts halves of surrogate pairs together that came in two pieces; lone ones become U+FFFD."""
+
+    def __init__(self) -> None:
+        self.pending = ""
+
+    def feed(self, text: str) -> str:
+        if not self.pending and (text.isascii() or not _HALF.search(text)):
+            return text
+        text = self.pending + text
+        self.pending = text[-1] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        return _whole_pairs(text[: len(text) - len(self.pending)])
+
+    def rest(self) -> str:
+        pending, self.pending = self.pending, ""
+        return "\ufffd" if pending else ""
+
+
+def _whole_pairs(text: str) -> str:
+    if text.isascii() or not _HALF.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 class ThinkingSplitter:
     """Turns text as it arrives into text and `Reasoning`.
 
-    Only a tag at the beginning counts, after a thousand blanks at most: later ones are text about tags.
+    Only a tag at the beginning counts, after a thousand blanks at most: later ones are text about tags. A closing
+    tag at the beginning is left out: the model's template had opened it, and the model thought nothing.
 
     Attributes:
-        transparent: nothing that follows can be reasoning.
+        transparent: text passes as it is.
+        has_opened: there was a tag at the beginning.
     """
 
     def __init__(self) -> None:
-        self.transparent = False
-        self._phase: Literal["before", "inside", "after"] = "before"
+        self.transparent = self.has_opened = False
+        self._phase: Literal["before", "inside", "after", "through"] = "before"
+        self._close = _CLOSE
         self._held = ""
+        self._halves = SurrogateJoiner()
 
     def feed(self, text: str) -> list[Event]:
-        if self.transparent:
+        if self.transparent and text.isascii():
             return [text]
+        events = self._split(self._halves.feed(text))
+        self.transparent = self._phase == "through" and not self._halves.pending
+        return events
+
+    def _split(self, text: str) -> list[Event]:
+        if self._phase == "through":
+            return [text] if text else []
         self._held += text
         if self._phase == "before":
             start = self._held.lstrip()
             if len(self._held) - len(start) > _MAX_BLANKS_BEFORE_THINK:
                 return self._rest()
-            if not start.startswith(_THINK_OPEN):
-                return [] if _THINK_OPEN.startswith(start) else self._rest()  # [] while not yet known
-            self._phase, self._held = "inside", start[len(_THINK_OPEN) :]
+            opening = next((tag for tag in (*_TAGS, _CLOSE) if start.startswith(tag)), None)
+            if opening is None:
+                is_known = not any(tag.startswith(start) for tag in (*_TAGS, _CLOSE))
+                return self._rest() if is_known else []
+            self.has_opened = True
+            self._close = _TAGS.get(opening, _CLOSE)
+            self._phase, self._held = "inside" if opening in _TAGS else "after", start[len(opening) :]
         reasoning: list[Event] = []
         if self._phase == "inside":
-            before, close, after = self._held.partition(_THINK_CLOSE)
+            before, close, after = self._held.partition(self._close)
             if not close:
-                keep = _overlap(self._held)
+                keep = _overlap(self._held, self._close)
                 piece, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
                 return _reasoning(piece)
             self._phase, self._held = "after", after
@@ -559,22 +795,102 @@ class ThinkingSplitter:
         self._held = self._held.lstrip()
         return [*reasoning, *self._rest()] if self._held else reasoning
 
+    @property
+    def has_half(self) -> bool:
+        """Whether the text ended with the first half of a surrogate pair."""
+        return bool(self._halves.pending)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is held back."""
+        return not self._held
+
+    def expect_answer(self) -> None:
+        """Leave out the blanks that follow: what has been said was the reasoning."""
+        self.transparent, self._phase = False, "after"
+
     def finish(self) -> list[Event]:
         """Return what was held back until the text ended."""
+        events = self._split(self._halves.rest())
         if self._phase == "inside":
             held, self._held = self._held, ""
-            return _reasoning(held)
-        return self._rest()
+            return [*events, *_reasoning(held)]
+        return [*events, *self._rest()]
 
     def _rest(self) -> list[Event]:
-        held, self._held, self.transparent = self._held, "", True
+        held, self._held, self._phase = self._held, "", "through"
+        self.transparent = not self._halves.pending
         return [held] if held else []
+
+
+class _LateThinking:
+    """Finds a ``</think>`` without its beginning, which the model's template had opened.
+
+    Nothing is held back for it. The text before the tag has been said as the answer; when the tag comes,
+    `TextWasReasoning` takes it back. Only the first tag counts, in no code, quotes or sentence, and in no reply
+    that has reasoning of another form.
+
+    Attributes:
+        tail: the end of the text, if a tag may begin in it.
+    """
+
+    def __init__(self) -> None:
+        self.is_watching = True
+        self.tail = ""
+
+    def read(
+        self,
+        events: list[Event],
+        new: str,
+        earlier: Sequence[str],
+        thinking: ThinkingSplitter,
+        has_reasoning: bool,
+    ) -> list[Event]:
+        """Return the events of a block, or others in their place.
+
+        Args:
+            new: the text of the block.
+            earlier: the texts of the blocks before it.
+            has_reasoning: there is reasoning of another form.
+        """
+        if thinking.has_opened:
+            self.is_watching = False
+            return events
+        recent = self.tail + new
+        _, tag, after = recent.partition(_CLOSE)
+        if not after:  # what follows the tag tells whether it is one
+            at = recent.rfind("<")
+            self.tail = recent[at:] if at >= 0 and (tag or _CLOSE.startswith(recent[at:])) else ""
+            return events
+        self.is_watching, self.tail = False, ""
+        before, _, after = ("".join(earlier) + new).partition(_CLOSE)
+        if has_reasoning or not _is_reasoning(before, after):
+            return events
+        thinking.expect_answer()
+        others = [event for event in events if type(event) is not str]
+        taken_back: Event = TextWasReasoning(before) if earlier else Reasoning(before)
+        return [*others, taken_back, *thinking.feed(after)]
+
+    def at_end(self, said: Sequence[str], has_reasoning: bool) -> list[Event]:
+        """Return what takes back a text that ends with the tag."""
+        before = "".join(said).removesuffix(_CLOSE)
+        is_all = self.is_watching and self.tail == _CLOSE and not has_reasoning and before.endswith("\n")
+        return [TextWasReasoning(before)] if is_all and _is_reasoning(before, "") else []
+
+
+def _is_reasoning(before: str, after: str) -> bool:
+    """Return whether a closing tag between two texts ends what a model thought, and is not written about."""
+    if any(tag in before for tag in _TAGS) or before.count("`") % 2:
+        return False
+    last, first = before[-1:], after[:1]
+    is_quoted = last + first in ('""', "''", "``", "“”", "‘’", "«»", "()", "**")
+    return bool(before.strip()) and not is_quoted and not (last == " " and first in (" ", ".", ",", ";", ":"))
 
 
 def _reasoning(text: str) -> list[Event]:
     return [Reasoning(text)] if text else []
 
 
-def _overlap(text: str) -> int:
-    """Return how many characters at the end of ``text`` may begin the closing tag."""
-    return next((n for n in range(len(_THINK_CLOSE) - 1, 0, -1) if text.endswith(_THINK_CLOSE[:n])), 0)
+def _overlap(text: str, tag: str) -> int:
+    """Return how many characters at the end of ``text`` may begin the tag."""
+    return next((n for n in range(len(tag) - 1, 0, -1) if text.endswith(tag[:n])), 0)

@@ -6,13 +6,17 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import TypeAlias
 
 from ..core.backoff import MAX_WAIT_S, backoff_s, is_transient
-from .transport import HttpReply, RetryCount
+from .error_body import asked_wait_s, decoded_body, error_words
+from .error_kinds import may_pass
+from .local_server import is_loading
+from .transport import MAX_ERROR_BYTES, HttpReply, RetryCount
 from .transport_errors import FailureKind, StillWorkingError, failure_kind, proxy_status
 
 __all__ = ["IsWorking", "RetryPolicy", "retry_after_s", "send_until_answered"]
@@ -22,6 +26,9 @@ IsWorking: TypeAlias = Callable[[bool], Awaitable[bool]]
 
 Called with whether the request would be sent again now: only then is it worth a question to the server.
 """
+
+_BODY_S = 1.0
+"""Limit for reading why a request was refused before it is sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,38 @@ class RetryPolicy:
             return None
         return asked_s or backoff_s(retries)
 
+    def wait_after_refusal_s(
+        self, wait_s: float, status: int, headers: Mapping[str, str], body: bytes
+    ) -> float | None:
+        """Return how long to wait after a reply of this body; None to take it as it is.
+
+        Args:
+            wait_s: what `wait_after_reply_s` returned.
+        """
+        refusal = decoded_body(body)
+        if not may_pass(status, error_words(refusal)) or is_loading(status, refusal):
+            return None  # a model that is being loaded is waited for without counting
+        asked_s = asked_wait_s(refusal) if retry_after_s(headers) is None else None
+        if asked_s is not None and asked_s > MAX_WAIT_S:
+            return None
+        return asked_s or wait_s
+
+
+async def _read_soon(reply: HttpReply) -> bytes:
+    """Return the body of a refusal; what there is of it where it does not come at once."""
+    body = bytearray()
+    with suppress(Exception):
+        async with asyncio.timeout(_BODY_S):
+            async for block in reply.blocks:
+                body += block
+                if len(body) >= MAX_ERROR_BYTES:
+                    break
+    return bytes(body)
+
+
+async def _one(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield body
+
 
 async def send_until_answered(
     send: Callable[[], Awaitable[HttpReply]],
@@ -96,6 +135,10 @@ async def send_until_answered(
             wait_s = policy.wait_after_reply_s(retries, reply.status, reply.headers)
             if wait_s is None:
                 return reply
+            body = await _read_soon(reply)
+            wait_s = policy.wait_after_refusal_s(wait_s, reply.status, reply.headers, body)
+            if wait_s is None:
+                return replace(reply, blocks=_one(body))
             await reply.aclose()
         await asyncio.sleep(wait_s)
     raise AssertionError("unreachable")

@@ -19,6 +19,7 @@ from ..redaction import Secret, is_secret_name
 from .addresses import mask_header
 from .retries import RetryPolicy, send_until_answered
 from .transport import MAX_ERROR_BYTES, MAX_LIST_BYTES, HttpReply, RetryCount, Transport, limited, with_query
+from .transport_errors import sanitize
 from .wire_format import encoded
 
 __all__ = [
@@ -39,6 +40,7 @@ OPENAI_OPTIONS: Final = {
 }
 """Arguments of ``create`` that are not in the body, and what ``client.post`` calls them."""
 
+_AUTHENTICATION = re.compile(r"(?i)authentication method|api_key|token_provider")
 _OTHER_LOOP = re.compile(r"(?i)event loop is closed|different (?:event )?loop")
 
 
@@ -65,10 +67,13 @@ class OpenAIClientTransport(Transport):
 
     def address(self, path: str, body: Mapping[str, Any] | None) -> str:
         client = self._client
+        url = self.url
         is_azure = type(client).__name__.endswith("AzureOpenAI")
+        if is_azure and path != "/chat/completions":  # the other paths are not below the deployment
+            url = url.partition("/deployments/")[0]
         if is_azure and path == "/chat/completions" and body is not None and "/deployments" not in self.url:
             path = f"/deployments/{body.get('model')}{path}"
-        return with_query(self.url + path, _texts(client.default_query))
+        return with_query(url + path, _texts(client.default_query))
 
     async def request(
         self, method: str, path: str, body: Mapping[str, Any] | None, count: RetryCount
@@ -182,6 +187,13 @@ def _http_client_of(client: Any) -> Any:
     return http
 
 
+def has_key_function(client: Any) -> bool:
+    """Whether a client's key comes from a function."""
+    return any(
+        getattr(client, name, None) is not None for name in ("_api_key_provider", "_azure_ad_token_provider")
+    )
+
+
 async def _usable(client: Any, is_closed: Callable[[], bool], reply: Awaitable[HttpReply]) -> HttpReply:
     """Await a reply, and explain the `RuntimeError` of a client that can send nothing anymore.
 
@@ -190,11 +202,14 @@ async def _usable(client: Any, is_closed: Callable[[], bool], reply: Awaitable[H
     """
     try:
         return await reply
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         if is_closed():
             why = "was closed: make a new one"
         elif _OTHER_LOOP.search(str(error)):
             why = "belongs to an event loop that has ended: make one in this loop"
+        elif has_key_function(client) or _AUTHENTICATION.search(str(error)):
+            reason = sanitize(str(error), None)[:200]
+            why = f"has no key for this request ({reason}). Check the function that returns it"
         else:
             raise
     # Raised here, so that the frames of the SDK, which hold the key, are not chained.
@@ -215,7 +230,7 @@ def openai_key_fingerprint(client: Any) -> str:
 
     A client whose key comes from a function has a fingerprint of its own.
     """
-    if any(getattr(client, name, None) is not None for name in ("_api_key_provider", "_azure_ad_token_provider")):
+    if has_key_function(client):
         return _fingerprint_of_object(client)
     return _fingerprint(client.api_key, getattr(client, "_azure_ad_token", None), client.default_headers)
 

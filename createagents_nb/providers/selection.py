@@ -191,7 +191,11 @@ def resolve_model(
         ConfigurationError: a model must be named, is not a string, or the demo provider would be asked for a model
             that it does not have.
     """
-    provider, model = split_model(provider, model)
+    named = _named_server(model) if isinstance(model, str) else None
+    if base_url is not None and provider is None and named is not None and named.needs_key:
+        provider = DEFAULT_PROVIDER  # the address says where, so that this is the name of a model, as Ollama's are
+    else:
+        provider, model = split_model(provider, model)
     if provider is None and base_url is not None:
         provider = DEFAULT_PROVIDER
     if provider is not None:
@@ -353,6 +357,8 @@ def _from_environment(model: str | None) -> ModelChoice:
 
 def _from_machine(model: str | None) -> ModelChoice:
     how = "Another: %agent use openai:gpt-6-luna, or CreateAgent(provider=…, model=…)"
+    if model is not None and _named_server(model) is not None and model in local_models("ollama"):
+        return ModelChoice("ollama", model, f"Using ollama:{model} (the local Ollama has it)\n{how}")
     variable = next(filter(os.environ.get, ("OPENAI_API_KEY", "OPENAI_BASE_URL")), None)
     if variable is not None:
         check_model("openai", model)

@@ -77,7 +77,7 @@ class ServerFacts:
         label: its name in messages.
         source: the address of the documentation that the facts come from.
         base_url: its address; None where each user has an own one.
-        hosts: host names of its addresses; one that begins with a dot stands for all that end in it.
+        hosts: host names of its addresses; one that begins with a dot or a dash stands for all that end in it.
         key_variables: environment variables with its key; the first is the one to tell users.
         address_variable: the environment variable with its address.
         address_suffix: added to an address from that variable that lacks it.
@@ -153,7 +153,8 @@ class ServerFacts:
     def is_at(self, url: str) -> bool:
         """Whether an address is one of this server's."""
         host = urlsplit(url).hostname or ""
-        return any(host.endswith(known) if known.startswith(".") else host == known for known in self.hosts)
+        host = host.removesuffix(".")
+        return any(host.endswith(known) if known[0] in ".-" else host == known for known in self.hosts)
 
 
 OPENAI: Final = ServerFacts(
@@ -186,7 +187,13 @@ _HOSTED: Final = (
         label="Azure OpenAI",
         source="https://learn.microsoft.com/en-us/azure/foundry/openai/api-version-lifecycle",
         base_url=None,
-        hosts=(".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com"),
+        hosts=(
+            ".openai.azure.com",
+            ".openai.azure.us",
+            ".openai.azure.cn",
+            ".services.ai.azure.com",
+            ".cognitiveservices.azure.com",
+        ),
         key_variables=("AZURE_OPENAI_API_KEY",),
         address_variable="AZURE_OPENAI_ENDPOINT",
         address_suffix="/openai/v1",
@@ -200,7 +207,7 @@ _HOSTED: Final = (
         label="Google Gemini",
         source="https://ai.google.dev/gemini-api/docs/openai",
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
-        hosts=("generativelanguage.googleapis.com", "aiplatform.googleapis.com"),
+        hosts=("generativelanguage.googleapis.com", "aiplatform.googleapis.com", "-aiplatform.googleapis.com"),
         key_variables=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
         key_prefixes=("AIza",),
         default_model="gemini-3.8-flash",
@@ -281,7 +288,7 @@ _HOSTED: Final = (
         label="xAI",
         source="https://docs.x.ai/docs/guides/reasoning",
         base_url="https://api.x.ai/v1",
-        hosts=("api.x.ai",),
+        hosts=("api.x.ai", ".api.x.ai"),
         key_variables=("XAI_API_KEY",),
         key_prefixes=("xai-",),
         default_model="grok-4.7",

@@ -20,7 +20,6 @@ __all__ = [
     "Transport",
     "forget_closed_loops",
     "limited",
-    "read_body",
     "with_query",
 ]
 
@@ -127,16 +126,6 @@ async def limited(
             return
         yield block[:limit]
         limit -= len(block)
-
-
-async def read_body(blocks: AsyncIterator[bytes], limit: int = MAX_ERROR_BYTES) -> bytes:
-    """Return the body, or its first ``limit`` bytes."""
-    body = bytearray()
-    async for block in blocks:
-        body += block
-        if len(body) >= limit:
-            break
-    return bytes(body[:limit])
 
 
 def with_query(address: str, query: Mapping[str, str]) -> str:

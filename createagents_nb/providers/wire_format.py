@@ -131,7 +131,15 @@ def wire_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
 
 def server_tools(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the tools that the server runs itself, as they stand beside ours."""
-    return [{"type": tool} if isinstance(tool, str) else dict(tool) for tool in config.get("server_tools", ())]
+    tools = config.get("server_tools", ())
+    return [{"type": tool} if isinstance(tool, str) else _copied(dict(tool)) for tool in tools]
+
+
+def _copied(value: Any) -> Any:
+    """Copy a JSON value: a body may be changed, and what the user gave may not."""
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def merge_extra(body: dict[str, Any], request: ChatRequest, *, nested: str | None = None) -> dict[str, Any]:
@@ -142,7 +150,7 @@ def merge_extra(body: dict[str, Any], request: ChatRequest, *, nested: str | Non
     Args:
         nested: a field that is merged, too, in place of being replaced.
     """
-    extra = dict(request.config.get("extra", {}))
+    extra = _copied(dict(request.config.get("extra", {})))
     if nested is not None and isinstance(extra.get(nested), Mapping):
         extra[nested] = {**body.get(nested, {}), **extra[nested]}
     if request.round > 1:

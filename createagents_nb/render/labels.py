@@ -7,12 +7,12 @@ import math
 import re
 from dataclasses import replace
 
+from ..core.events import status_label
 from ..core.messages import decode_arguments
 from ..text import INVISIBLE, STATUS_LABELS, clean_text, format_dollars, format_seconds, one_line
 from .snapshot import ToolLine, TurnSnapshot
 
 __all__ = [
-    "CALL_WORDS",
     "TOOL_WORDS",
     "call_of",
     "editable_arguments",
@@ -21,9 +21,10 @@ __all__ = [
     "running_status",
     "status_parts",
     "tool_state",
+    "turn_state",
 ]
 
-CALL_WORDS = STATUS_LABELS | {"running": "streaming…"}
+_STREAMING = "streaming…"
 TOOL_WORDS = STATUS_LABELS | {"running": "running…", "waiting": "waiting for approval", "not_run": "not run"}
 
 _BY_PROVIDER = "run by the provider"
@@ -101,14 +102,17 @@ def plain_state(tool: ToolLine) -> str:
     return f"{words}, {_BY_PROVIDER}" if tool.by_provider else words
 
 
-def _turn_state(turn: TurnSnapshot) -> str:
+def turn_state(turn: TurnSnapshot) -> str:
+    """State of a turn in words."""
     waits = any(isinstance(block, ToolLine) and block.status == "waiting" for block in turn.blocks)
-    return TOOL_WORDS["waiting"] if waits and turn.status == "running" else CALL_WORDS[turn.status]
+    if turn.status == "running":
+        return TOOL_WORDS["waiting"] if waits else _STREAMING
+    return status_label(turn.status, turn.finish_reason)
 
 
 def status_parts(turn: TurnSnapshot) -> list[str]:
     """Parts of the status line; unknown ones are left out."""
-    parts = [one_line(turn.agent, 60), one_line(f"{turn.provider}/{turn.model}", 120), _turn_state(turn)]
+    parts = [one_line(turn.agent, 60), one_line(f"{turn.provider}/{turn.model}", 120), turn_state(turn)]
     if turn.elapsed_s is not None:
         parts.append(format_seconds(turn.elapsed_s))
     if turn.ttft_s is not None:
@@ -131,5 +135,5 @@ def status_parts(turn: TurnSnapshot) -> list[str]:
 def running_status(turn: TurnSnapshot) -> list[str | None]:
     """Parts of the status line, with None in place of the elapsed time, which the page fills in."""
     parts: list[str | None] = [*status_parts(replace(turn, elapsed_s=None))]
-    parts.insert(parts.index(_turn_state(turn)) + 1, None)
+    parts.insert(parts.index(turn_state(turn)) + 1, None)
     return parts

@@ -71,6 +71,8 @@ class TurnSnapshot:
     provider: str
     model: str
     status: CallStatus
+    finish_reason: str | None = None
+    """Why the last round ended, as the server reports it."""
     blocks: tuple[Block, ...] = ()
     elapsed_s: float | None = None
     ttft_s: float | None = None

@@ -14,11 +14,14 @@ from ..core.events import (
     Event,
     Notice,
     Reasoning,
+    RoundEnded,
     ServerToolStep,
+    TextWasReasoning,
     ToolCallFinished,
     ToolCallRequested,
     ToolCallStarted,
     TurnDone,
+    ended_early,
 )
 from ..core.records import (
     CallRecord,
@@ -81,7 +84,10 @@ class TurnTracker:
             if type(event) is str:
                 self._append_text(TextBlock, event)
             elif isinstance(event, Reasoning):
-                self._append_text(ReasoningBlock, event.text)
+                if event.text:
+                    self._append_text(ReasoningBlock, event.text)
+            elif isinstance(event, TextWasReasoning):
+                self._rebuild(event)
             elif isinstance(event, Notice):
                 self._join_text()
                 self._blocks.append(NoticeLine(event.text))
@@ -106,11 +112,17 @@ class TurnTracker:
                 )
             elif isinstance(event, ServerToolStep):
                 self._take_step(event)
-            elif isinstance(event, TurnDone):
-                for tool_call_id in self._tools:
-                    tool = self.tool(tool_call_id)
-                    if tool is not None and tool.status in ("running", "waiting"):
-                        self._change(tool_call_id, status="cancelled" if tool.by_provider else "not_run")
+            elif isinstance(event, TurnDone) or (
+                isinstance(event, RoundEnded) and ended_early(event.finish_reason)
+            ):
+                self._end_calls()
+
+    def _end_calls(self) -> None:
+        """Mark the calls that will not run any more: the turn or their round has ended."""
+        for tool_call_id in self._tools:
+            tool = self.tool(tool_call_id)
+            if tool is not None and tool.status in ("running", "waiting"):
+                self._change(tool_call_id, status="cancelled" if tool.by_provider else "not_run")
 
     def blocks(self) -> tuple[Block, ...]:
         self._join_text()
@@ -136,6 +148,7 @@ class TurnTracker:
             provider=record.provider,
             model=record.model,
             status=record.status,
+            finish_reason=record.finish_reason,
             blocks=tuple(block for block in blocks if block is not None),
             not_kept=any(block is None for block in blocks),
             elapsed_s=elapsed_s,
@@ -163,6 +176,13 @@ class TurnTracker:
         else:
             self._blocks.append([text])
         self._kind = kind
+
+    def _rebuild(self, end: Event) -> None:
+        """Begin again, up to an event: those before it are no longer what they were."""
+        events = self._response.events_so_far()
+        before = events[: next((at for at, event in enumerate(events) if event is end), 0)]
+        self._blocks, self._kind, self._tools = [], None, {}
+        self.apply([event for event in before if not isinstance(event, TextWasReasoning)])
 
     def _join_text(self) -> None:
         if self._blocks and isinstance(self._blocks[-1], list):

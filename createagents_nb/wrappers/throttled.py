@@ -4,48 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..core.backoff import MAX_WAIT_S, backoff_s, is_transient
 from ..core.events import AttemptEnded, Event, Notice, RoundEnded
-from ..core.messages import ImagePart, Message, TextPart
 from ..core.provider import ChatRepository, ChatRequest
 from ..core.records import RequestRecord
-from ..errors import ProviderConnectionError, ProviderError, ProviderTimeoutError, RateLimitError
+from ..core.token_estimate import estimate_chars, estimate_tokens
+from ..errors import (
+    AuthenticationError,
+    InvalidRequestError,
+    ProviderConnectionError,
+    ProviderError,
+    ProviderTimeoutError,
+    QuotaExceededError,
+    RateLimitError,
+)
 from .base import ProviderWrapper
 
-__all__ = ["Permit", "RequestGate", "RequestLimiter", "ThrottledRepository", "estimate_chars", "estimate_tokens"]
+__all__ = ["Permit", "RequestGate", "RequestLimiter", "ThrottledRepository"]
 
 _MAX_REFUSALS = 100
 """How often one request may be refused while others are answered."""
-_TYPICAL_ANSWER_TOKENS = 300
-"""Estimate for an answer without a ``max_tokens``."""
-_CHARS_PER_TOKEN = 4
-_MAX_FILE_CHARS = 40_000
-"""Limit for the estimate of a file: how much text is in it is not known."""
-_IMAGE_TOKENS = 765
-"""Tokens of an image of 1,024 × 1,024 pixels in high detail (OpenAI's vision guide)."""
-
-
-def estimate_chars(messages: Iterable[Message]) -> int:
-    """The length of a conversation in characters; an image counts as the text that costs as many tokens."""
-    return sum(
-        len(part.text)
-        if isinstance(part, TextPart)
-        else _IMAGE_TOKENS * _CHARS_PER_TOKEN
-        if isinstance(part, ImagePart)
-        else min(len(part.data or b""), _MAX_FILE_CHARS)
-        for message in messages
-        for part in message.parts
-    )
-
-
-def estimate_tokens(chars: int, config: Mapping[str, Any]) -> float:
-    """Tokens of a request and its answer, before any have been counted: four characters are one token."""
-    return chars / _CHARS_PER_TOKEN + (config.get("max_tokens") or _TYPICAL_ANSWER_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +86,7 @@ class ThrottledRepository(ProviderWrapper):
         self._has_answered, self._has_timed_out = answered, timed_out
         self._gate, self._max_retries = gate, max_retries
         self._unused: Permit | None = first
-        self._answered: list[Permit] = []
+        self._answered: dict[int, Permit] = {}  # by round
 
     async def round_trip(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         limiter = self._gate.limiter
@@ -117,6 +100,10 @@ class ThrottledRepository(ProviderWrapper):
                     while isinstance(event, AttemptEnded | Notice):  # nothing has been answered yet
                         yield event
                         event = await anext(events, None)
+                except QuotaExceededError as error:  # waiting does not help
+                    limiter.not_answered(permit)
+                    error.retries = refusals + failures
+                    raise
                 except RateLimitError as error:
                     limiter.refused(permit, error.retry_after_s)
                     error.retries = refusals + failures
@@ -138,7 +125,7 @@ class ThrottledRepository(ProviderWrapper):
                 else:
                     limiter.answered()
                     self._has_answered(time.monotonic() - sent_at)
-                    self._answered.append(permit)
+                    self._answered[request.round] = permit
                     retries = refusals + failures
                     try:
                         if event is not None:
@@ -146,6 +133,10 @@ class ThrottledRepository(ProviderWrapper):
                         async for event in events:
                             yield event if type(event) is str else _with_retries(event, retries)
                     except ProviderError as error:
+                        if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
+                            # The row is not sent again after its first token, but the others wait.
+                            self._answered.pop(request.round, None)
+                            limiter.refused(permit, error.retry_after_s)
                         error.retries = retries or error.retries
                         raise
                     return
@@ -158,7 +149,10 @@ class ThrottledRepository(ProviderWrapper):
         if self._unused is not None:  # stopped before it was sent
             limiter.not_answered(self._unused)
         if limiter.counts_tokens:
-            for permit, record in zip(self._answered, records, strict=False):
+            for record in records:
+                permit = self._answered.get(record.round)
+                if permit is None:
+                    continue
                 is_known = record.input_tokens is not None and record.output_tokens is not None
                 total = (record.input_tokens or 0) + (record.output_tokens or 0)
                 limiter.ended(permit, total if is_known else None)
@@ -174,7 +168,11 @@ class ThrottledRepository(ProviderWrapper):
         if isinstance(error, ProviderTimeoutError) and error.may_be_running:
             return None
         is_lost = isinstance(error, ProviderConnectionError) and error.status_code is None  # not by a proxy
-        may_pass = is_lost or is_transient(error.status_code)
+        # By its words, an error with a passing status may be one that stays, such as too long a prompt with 500.
+        stays = error.refuses_message or (
+            isinstance(error, AuthenticationError | InvalidRequestError) and (error.status_code or 0) >= 500
+        )
+        may_pass = is_lost or (is_transient(error.status_code) and not stays)
         if failures == self._max_retries or not may_pass:
             return None
         wait_s = error.retry_after_s or backoff_s(failures)

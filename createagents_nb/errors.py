@@ -176,7 +176,13 @@ class ProviderConnectionError(ProviderError):
 
 
 class ProviderTimeoutError(ProviderConnectionError):
-    """No data arrived for ``timeout_s`` seconds."""
+    """No data arrived for ``timeout_s`` seconds.
+
+    Attributes:
+        may_be_running: whether the server may still be working on the request, which is not sent again then.
+    """
+
+    may_be_running: bool = False
 
 
 class AuthenticationError(ProviderError):

@@ -31,6 +31,7 @@ STATEFUL = (
     "metrics",
     "notebook.display",
     "notebook.turn_channel",
+    "providers.local_server",
     "providers.refusals",
     "providers.registry",
     "providers.selection",

@@ -124,6 +124,10 @@ async def eventually(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.002)
 
 
+PROBES = frozenset({"/api/ps", "/api/show", "/api/v0/models", "/api/version", "/props"})
+"""What a server at home is asked about itself. Scripted servers do not know, and do not count it."""
+
+
 @dataclass
 class Request:
     """What a client sent."""
@@ -145,6 +149,8 @@ class Reply:
     pieces: Iterable[bytes | threading.Event]
     status: str = "200 OK"
     headers: dict[str, str] = field(default_factory=lambda: {"content-type": "text/event-stream"})
+    held: threading.Event | None = None
+    """Holds back the headers, too."""
 
 
 def sse(*payloads: Any, done: bool = True) -> list[bytes]:
@@ -245,8 +251,15 @@ class ScriptedServer:
         self.open_connections += 1
         try:
             request = await self._read(reader)
+            if self._is_probe(request):
+                writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                return
             self.requests.append(request)
             reply = self._always.get(request.path) or self._always.get("*") or self._replies.popleft()
+            while reply.held is not None and not reply.held.is_set():
+                if reader.at_eof() or reader.exception() is not None:
+                    raise ConnectionResetError("the client left")
+                await asyncio.sleep(0.005)
             lines = [
                 f"HTTP/1.1 {reply.status}",
                 *(f"{k}: {v}" for k, v in reply.headers.items()),
@@ -271,6 +284,15 @@ class ScriptedServer:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
+
+    def _is_probe(self, request: Request) -> bool:
+        """Whether a client asks what the server is, and the test says nothing about it."""
+        path, is_list = request.path.partition("?")[0], request.path == "/v1/models"
+        expects_list = bool(self._replies) and "json" in self._replies[0].headers.get("content-type", "")
+        if {path, request.path} & self._always.keys():
+            return False
+        is_asked = is_list and request.method == "GET" and not expects_list and "*" not in self._always
+        return path in PROBES or is_asked
 
     @staticmethod
     async def _read(reader: asyncio.StreamReader) -> Request:

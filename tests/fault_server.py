@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import trustme
-from family import Request, delta, ndjson, sse
+from family import PROBES, Request, delta, ndjson, sse
 
 from createagents_nb.providers import http_client
 
@@ -242,6 +242,9 @@ class FaultServer:
             if path.endswith(("/models", "/api/tags")):
                 exchange = Exchange(self, request, reader, writer)
                 await exchange.json({"data": [{"id": "other"}], "models": [{"name": "other"}]})
+                return True
+            if path in PROBES:
+                await Exchange(self, request, reader, writer).reply(b"", "404 Not Found")
                 return True
             self.requests.append(request)
             exchange = Exchange(self, request, reader, writer)

@@ -606,3 +606,33 @@ def test_only_a_cell_that_begins_with_the_magic_is_rewritten(shell: InteractiveS
     assert shell.transform_cell("%%agent\nsay '''x''' and \\n\n").startswith("await ")
     for cell in ("%%time\n%%agent a\nhi\n", "x = 1\n", "print('%%agent')\n", "%agent status\n"):
         assert "await" not in shell.transform_cell(cell)
+
+
+# A server's address in place of a provider's name
+
+
+def test_an_address_is_used_by_new_agents(shell: InteractiveShell, line: Line, server: ScriptedServer) -> None:
+    server.on("/v1/models", json_reply({"data": [{"id": "tiny"}]}))
+    assert line(f"use {server.openai_url}") == f"New agents use openai:tiny at {server.openai_url}\n"
+    agent = CreateAgent()
+    assert (agent.model, agent.get_configs()["base_url"]) == ("tiny", server.openai_url)
+    assert line(f"use {server.openai_url} other") == f"New agents use openai:other at {server.openai_url}\n"
+
+
+def test_the_address_of_an_ollama_is_used_as_such(line: Line, server: ScriptedServer) -> None:
+    server.on("/api/tags", json_reply({"models": [{"name": "llama3.2"}]}))
+    assert line(f"use {server.url}") == f"New agents use ollama:llama3.2 at {server.url}\n"
+    assert line(f"models {server.url}") == "llama3.2\n"
+
+
+def test_an_agents_model_is_used_by_new_agents(line: Line, agent: CreateAgent, server: ScriptedServer) -> None:
+    assert line("use a") == f"New agents use openai:m at {server.openai_url}\n"
+    assert CreateAgent().get_configs()["base_url"] == server.openai_url
+
+
+def test_the_models_of_an_address_or_an_agent_are_listed(
+    line: Line, agent: CreateAgent, server: ScriptedServer
+) -> None:
+    server.on("/v1/models", json_reply({"data": [{"id": "tiny"}, {"id": "big"}]}))
+    assert line(f"models {server.openai_url}") == "big\ntiny\n"
+    assert line("models a") == "big\ntiny\n"

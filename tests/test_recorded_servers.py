@@ -237,7 +237,9 @@ async def test_recorded_reply(name: str, case: str, shared_data: Path, server: S
         if isinstance(expected, Error):
             check_error(trip, expected)
         else:
-            check_reply(trip, expected, has_times=name.startswith("ollama") and name != "ollama-v1")
+            timings = timings_in(file.read_bytes())
+            has_load = name.startswith("ollama") and name != "ollama-v1"
+            check_reply(trip, expected, timings, has_load=has_load, has_times=has_load or timings is not None)
 
 
 def check_error(trip: Trip, expected: Error) -> None:
@@ -249,14 +251,27 @@ def check_error(trip: Trip, expected: Error) -> None:
     assert trip.events == []
 
 
-def check_reply(trip: Trip, expected: Reply, *, has_times: bool) -> None:
+def timings_in(reply: bytes) -> dict[str, int] | None:
+    """The last ``timings`` of a reply of llama.cpp's."""
+    found = re.findall(rb'"timings":\s*(\{[^}]*\})', reply)
+    return json.loads(found[-1]) if found else None
+
+
+def check_reply(
+    trip: Trip, expected: Reply, timings: dict[str, int] | None, *, has_load: bool, has_times: bool
+) -> None:
     end, usage = trip.end, trip.end.usage
     assert (trip.text, trip.reasoning, end.finish_reason) == (expected.text, expected.reasoning, expected.finish)
     assert tuple((call.name, json.loads(call.arguments)) for call in trip.calls) == expected.calls
     assert len({call.tool_call_id for call in trip.calls}) == len(expected.calls)
     assert all(call.tool_call_id for call in trip.calls)
-    assert (usage.input_tokens, usage.output_tokens, usage.cached_tokens) == expected.tokens
+    tokens = expected.tokens
+    if timings is not None and tokens == (None, None, None):
+        read, written = timings["prompt_n"] + timings["cache_n"], timings["predicted_n"]
+        tokens = read, written, timings["cache_n"]
+    assert (usage.input_tokens, usage.output_tokens, usage.cached_tokens) == tokens
     assert end.model == "tiny-scripted"
     assert (end.first_output_at is not None) == bool(expected.text or expected.calls)
     is_timed = has_times and expected.finish not in ("load", "unload")
-    assert all((seconds is not None) == is_timed for seconds in (usage.load_s, usage.prompt_eval_s, usage.eval_s))
+    assert all((seconds is not None) == is_timed for seconds in (usage.prompt_eval_s, usage.eval_s))
+    assert (usage.load_s is not None) == (has_load and is_timed)

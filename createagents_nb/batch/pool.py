@@ -1,4 +1,7 @@
-"""Rows asked side by side, by a fixed number of workers; each takes the next row when it is done with one."""
+"""Rows asked side by side, by a fixed number of workers; each takes the next row when it is done with one.
+
+A server at home may have few slots, so there a `Ramp` lets few of them begin.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, Literal
 
@@ -20,6 +24,7 @@ from ..errors import ConfigurationError
 from ..loop_shutdown import wait_until_done
 from ..tools.executor import ToolExecutor
 from ..wrappers.throttled import ThrottledRepository
+from .ramp import Ramp
 from .rate_limiter import Gate, Limiter
 
 __all__ = ["HEARTBEAT_S", "OnError", "Options", "Pool", "Row", "RowAgent", "SettledRow"]
@@ -148,7 +153,10 @@ class Pool:
     async def run(self, rows: Iterable[Row], concurrency: int) -> None:
         """Ask all rows; if cancelled, raise once the rows that ran have settled."""
         todo = iter(rows)
-        self._workers = workers = [asyncio.create_task(self._work(todo)) for _ in range(concurrency)]
+        repository = self._row_agent.repository
+        limit = min(concurrency, await repository.max_concurrency() or concurrency)
+        ramp = Ramp(limit, await repository.first_concurrency())
+        self._workers = workers = [asyncio.create_task(self._work(todo, ramp)) for _ in range(limit)]
         running = len(workers)
         finished = asyncio.get_running_loop().create_future()
 
@@ -173,31 +181,46 @@ class Pool:
             if not worker.cancelled():
                 worker.result()
 
-    async def _work(self, todo: Iterator[Row]) -> None:
-        row_agent, agent = self._row_agent, self._row_agent.agent
-        instructions = len(agent.instructions or "")
-        for position, prompt in todo:
-            if self._is_closed:
-                return
-            chars = instructions + estimate_chars([Message("user", prompt)])
-            permit = await self._gate.enter(estimate_tokens(chars, agent.config))
-            if self._is_closed:
-                return
-            throttled = ThrottledRepository(row_agent.repository, self._gate, permit, row_agent.max_retries)
-            use_case = ChatWithAgentUseCase(throttled, executor=row_agent.executor, sink=self._sink)
-            response = use_case.start(agent, prompt)
+    async def _work(self, todo: Iterator[Row], ramp: Ramp) -> None:
+        while True:
+            ahead = await ramp.enter()
             try:
-                await response.wait()
+                row = None if self._is_closed else next(todo, None)
+                if row is None:
+                    return
+                await self._ask(row, partial(ramp.answered, ahead), partial(ramp.was_slow, ahead))
             finally:
-                await response.aclose()
-                throttled.settle(response.requests)
-                self._settled(
-                    SettledRow(
-                        position,
-                        response.record,
-                        response.requests,
-                        response.tools,
-                        response.error,
-                        response.notices,
-                    )
+                ramp.leave()
+
+    async def _ask(self, row: Row, answered: Callable[[float], None], timed_out: Callable[[], None]) -> None:
+        row_agent, agent = self._row_agent, self._row_agent.agent
+        position, prompt = row
+        chars = len(agent.instructions or "") + estimate_chars([Message("user", prompt)])
+        permit = await self._gate.enter(estimate_tokens(chars, agent.config))
+        if self._is_closed:
+            return
+        throttled = ThrottledRepository(
+            row_agent.repository,
+            self._gate,
+            permit,
+            row_agent.max_retries,
+            answered=answered,
+            timed_out=timed_out,
+        )
+        use_case = ChatWithAgentUseCase(throttled, executor=row_agent.executor, sink=self._sink)
+        response = use_case.start(agent, prompt)
+        try:
+            await response.wait()
+        finally:
+            await response.aclose()
+            throttled.settle(response.requests)
+            self._settled(
+                SettledRow(
+                    position,
+                    response.record,
+                    response.requests,
+                    response.tools,
+                    response.error,
+                    response.notices,
                 )
+            )

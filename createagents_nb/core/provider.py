@@ -264,6 +264,21 @@ class ChatRepository(ABC):
         """
         return None
 
+    def served_models(self) -> list[str] | None:
+        """The models of a server at home, of which one is taken where none is named; it blocks, but not for long.
+
+        None if it is no such server; empty if it does not answer.
+        """
+        return None
+
+    async def first_concurrency(self) -> int | None:
+        """How many requests a batch should begin with at a time; None for a server that takes many at once."""
+        return None
+
+    async def max_concurrency(self) -> int | None:
+        """How many requests the server works on at a time, as it says; None if it does not."""
+        return None
+
     def check_config(self, config: Mapping[str, Any]) -> None:  # noqa: B027 - a hook
         """Check options that are valid one by one, but not together.
 

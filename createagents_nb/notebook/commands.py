@@ -6,7 +6,7 @@ import difflib
 import getpass
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +26,19 @@ from ..providers.registry import (
     DEFAULT_PROVIDER,
     find_provider,
     has_key,
+    is_provider,
     key_variables,
     make_repository,
     provider_names,
 )
-from ..providers.selection import notebook_default, resolve_model, set_notebook_default
+from ..providers.selection import (
+    ModelChoice,
+    is_address,
+    notebook_default,
+    provider_at,
+    resolve_model,
+    set_notebook_default,
+)
 from ..providers.servers import SERVERS
 from ..text import format_dollars, one_line
 from . import display
@@ -93,25 +101,47 @@ class Commands:
         print("\n".join(_provider_lines()))
 
     def use(self, rest: str) -> None:
-        """use PROVIDER:MODEL — what new agents get from now on (auto: as found)"""
+        """use PROVIDER:MODEL | ADDRESS [MODEL] | NAME — what new agents get from now on (auto: as found)"""
         if not rest:
-            raise MagicUsageError("%agent use: name a provider: `%agent use openai:gpt-6-luna`")
+            raise MagicUsageError(
+                "%agent use: name a provider, an address or an agent: `%agent use openai:gpt-6-luna`, or "
+                "`%agent use http://127.0.0.1:8080/v1`"
+            )
         if rest == "auto":
             set_notebook_default(None)
         else:
             before = notebook_default()
             set_notebook_default(None)  # `use demo` means that provider's default, not the model chosen before
             try:
-                provider, _, model = rest.partition(":")
-                choice = resolve_model(provider, model or None)
-                CreateAgent(choice.provider, choice.model)  # raises now if the key is missing
+                choice = self._choice(rest)
+                # Raises now if the key is missing.
+                CreateAgent(choice.provider, choice.model, base_url=choice.base_url)
             except ConfigurationError:
                 set_notebook_default(before)
                 raise
             set_notebook_default(choice)
         self._registry.forget_default()
         chosen = notebook_default() or resolve_model(None, None)
-        print(f"New agents use {chosen.provider}:{chosen.model}")
+        at = f" at {chosen.base_url}" if chosen.base_url else ""
+        print(f"New agents use {chosen.provider}:{chosen.model}{at}")
+
+    def _choice(self, rest: str) -> ModelChoice:
+        """The provider, model and address that a user names: ``openai:gpt-6-luna``, an address, or an agent."""
+        if is_address(rest):
+            address, _, model = rest.partition(" ")
+            provider = provider_at(address)
+            chosen = resolve_model(provider, model.strip() or None, base_url=address)
+            return ModelChoice(chosen.provider, chosen.model, base_url=address)
+        provider, _, model = rest.partition(":")
+        agent = None if is_provider(provider) else self._registry.all().get(rest)
+        if agent is None:
+            return resolve_model(provider, model or None)
+        if not is_provider(agent.provider):
+            raise MagicUsageError(
+                f"%agent use: {rest} has a provider of its own ({agent.provider}), which new agents cannot have. "
+                "Give it to them: CreateAgent(provider, model)"
+            )
+        return ModelChoice(agent.provider, agent.model, base_url=agent.get_configs()["base_url"])
 
     def key(self, rest: str) -> None:
         """key [PROVIDER] — ask for its API key (OpenAI's): it stays in this kernel, and out of the notebook"""
@@ -172,9 +202,17 @@ class Commands:
             _print_tools(others)
 
     def models(self, rest: str) -> None:
-        """models [PROVIDER] — what the provider offers"""
-        provider = rest.partition(":")[0] or resolve_model(None, None).provider
-        print("\n".join(map(one_line, bridge.run(make_repository(provider).models()))))
+        """models [PROVIDER | ADDRESS | NAME] — what the provider offers, the server there, or that of an agent"""
+        print("\n".join(map(one_line, bridge.run(self._listed(rest)))))
+
+    def _listed(self, rest: str) -> Coroutine[Any, Any, Sequence[str]]:
+        if is_address(rest):
+            return make_repository(provider_at(rest), base_url=rest).models()
+        provider = rest.partition(":")[0]
+        if provider and not is_provider(provider) and rest in self._registry.all():
+            return self._registry.find(rest).models()
+        chosen = ModelChoice(provider, "") if provider else resolve_model(None, None)
+        return make_repository(chosen.provider, base_url=chosen.base_url).models()
 
     def history(self, rest: str) -> None:
         """history [NAME] — what the agent remembers"""

@@ -6,7 +6,9 @@ Imports nothing heavy.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -19,6 +21,7 @@ __all__ = [
     "can_be_header",
     "checked_address",
     "checked_key",
+    "is_private_address",
     "mask_header",
     "origin_of",
     "place_of",
@@ -84,6 +87,23 @@ def origin_of(address: str) -> str:
         return socket_origin(address)
     parts = urlsplit(address if "://" in address else f"http://{address}")
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+_PRIVATE_ENDINGS = (".local", ".localhost", ".lan", ".internal", ".home.arpa")
+
+
+def is_private_address(url: str) -> bool:
+    """Whether a server is on this machine or in its own network, as far as its address says.
+
+    >>> is_private_address("http://192.168.1.7:8080/v1"), is_private_address("http://gpu-box:8000/v1")
+    (True, True)
+    """
+    if is_socket(url):
+        return True
+    host = urlsplit(url).hostname or ""
+    with suppress(ValueError):
+        return not ipaddress.ip_address(host).is_global
+    return "." not in host or host.endswith(_PRIVATE_ENDINGS)
 
 
 def place_of(address: str) -> str:

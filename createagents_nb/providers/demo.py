@@ -29,6 +29,7 @@ class DemoChatAdapter(OpenAIChatAdapter):
     default_model = "demo"
     unsupported_config = UNSUPPORTED | {"api": "it has one; leave it out"}
     _uses_proxies = False
+    _may_queue = False
 
     def __init__(
         self,

@@ -43,7 +43,6 @@ __all__ = [
     "error_message",
     "is_unknown_model",
     "model_not_found",
-    "read_body",
     "redact_body",
     "status_error",
 ]
@@ -223,6 +222,13 @@ class ErrorMapper(RetryCount):
                 return ProtocolError(f"{self._label}: {summary.text}")
             case "timeout":
                 return ProviderTimeoutError(words.timeout.format(label=self._label, url=self._url))
+            case "working":
+                late = ProviderTimeoutError(
+                    f"{self._label} sent nothing for too long. It may still be working on the request or loading "
+                    "its model, so the request was not sent again: raise timeout_s, or ask for less at once"
+                )
+                late.may_be_running = True
+                return late
             case "lost":
                 return ProviderConnectionError(words.lost.format(label=self._label, url=self._url))
             case "refused":

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..core.events import Event, Notice, ReplySource, RoundEnded
-from ..errors import ProviderError
-from .error_mapping import ErrorMapper, ErrorWords, read_body
+from ..errors import ProtocolError, ProviderError
+from .error_body import read_body
+from .error_mapping import ErrorMapper, ErrorWords
+from .local_server import is_loading
 from .reply_decoder import ReplyDecoder
-from .transport import MAX_LIST_BYTES, Transport
+from .transport import MAX_LIST_BYTES, HttpReply, Transport
 from .unread_calls import unread_calls_notice
 from .wire_log import send
 
@@ -22,6 +25,15 @@ Connect = Callable[[], Awaitable[Transport]]
 
 _TAIL_S = 0.25
 """Limit for reading what follows a complete answer."""
+
+_POLLS_S = (0.1, 0.25, 0.5, 1.0, 2.0)
+"""The waits before a server that is loading its model is asked again; the last one from then on."""
+
+_MAX_LOAD_S = 600.0
+"""Limit for waiting until a server has loaded its model."""
+
+_NO_ENDPOINT = re.compile(r"(?i)unexpected endpoint")
+"""LM Studio says so with status 200: https://github.com/lmstudio-ai/lmstudio-bug-tracker/issues/618"""
 
 _NAMES_S = 5.0
 """How long an error about an unknown model waits for the names of those that exist."""
@@ -83,6 +95,19 @@ class Exchange:
     def accept(self) -> None:
         """Take note that the server answers the request."""
 
+    @property
+    def slow_s(self) -> float | None:
+        """After how many seconds without a reply `waits_for` is called; None for never."""
+        return None
+
+    async def waits_for(self) -> str | None:
+        """Return a line for the user about what the request waits for, where it is known."""
+        return None
+
+    async def better_address(self) -> str | None:
+        """Return how else to ask a server that does not know what it was asked, where it is known."""
+        return None
+
     def hint(self, refusal: Any) -> str | None:
         """Return what to do about a refusal of something that the user asked for, where it is known."""
         return None
@@ -98,6 +123,8 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
         ProviderError: translated from what the HTTP library, the SDK or the server reported.
     """
     transport = await connect()
+    loading_since: float | None = None
+    polls = 0
     asked_again = False
     while True:
         api = exchange.api
@@ -105,10 +132,19 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
         errors.adjusted = exchange.adjusted
         decoder: ReplyDecoder | None = None
         failure: ProviderError | None = None
-        is_adjusted = has_begun = False
+        is_adjusted = has_begun = loads = False
         block = b""
         try:
-            reply = await send(transport, "POST", api.chat_path, exchange.body, errors)
+            sending = send(transport, "POST", api.chat_path, exchange.body, errors)
+            if exchange.slow_s is None:
+                reply = await sending
+            else:
+                async with aclosing(_watched(sending, exchange, exchange.slow_s)) as watched:
+                    async for item in watched:
+                        if isinstance(item, Notice):
+                            yield item
+                        else:
+                            reply = item
             try:
                 if reply.is_success:
                     decoder = api.new_decoder(
@@ -145,6 +181,10 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
                 else:
                     failure = await errors.from_reply(reply, exchange.hint)
                     is_adjusted = exchange.adjust(reply.status, errors.refusal)
+                    if is_loading(reply.status, errors.refusal):
+                        now = asyncio.get_running_loop().time()
+                        loading_since = now if loading_since is None else loading_since
+                        loads = now - loading_since < _MAX_LOAD_S
             finally:
                 await reply.aclose()
         except Exception as error:
@@ -157,15 +197,90 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
                 is_adjusted, asked_again = not asked_again, True
         finally:
             del block  # a traceback shows this frame, and a server may repeat the key
-        if not is_adjusted:  # nothing else is to be sent
+        if loads:
+            if not polls:
+                yield Notice(f"{api.words.label(transport.url)} is loading its model. The request waits for it")
+            await asyncio.sleep(_POLLS_S[min(polls, len(_POLLS_S) - 1)])
+            polls += 1
+        elif not is_adjusted:  # nothing else is to be sent
             break
     if failure is not None:
+        if not errors.is_unknown_model and not has_begun and _may_be_lost(failure):
+            way = await exchange.better_address()
+            if way is not None:
+                said, end, _ = str(failure).rpartition("). ")  # what to do follows
+                failure.args = (f"{said}{end}{way}" if end else f"{failure}. {way}",)
         if errors.is_unknown_model:
             failure = errors.unknown_model(await _names(api, transport), failure)
         try:
             raise failure  # not in an except clause, whose exception would be its context
         finally:
             del failure, errors  # or they would refer to each other by its traceback
+
+
+def _may_be_lost(failure: ProviderError) -> bool:
+    """Whether a request may have gone to a server that speaks another API."""
+    return (
+        failure.status_code in (404, 405)
+        or _NO_ENDPOINT.search(str(failure)) is not None
+        # llama.cpp answers below Ollama's paths, in OpenAI's form.
+        or (isinstance(failure, ProtocolError) and "b'data: " in str(failure))
+    )
+
+
+async def _begun(sending: Coroutine[Any, Any, HttpReply]) -> HttpReply:
+    """Return a reply once its first block is here.
+
+    It is read without delay: aiohttp drops what it has when a connection breaks before it is read.
+    """
+    reply = await sending
+    if not reply.is_success:
+        return reply
+    first: bytes | Exception | None
+    try:
+        first = await anext(reply.blocks, None)
+    except Exception as error:
+        first = error
+    except BaseException:
+        await reply.aclose()
+        raise
+    return replace(reply, blocks=_joined(first, reply.blocks))
+
+
+async def _joined(first: bytes | Exception | None, rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    try:
+        if isinstance(first, Exception):
+            raise first
+        if first is None:
+            return
+        yield first
+    finally:
+        del first
+    async for block in rest:
+        yield block
+
+
+async def _watched(
+    sending: Coroutine[Any, Any, HttpReply], exchange: Exchange, slow_s: float
+) -> AsyncGenerator[Notice | HttpReply, None]:
+    """Yield the reply, once its body has begun; before it, what a slow server is doing."""
+    task = asyncio.create_task(_begun(sending))
+    is_taken = False
+    try:
+        await asyncio.wait({task}, timeout=slow_s)
+        if not task.done():
+            text = await exchange.waits_for()
+            if text is not None and not task.done():
+                yield Notice(text)
+        reply = await task
+        is_taken = True
+        yield reply
+    finally:
+        if not is_taken:
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled() and task.exception() is None:
+                await task.result().aclose()
 
 
 async def list_models(api: ChatApi, transport: Transport) -> list[str]:

@@ -18,12 +18,13 @@ from ..core.events import Event, ReplySource
 from ..core.messages import has_details, without_foreign_details
 from ..core.preview import RequestPreview, mask_address, mask_headers, mask_json
 from ..core.provider import ChatRepository, ChatRequest
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, CreateAgentsError
 from ..redaction import Secret, SecretFunction, holds_key
-from .addresses import origin_of, place_of, proxy_for
+from .addresses import is_private_address, origin_of, place_of, proxy_for
 from .api_keys import fingerprint_of, key_from_function
 from .exchange import ChatApi, Exchange, list_models, reply_events
 from .headers import checked_headers, checked_query, merged_headers
+from .local_server import ASK_S, LocalServer
 from .refusals import (
     STATUSES,
     Change,
@@ -36,6 +37,7 @@ from .refusals import (
     remember,
 )
 from .retries import RetryPolicy
+from .served_models import served_models
 from .sockets import socket_path
 from .transport import Transport, forget_closed_loops, with_query
 
@@ -52,6 +54,13 @@ __all__ = [
 
 DEFAULT_TIMEOUT_S = 120.0
 DEFAULT_MAX_RETRIES = 2
+
+FIRST_ROWS = 2
+"""How many requests a batch begins with at a server at home that does not say how many it works on at once."""
+
+_MIN_TIMEOUT_S = 1.0
+_SLOW_S = 3.0
+"""After how long without a byte a server at home is asked what it is doing, in seconds."""
 
 _MAX_ADJUSTMENTS = 6
 """Limit for sending one request again in another form."""
@@ -93,6 +102,7 @@ class HttpChatAdapter(ChatRepository):
         client: the user's own SDK client, used as it is and never closed.
         headers: sent with each request, in place of ours of the same name; None removes one of ours.
         query: appended to each address.
+        is_run_at_home: whether the server is of a kind that users run themselves, at whatever address.
 
     Raises:
         ConfigurationError: a header or a part of the query cannot be sent, or comes with a client.
@@ -101,6 +111,9 @@ class HttpChatAdapter(ChatRepository):
     _retries_refused: ClassVar[bool] = True
     """Whether a request is sent again after a refused connection."""
     _uses_proxies: ClassVar[bool] = True
+    _is_ollama: ClassVar[bool] = False
+    _may_queue: ClassVar[bool] = True
+    """Whether a server at home may have few slots, and is asked about itself."""
 
     def __init__(
         self,
@@ -114,6 +127,7 @@ class HttpChatAdapter(ChatRepository):
         client: Any,
         headers: Any = None,
         query: Any = None,
+        is_run_at_home: bool = False,
     ) -> None:
         self.base_url = base_url
         self.server = socket_path(url) or urlsplit(url).hostname
@@ -127,6 +141,7 @@ class HttpChatAdapter(ChatRepository):
         self.refused_details = RefusedDetails()
         self._timeout_s, self._max_retries = timeout_s, max_retries
         self._client = client
+        self._is_at_home = self._may_queue and (is_run_at_home or is_private_address(url))
         self._transports: WeakKeyDictionary[asyncio.AbstractEventLoop, HttpTransport] = WeakKeyDictionary()
 
     @abstractmethod
@@ -185,6 +200,74 @@ class HttpChatAdapter(ChatRepository):
     async def models(self) -> list[str]:
         return await list_models(self._api, await self._transport())
 
+    def served_models(self) -> list[str] | None:
+        if not self._is_at_home or self._client is not None:
+            return None
+        if self._uses_proxies and proxy_for(self._url) is not None:
+            return None
+        key = self._api_key
+        headers = self._all_headers(None if isinstance(key, SecretFunction) else key)
+        return self._list_served(headers) or []
+
+    def _list_served(self, headers: Mapping[str, str]) -> list[str] | None:
+        return served_models(self._url, headers, with_query("", self._query).removeprefix("?"))
+
+    async def context_window(self, model: str) -> int | None:
+        server = await self._local_server()
+        return None if server is None else await server.context_window(model)
+
+    async def first_concurrency(self) -> int | None:
+        server = await self._local_server()
+        if server is None or not is_private_address(self._url):
+            return None
+        return await server.slots() or FIRST_ROWS
+
+    async def max_concurrency(self) -> int | None:
+        server = await self._local_server()
+        return None if server is None else await server.slots()
+
+    async def waits_for(self, model: str) -> str | None:
+        """Say what a server at home is doing that has not sent a byte yet, and have patience with it."""
+        server = await self._local_server()
+        if server is None or not await server.is_cold(model):
+            return None
+        (await self._shared_transport()).client.be_patient()
+        return f"{self._api.words.label(self._url)} is loading {model}. The answer begins when it is loaded"
+
+    @property
+    def slow_s(self) -> float | None:
+        """After how many seconds without a byte `waits_for` is to be called; None for never."""
+        if not self._is_at_home or self._client is not None or self._timeout_s < _MIN_TIMEOUT_S:
+            return None
+        return min(_SLOW_S, self._timeout_s / 2)
+
+    async def _local_server(self) -> LocalServer | None:
+        """Return what a server at home tells about itself; None for any other, or one behind a proxy."""
+        if not self._is_at_home or self._client is not None:
+            return None
+        if self._uses_proxies and proxy_for(self._url) is not None:
+            return None
+        try:
+            transport = await self._transport()
+        except CreateAgentsError:  # of the key; the request says so
+            return None
+
+        async def ask(url: str, body: Mapping[str, Any] | None) -> Any:
+            return await transport.ask(url, body, ASK_S)
+
+        return LocalServer(self._url, ask, is_ollama=self._is_ollama)
+
+    async def _is_working(self, may_ask: bool) -> bool:
+        """Whether a server at home may still be working on a request that got no byte in time.
+
+        Args:
+            may_ask: whether the server is worth a question; else only what is known counts.
+        """
+        if (await self._shared_transport()).client.is_busy:
+            return True
+        server = await self._local_server()
+        return server is not None and (server.was_known if not may_ask else await server.is_known())
+
     def without_retries(self) -> Self:
         """Return a copy of this provider without retries."""
         same = copy.copy(self)
@@ -229,14 +312,16 @@ class HttpChatAdapter(ChatRepository):
         from .http_client import HttpTransport, shared_client
 
         key = None if isinstance(self._api_key, SecretFunction) else self._api_key
+        proxy = proxy_for(url) if self._uses_proxies else None
         return HttpTransport(
-            await shared_client(origin_of(url), proxy_for(url) if self._uses_proxies else None),
+            await shared_client(origin_of(url), proxy),
             url,
             self._all_headers(key),
             key,
             query=self._query,
             timeout_s=self._timeout_s,
             policy=RetryPolicy(self._max_retries, self._retries_refused),
+            is_working=self._is_working if self._is_at_home and proxy is None else None,
         )
 
     def __repr__(self) -> str:
@@ -309,6 +394,17 @@ class _AdjustedExchange(Exchange):
             remember(*self._place, self.api.name, self._changes)
         if self._api_change:
             remember(*self._place, "", self._api_change)
+
+    async def better_address(self) -> str | None:
+        server = await self._adapter._local_server()
+        return None if server is None else await server.better_address()
+
+    @property
+    def slow_s(self) -> float | None:
+        return self._adapter.slow_s
+
+    async def waits_for(self) -> str | None:
+        return await self._adapter.waits_for(self._request.model)
 
     def hint(self, refusal: Any) -> str | None:
         advice = self._adapter._hint(self._request, refusal)

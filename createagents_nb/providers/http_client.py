@@ -11,6 +11,7 @@ import base64
 import copy
 import importlib
 import io
+import json
 import os
 import re
 import select
@@ -19,6 +20,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import cache, lru_cache, partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -30,7 +32,8 @@ from ..errors import ConfigurationError
 from ..loop_shutdown import settle_all
 from ..redaction import Secret
 from .addresses import Proxy, proxy_for, unusable_proxy
-from .retries import RetryPolicy, send_until_answered
+from .error_body import read_body
+from .retries import IsWorking, RetryPolicy, send_until_answered
 from .sockets import http_url, socket_path
 from .transport import (
     MAX_ERROR_BYTES,
@@ -53,6 +56,7 @@ MAX_REDIRECTS = 10
 
 _HEAD_TIMEOUTS = 3
 _CLOSE_S = 2.0
+_MAX_LOAD_S = 600.0
 _MAX_BYTES_AT_ONCE = 2**20
 _STALE_WITHIN_S = 1.0
 """A reused connection that ends this soon was being closed by the server when the request was sent."""
@@ -125,6 +129,44 @@ class StaleConnectionError(aiohttp.ServerDisconnectedError):
     """A reused connection ended before any byte of the reply."""
 
 
+_current_wait: ContextVar[_Wait | None] = ContextVar("createagents_nb_wait", default=None)
+
+
+class _Wait:
+    """A request that waits for its first byte, perhaps in the queue of a server with few slots.
+
+    Such a server sends nothing for a queued request. So its silence counts only while the server is silent on all
+    of our connections: what it sends to others is a sign that the queue moves.
+
+    Args:
+        client: whose connections count.
+        limit: of the request until its headers have come.
+        head_s: how long they may take from the last sign on, in seconds.
+    """
+
+    def __init__(self, client: HttpClient, limit: asyncio.Timeout, head_s: float) -> None:
+        self._client, self._limit, self._head_s = client, limit, head_s
+        self._seen = client.progress
+
+    def goes_on(self) -> bool:
+        """Whether the server has sent anything since this was last asked, or is known to need its time."""
+        before, self._seen = self._seen, self._client.progress
+        goes_on = self._seen != before or self._client.is_patient
+        if goes_on:
+            self._extend()
+        return goes_on
+
+    def begin(self) -> None:
+        """Take note of the first byte."""
+        self._client.add_progress(1)
+        self._seen += 1  # headers are no sign that others are served
+        self._extend()
+
+    def _extend(self) -> None:
+        with suppress(RuntimeError):  # the headers are here
+            self._limit.reschedule(asyncio.get_running_loop().time() + self._head_s)
+
+
 @cache
 def _guarded_protocol(protocol: Any) -> Any:
     """aiohttp's protocol class, with stricter checks of a connection that is taken from the pool again."""
@@ -132,6 +174,7 @@ def _guarded_protocol(protocol: Any) -> Any:
     class GuardedProtocol(protocol):  # type: ignore[misc]
         _requests = 0
         _is_silent = True
+        _wait: _Wait | None = None
 
         def is_connected(self) -> bool:
             # aiohttp looks for unexpected bytes when a connection is given back, not when it is taken again. What
@@ -141,6 +184,7 @@ def _guarded_protocol(protocol: Any) -> Any:
         def set_response_params(self, **params: Any) -> None:
             self._requests += 1
             self._is_silent = True
+            self._wait = _current_wait.get()
             self.data_received = self._first_bytes_received  # the rest of the reply goes straight to aiohttp
             self._update_transport()
             super().set_response_params(**params)
@@ -149,7 +193,17 @@ def _guarded_protocol(protocol: Any) -> Any:
             self._is_silent = False
             del self.data_received
             self._update_transport()
+            if self._wait is not None:
+                self._wait.begin()
             self.data_received(data)
+
+        def _on_read_timeout(self) -> None:
+            # Some servers send the headers at once, and queue a request then.
+            is_waiting = self._is_silent or getattr(self._payload, "total_bytes", 1) == 0
+            if is_waiting and self._wait is not None and self._wait.goes_on():
+                self.start_timeout()  # once more
+            else:
+                super()._on_read_timeout()
 
         def _update_transport(self) -> None:
             if self.transport is not None:
@@ -267,6 +321,10 @@ class HttpClient:
         socket = socket_path(origin)
         self._is_socket = socket is not None
         self._clock = clock
+        self._progress = 0
+        self._bodies: set[aiohttp.StreamReader] = set()
+        self._waiting = 0
+        self._patient_until = 0.0
         self._headers: dict[str, str] = {}
         self._proxy: dict[str, Any] = {}
         if proxy is not None and not proxy.is_socks:
@@ -291,8 +349,45 @@ class HttpClient:
             response_class=_Response,
         )
 
+    @property
+    def progress(self) -> int:
+        """A number that grows with each byte of a reply."""
+        return self._progress + sum(body.total_bytes for body in self._bodies)
+
+    def add_progress(self, amount: int) -> None:
+        self._progress += amount
+
+    def be_patient(self) -> None:
+        """Wait for the first byte for up to ten minutes from now on: the server is loading its model."""
+        self._patient_until = self._clock() + _MAX_LOAD_S
+
+    @property
+    def is_patient(self) -> bool:
+        return self._clock() < self._patient_until
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether requests wait for their reply, or replies are being read."""
+        return self._waiting > 0 or bool(self._bodies)
+
+    def track(self, body: aiohttp.StreamReader) -> None:
+        """Count the bytes of a reply as `progress` while it is read."""
+        self._bodies.add(body)
+
+    def forget(self, body: aiohttp.StreamReader) -> None:
+        if body in self._bodies:
+            self._bodies.remove(body)
+            self.add_progress(body.total_bytes + 1)
+
     async def request(
-        self, method: str, url: URL, content: bytes | None, headers: Mapping[str, str], timeout_s: float
+        self,
+        method: str,
+        url: URL,
+        content: bytes | None,
+        headers: Mapping[str, str],
+        timeout_s: float,
+        *,
+        queues: bool = False,
     ) -> HttpReply:
         """Send a request and follow its redirects; the body of the reply is yet to be read.
 
@@ -300,10 +395,14 @@ class HttpClient:
             content: the body; dropped where a redirect turns the request into a GET.
             headers: not sent to other servers, except for a few that never hold a key.
             timeout_s: limit for the time without a byte, in seconds.
+            queues: whether the time before the first byte counts only while the server is silent on all
+                connections of this client.
 
         Raises:
             aiohttp.ClientError, TimeoutError, RedirectError: here, and while the body is read.
         """
+        if queues:
+            return await self._request_queued(method, url, content, headers, timeout_s)
         timeout = _timeout(timeout_s)
         # Each "100 Continue" and each byte of a header is a byte that arrives: without a limit for all of them and
         # for all redirects together, a server could keep a turn waiting without an end.
@@ -313,6 +412,27 @@ class HttpClient:
             if location is None:
                 return _reply(response, method, timeout_s)
             return await self._follow(response, location, method, content, headers, timeout_s)
+
+    async def _request_queued(
+        self, method: str, url: URL, content: bytes | None, headers: Mapping[str, str], timeout_s: float
+    ) -> HttpReply:
+        self._waiting += 1
+        try:
+            timeout = _timeout(timeout_s)
+            head_s = (timeout.sock_connect or 0) + _HEAD_TIMEOUTS * timeout_s
+            async with asyncio.timeout(head_s) as limit:
+                token = _current_wait.set(_Wait(self, limit, head_s))
+                try:
+                    response = await self._send(method, url, content, headers, timeout)
+                finally:
+                    _current_wait.reset(token)
+                location = _location(response)
+                if location is None:
+                    self.track(response.content)
+                    return _reply(response, method, timeout_s, tracked_by=self)
+                return await self._follow(response, location, method, content, headers, timeout_s)
+        finally:
+            self._waiting -= 1
 
     async def _follow(
         self,
@@ -390,23 +510,33 @@ class HttpClient:
 
 
 def _reply(
-    response: aiohttp.ClientResponse, method: str, timeout_s: float, client: HttpClient | None = None
+    response: aiohttp.ClientResponse,
+    method: str,
+    timeout_s: float,
+    client: HttpClient | None = None,
+    *,
+    tracked_by: HttpClient | None = None,
 ) -> HttpReply:
     """Wrap a reply, and limit its size and time unless it is an answer.
 
     Args:
         client: closed with the reply.
+        tracked_by: the client that counts the bytes of the reply.
     """
     blocks: Any = response.content.iter_any()
     if response.status >= 300:
         blocks = limited(blocks, MAX_ERROR_BYTES, timeout_s)
     elif method != "POST":
         blocks = limited(blocks, MAX_LIST_BYTES, timeout_s, cut=False)
-    return HttpReply(response.status, response.headers, blocks, partial(_release, response, client))
+    return HttpReply(response.status, response.headers, blocks, partial(_release, response, client, tracked_by))
 
 
-async def _release(response: aiohttp.ClientResponse, client: HttpClient | None) -> None:
+async def _release(
+    response: aiohttp.ClientResponse, client: HttpClient | None, tracked_by: HttpClient | None
+) -> None:
     response.release()
+    if tracked_by is not None:
+        tracked_by.forget(response.content)
     if client is not None:
         await client.aclose()
 
@@ -509,6 +639,7 @@ class HttpTransport(Transport):
         query: appended to each address.
         secret: the key in use.
         timeout_s: limit for the time without a byte, in seconds.
+        is_working: for a server that queues: whether it may still be working on a request that got no byte.
     """
 
     def __init__(
@@ -521,9 +652,11 @@ class HttpTransport(Transport):
         query: Mapping[str, str] | None = None,
         timeout_s: float,
         policy: RetryPolicy,
+        is_working: IsWorking | None = None,
     ) -> None:
         self.url, self.secret = url, secret
         self.client = client
+        self._is_working = is_working
         self._headers, self._query, self._timeout_s, self._policy = headers, query, timeout_s, policy
         self._urls: dict[str, URL] = {}
 
@@ -547,5 +680,21 @@ class HttpTransport(Transport):
         if url is None:
             url = self._urls[path] = URL(http_url(self.url) + path).with_query(self._query or None)
         content = None if body is None else encoded(body)
-        send = partial(self.client.request, method, url, content, self._headers, self._timeout_s)
-        return await send_until_answered(send, self._policy, count)
+        queues = self._is_working is not None
+        send = partial(self.client.request, method, url, content, self._headers, self._timeout_s, queues=queues)
+        return await send_until_answered(send, self._policy, count, self._is_working)
+
+    async def ask(self, url: str, body: Mapping[str, Any] | None, timeout_s: float) -> Any:
+        content = None if body is None else encoded(body)
+        try:
+            async with asyncio.timeout(timeout_s):
+                method = "GET" if body is None else "POST"
+                reply = await self.client.request(method, URL(http_url(url)), content, self._headers, timeout_s)
+                try:
+                    if not reply.is_success:
+                        return None
+                    return json.loads(await read_body(reply.blocks, MAX_LIST_BYTES))
+                finally:
+                    await reply.aclose()
+        except (TimeoutError, ValueError, RecursionError, RedirectError, aiohttp.ClientError, OSError):
+            return None

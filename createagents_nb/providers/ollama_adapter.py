@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator, Mapping
+from os import environ
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +26,8 @@ from .http_adapter import (
     StreamHandler,
     check_client_limits,
 )
+from .ollama_host import DEFAULT_URL, host_in_environment, url_of
+from .ollama_models import models_at
 from .ollama_reply import OllamaReplyDecoder
 from .ollama_request import OPTIONAL, UNSUPPORTED, build_body
 from .retries import RetryPolicy
@@ -107,6 +109,7 @@ class OllamaChatAdapter(HttpChatAdapter):
     default_model = None
     unsupported_config = UNSUPPORTED
     _retries_refused = False
+    _is_ollama = True
 
     def __init__(
         self,
@@ -125,11 +128,11 @@ class OllamaChatAdapter(HttpChatAdapter):
             check_client_limits(client, timeout_s=timeout_s)
         # Apart from the checks: a verbose traceback shows the values in a line that fails, all of os.environ too.
         if client is None:
-            named = base_url or as_secret(os.environ.get("OLLAMA_HOST"))
-            api_key = api_key or as_secret(os.environ.get("OLLAMA_API_KEY"))
+            named = base_url or host_in_environment()
+            api_key = api_key or as_secret(environ.get("OLLAMA_API_KEY"))
         else:
             named, api_key = ollama_address_and_key(client)
-        host = _checked_host(named or "http://127.0.0.1:11434")
+        host = _checked_host(named or DEFAULT_URL)
         super().__init__(
             _API,
             url=url_of(host),
@@ -141,6 +144,9 @@ class OllamaChatAdapter(HttpChatAdapter):
             headers=headers,
             query=query,
         )
+
+    def _list_served(self, headers: Mapping[str, str]) -> list[str] | None:
+        return models_at(self._url, headers)
 
     def _api_of(self, request: ChatRequest) -> ChatApi:
         return self._api
@@ -165,18 +171,6 @@ class OllamaChatAdapter(HttpChatAdapter):
         return ollama_key_fingerprint(client)
 
 
-def url_of(host: str) -> str:
-    """Return the address of a host as Ollama's SDK reads it: ``box`` is ``http://box:11434``."""
-    if is_socket(host):
-        return host
-    is_address = "://" in host
-    parts = urlsplit(host if is_address else f"http://{host}")
-    name = parts.hostname or "127.0.0.1"
-    name = f"[{name}]" if ":" in name else name
-    port = parts.port or (11434 if not is_address else 443 if parts.scheme == "https" else 80)
-    return f"{parts.scheme}://{name}:{port}{parts.path}".rstrip("/")
-
-
 def _checked_host(host: str) -> str:
     """Return a host in a form of Ollama's, or a socket: ``box``, ``box:11434``, ``:11434``, ``https://box/path``."""
     if is_socket(host):
@@ -190,7 +184,7 @@ def _checked_host(host: str) -> str:
 def _flaw(host: str) -> str | None:
     try:
         parts = urlsplit(host if "://" in host else f"http://{host}")
-        parts.port  # noqa: B018 - reading it is the check
+        url_of(host)  # reads the port, too
         (parts.hostname or "").encode("idna")
         fine = parts.scheme in ("http", "https") and not any(sign.isspace() for sign in host)
     except (TypeError, ValueError):

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import os
-from urllib.parse import urlsplit
+from collections.abc import Mapping
 
-__all__ = ["local_models"]
+from .ollama_host import DEFAULT_URL, host_in_environment, url_of
+from .served_models import fetch_json
 
-_TIMEOUT_S = 0.3
+__all__ = ["is_ollama_at", "local_models", "models_at"]
 
 
 def local_models() -> list[str]:
     """The models of the Ollama at ``OLLAMA_HOST``, its default first; empty if none answers in 0.3 seconds."""
-    host = os.environ.get("OLLAMA_HOST") or "127.0.0.1:11434"
-    url = host if "://" in host else f"http://{host}"
-    import http.client  # needed only if no provider is named
-    import urllib.request
-
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        parts = urlsplit(url)
-        address = (parts.hostname or "127.0.0.1").replace("0.0.0.0", "127.0.0.1")
-        address = f"[{address}]" if ":" in address else address
-        port = parts.port or (11434 if "://" not in host else {"https": 443}.get(parts.scheme, 80))
-        with opener.open(f"{parts.scheme}://{address}:{port}/api/tags", timeout=_TIMEOUT_S) as reply:
-            return [str(entry["name"]) for entry in json.load(reply)["models"]]
-    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+        url = url_of(host_in_environment() or DEFAULT_URL)
+    except ValueError:
+        return []  # not an address
+    return models_at(url)
+
+
+def models_at(url: str, headers: Mapping[str, str] | None = None) -> list[str]:
+    """The models of the Ollama at an address; empty if none answers in 0.3 seconds."""
+    try:
+        return [str(entry["name"]) for entry in fetch_json(f"{url}/api/tags", headers)["models"]]
+    except (OSError, ValueError, KeyError, TypeError):
         return []  # nothing listens there, or it is not Ollama
+
+
+def is_ollama_at(url: str) -> bool:
+    """Whether Ollama answers at an address within 0.3 seconds."""
+    try:
+        listed = fetch_json(f"{url.rstrip('/')}/api/tags")
+        return "models" in listed and "object" not in listed  # llama.cpp has a list in OpenAI's form besides
+    except (OSError, ValueError, TypeError):
+        return False

@@ -223,6 +223,7 @@ class OpenAIAdapter(HttpChatAdapter):
             client=client,
             headers=headers,
             query=query,
+            is_run_at_home=row.runs_at_home,
         )
         self._max_client_retries: int | None = None
         if client is None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ..core.events import Event, Reasoning, Usage, cost_in_usd, count_or_none
+from ..core.events import Event, Reasoning, Usage, cost_in_usd, count_or_none, number_or_none
 from ..errors import ProtocolError
 from .reply_decoder import (
     EventStreamReplyDecoder,
@@ -79,6 +80,7 @@ class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
     model: Any = None
     usage: Any = None
+    timings: Any = None
     error: msgspec.Raw = msgspec.Raw()
     base_resp: Any = None
 
@@ -128,6 +130,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
         self._is_open = False  # the last chunk says that no reason for an end is known
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
+        self._timings: dict[str, Any] = {}
         self._model: str | None = None
 
     def _ending(self) -> Iterator[Event]:
@@ -137,11 +140,12 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
                 yield event
         yield from self._all_calls()
         details = self._details({name: "".join(pieces) for name, pieces in self._reasoning.items()} | self._opaque)
+        usage = _with_timings(_usage(self._usage), self._timings)
         yield self._round_ended(
             self._finish_reason or self._other_finish,
-            _usage(self._usage),
+            usage,
             self._model,
-            self._clock.generation_s,
+            usage.eval_s or self._clock.generation_s,
             details,
         )
 
@@ -201,7 +205,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
                 chunk = _decode(payload)
                 if not self._seen:
                     self._see()
-                if chunk.choices and not chunk.error and chunk.usage is None:
+                if chunk.choices and not chunk.error and chunk.usage is None and chunk.timings is None:
                     choice = chunk.choices[0]
                     delta = choice.delta
                     if (
@@ -265,6 +269,8 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
             self._model = chunk.model
         if chunk.usage is not None and isinstance(chunk.usage, dict):
             self._usage = chunk.usage
+        if chunk.timings is not None and isinstance(chunk.timings, dict):
+            self._timings = chunk.timings
         choices = chunk.choices or ()
         if len(choices) > 1:
             for position, choice in enumerate(choices):
@@ -494,6 +500,7 @@ def _chunk_of(value: Mapping[str, Any]) -> _Chunk:
         else None,
         value.get("model"),
         value.get("usage"),
+        value.get("timings"),
         raw_json(value.get("error")),
         value.get("base_resp"),
     )
@@ -586,3 +593,27 @@ def _usage(reported: Mapping[str, Any]) -> Usage:
         reasoning_tokens=count("reasoning_tokens", "completion_tokens_details"),
         cost_usd=cost_in_usd(reported.get("cost")),  # OpenRouter's; elsewhere it may be anything
     )
+
+
+def _with_timings(usage: Usage, timings: Mapping[str, Any]) -> Usage:
+    """Add llama.cpp's ``timings``: seconds, and counts where the usage has none.
+
+    Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
+    """
+    if not timings:
+        return usage
+    read, reused, written = (count_or_none(timings.get(name)) for name in ("prompt_n", "cache_n", "predicted_n"))
+    if usage.input_tokens is None and read is not None:
+        usage = replace(usage, input_tokens=read + (reused or 0))
+    return replace(
+        usage,
+        output_tokens=written if usage.output_tokens is None else usage.output_tokens,
+        cached_tokens=reused if usage.cached_tokens is None else usage.cached_tokens,
+        prompt_eval_s=_seconds(timings.get("prompt_ms")),
+        eval_s=_seconds(timings.get("predicted_ms")),
+    )
+
+
+def _seconds(milliseconds: object) -> float | None:
+    number = number_or_none(milliseconds)
+    return None if number is None else number / 1000

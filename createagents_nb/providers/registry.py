@@ -97,7 +97,7 @@ class ProviderSpec:
     @property
     def address(self) -> str | None:
         """The server's address as the environment names it, or None."""
-        return os.environ.get(self.address_variable or "") or None
+        return os.environ.get(self.address_variable or "", "").strip().strip("\"'").strip() or None
 
 
 def _spec_of(row: ServerFacts) -> ProviderSpec:

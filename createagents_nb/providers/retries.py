@@ -10,14 +10,22 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
+from typing import TypeAlias
 
 from ..core.backoff import MAX_WAIT_S, backoff_s, is_transient
 from .error_body import asked_wait_s, decoded_body, error_words
 from .error_kinds import may_pass
+from .local_server import is_loading
 from .transport import MAX_ERROR_BYTES, HttpReply, RetryCount
-from .transport_errors import FailureKind, failure_kind, proxy_status
+from .transport_errors import FailureKind, StillWorkingError, failure_kind, proxy_status
 
-__all__ = ["RetryPolicy", "retry_after_s", "send_until_answered"]
+__all__ = ["IsWorking", "RetryPolicy", "retry_after_s", "send_until_answered"]
+
+IsWorking: TypeAlias = Callable[[bool], Awaitable[bool]]
+"""Says whether a server may still be working on a request that got no byte in time.
+
+Called with whether the request would be sent again now: only then is it worth a question to the server.
+"""
 
 _BODY_S = 1.0
 """Limit for reading why a request was refused before it is sent again."""
@@ -72,8 +80,8 @@ class RetryPolicy:
             wait_s: what `wait_after_reply_s` returned.
         """
         refusal = decoded_body(body)
-        if not may_pass(status, error_words(refusal)):
-            return None
+        if not may_pass(status, error_words(refusal)) or is_loading(status, refusal):
+            return None  # a model that is being loaded is waited for without counting
         asked_s = asked_wait_s(refusal) if retry_after_s(headers) is None else None
         if asked_s is not None and asked_s > MAX_WAIT_S:
             return None
@@ -97,14 +105,19 @@ async def _one(body: bytes) -> AsyncGenerator[bytes, None]:
 
 
 async def send_until_answered(
-    send: Callable[[], Awaitable[HttpReply]], policy: RetryPolicy, count: RetryCount
+    send: Callable[[], Awaitable[HttpReply]],
+    policy: RetryPolicy,
+    count: RetryCount,
+    is_working: IsWorking | None = None,
 ) -> HttpReply:
     """Send a request until its reply is accepted or the policy gives up.
 
     Args:
         count: is set to the number of retries.
+        is_working: asked after a timeout; a request that the server may still be working on is not sent again.
 
     Raises:
+        StillWorkingError: it may still be working on the request.
         Exception: what the last attempt raised.
     """
     for retries in itertools.count():
@@ -112,7 +125,10 @@ async def send_until_answered(
         try:
             reply = await send()
         except Exception as error:
-            wait_s = policy.wait_after_failure_s(retries, failure_kind(error), proxy_status(error))
+            kind = failure_kind(error)
+            wait_s = policy.wait_after_failure_s(retries, kind, proxy_status(error))
+            if kind == "timeout" and is_working is not None and await is_working(wait_s is not None):
+                raise StillWorkingError from error
             if wait_s is None:
                 raise
         else:

@@ -6,10 +6,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..core.provider import ChatRepository
 from ..errors import ConfigurationError, UnknownProviderError
 from ..redaction import Secret
+from .addresses import is_private_address
+from .ollama_models import is_ollama_at
 from .presets import missing_key
 from .registry import (
     DEFAULT_PROVIDER,
@@ -25,14 +28,17 @@ from .registry import (
     takes_address,
 )
 from .servers import SERVERS, ServerFacts
+from .sockets import is_socket
 
 __all__ = [
     "Connection",
     "ModelChoice",
     "check_model",
     "connect",
+    "is_address",
     "is_new_message",
     "notebook_default",
+    "provider_at",
     "reset",
     "resolve_model",
     "set_notebook_default",
@@ -44,11 +50,16 @@ ENVIRONMENT = "CREATEAGENTS_NB_MODEL"
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """A provider and a model; ``why`` is a line for the user if neither was asked for."""
+    """A provider and a model; ``why`` is a line for the user if neither was asked for.
+
+    Attributes:
+        base_url: the server's address, if it was chosen, too.
+    """
 
     provider: str
     model: str
     why: str | None = None
+    base_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +148,8 @@ def connect(
             Secret(key).mask()
         repository = make_repository(name, client=client, **limits)
         return Connection(repository, name, _model_of(repository, model), repository.base_url)
-    choice = resolve_model(provider, model, base_url=base_url)
+    choice = resolve_model(provider, model, base_url=base_url, **bound)
+    base_url = base_url or choice.base_url
     repository = make_repository(choice.provider, base_url=base_url, **limits, **bound)
     # An address that the environment names counts only for a provider that takes one.
     address = base_url or (find_provider(choice.provider).address if takes_address(choice.provider) else None)
@@ -160,12 +172,18 @@ def _model_of(repository: ChatRepository, model: str | None) -> str:
     return model
 
 
-def resolve_model(provider: str | None, model: str | None, *, base_url: str | None = None) -> ModelChoice:
+def resolve_model(
+    provider: str | None, model: str | None, *, base_url: str | None = None, **bound: Any
+) -> ModelChoice:
     """Provider and model, from the arguments or from what this machine has.
 
     In this order: the arguments (``model="openai:gpt-6-luna"`` names both), what ``%agent use`` set, the
-    environment variable ``CREATEAGENTS_NB_MODEL``, OpenAI when its key is set, a local Ollama that answers, the
-    one server of the table whose key is set, the demo provider.
+    environment variable ``CREATEAGENTS_NB_MODEL``, OpenAI when its key or ``OPENAI_BASE_URL`` is set, a local
+    Ollama that answers, the one server of the table whose key is set, the demo provider. Where no model is named,
+    a server at home is asked which it serves.
+
+    Args:
+        bound: other arguments meant for one server: ``api_key``, ``headers``, ``query``.
 
     Raises:
         UnknownProviderError: no provider has this name.
@@ -185,13 +203,27 @@ def resolve_model(provider: str | None, model: str | None, *, base_url: str | No
             raise ConfigurationError(
                 "The demo provider has its own address: leave base_url out, or use provider='openai' with it"
             )
-        return ModelChoice(provider, model or _default_model(provider))
+        return ModelChoice(provider, model or _default_model(provider, base_url, **bound))
     if _notebook is not None:
-        check_model(_notebook.provider, model)
-        return ModelChoice(_notebook.provider, model or _notebook.model)
+        check_model(_notebook.provider, model, _notebook.base_url)
+        return ModelChoice(_notebook.provider, model or _notebook.model, base_url=_notebook.base_url)
     if os.environ.get(ENVIRONMENT):
         return _from_environment(model)
     return _from_machine(model)
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is meant as a server's address and not as a provider's name."""
+    return "://" in text.partition(" ")[0] or is_socket(text)
+
+
+def provider_at(address: str) -> str:
+    """The provider for a server of which only the address is known: Ollama where it answers as such, else OpenAI.
+
+    An address that ends in ``/v1`` is that of OpenAI's API, which Ollama has, too.
+    """
+    path = urlsplit(address).path.strip("/") if "://" in address else ""
+    return "ollama" if not path and is_private_address(address) and is_ollama_at(address) else DEFAULT_PROVIDER
 
 
 def check_model(provider: str, model: str | None, base_url: str | None = None) -> None:
@@ -254,9 +286,12 @@ def _is_meant(prefix: str) -> bool:
     return not is_preset(prefix) or not SERVERS[prefix].needs_key or has_key(prefix)
 
 
-def _default_model(provider: str) -> str:
-    if _notebook is not None and _notebook.provider == provider:
+def _default_model(provider: str, base_url: str | None = None, **bound: Any) -> str:
+    if _notebook is not None and _notebook.provider == provider and base_url is None:
         return _notebook.model
+    served = _served_model(provider, base_url, **bound)
+    if served is not None:
+        return served
     model = default_model(provider)
     if model is not None:
         return model
@@ -270,6 +305,42 @@ def _default_model(provider: str) -> str:
     raise ConfigurationError(
         f"Name a model: CreateAgent({provider!r}, 'llama3.2'). `ollama list` shows what is there; "
         "if Ollama does not run, start it with `ollama serve`"
+    )
+
+
+def _served_model(provider: str, base_url: str | None, **bound: Any) -> str | None:
+    """The model of a server at home; None if it is no such server, or if there is a default besides.
+
+    Raises:
+        ConfigurationError: it has several, or does not answer.
+    """
+    row = SERVERS.get(provider)
+    if provider == DEFAULT_PROVIDER:
+        is_asked = bool(base_url or find_provider(provider).address)
+    else:
+        is_asked = base_url is not None if row is None else row.runs_at_home
+    if not is_asked:
+        return None
+    repository = make_repository(provider, base_url=base_url, **bound)
+    names = repository.served_models()
+    if names is None:
+        return None
+    if len(names) == 1 or (names and provider == "ollama"):
+        return names[0]
+    fallback = default_model(provider)
+    if fallback is not None and (fallback in names or (base_url is None and has_key(provider))):
+        return None
+    at = repository.base_url or (row.base_url if row is not None else None)
+    if names:
+        shown = ", ".join(names[:12]) + (f", … ({len(names)} in all)" if len(names) > 12 else "")
+        raise ConfigurationError(f"The server at {at} has several models: {shown}. Name one, with model=…")
+    if base_url is None and provider != DEFAULT_PROVIDER:
+        raise ConfigurationError(
+            f"Name a model: CreateAgent({provider!r}, '…'); `%agent models {provider}` lists what is there. "
+            f"No server answers at {at} now"
+        )
+    raise ConfigurationError(
+        f"No server at {at} says which model it serves. Start it, correct base_url, or name a model with model=…"
     )
 
 
@@ -288,10 +359,11 @@ def _from_machine(model: str | None) -> ModelChoice:
     how = "Another: %agent use openai:gpt-6-luna, or CreateAgent(provider=…, model=…)"
     if model is not None and _named_server(model) is not None and model in local_models("ollama"):
         return ModelChoice("ollama", model, f"Using ollama:{model} (the local Ollama has it)\n{how}")
-    if os.environ.get("OPENAI_API_KEY"):
+    variable = next(filter(os.environ.get, ("OPENAI_API_KEY", "OPENAI_BASE_URL")), None)
+    if variable is not None:
         check_model("openai", model)
         model = model or _default_model("openai")
-        return ModelChoice("openai", model, f"Using openai:{model} (OPENAI_API_KEY is set)\n{how}")
+        return ModelChoice("openai", model, f"Using openai:{model} ({variable} is set)\n{how}")
     names = local_models("ollama")
     if names:
         model = model or names[0]

@@ -133,6 +133,11 @@ class ServerFacts:
         address = as_secret(os.environ.get(self.address_variable or ""))
         return Secret(self.complete(address)) if address else None
 
+    @property
+    def runs_at_home(self) -> bool:
+        """Whether it is a program that users run themselves."""
+        return not self.hosts and self.base_url is not None
+
     def complete(self, address: str) -> str:
         """Add the path that users leave out: an Azure resource is known by its host.
 

@@ -91,6 +91,15 @@ class Transport(ABC):
             Exception: what the HTTP library raises, here and while the body is read; `summary` knows these.
         """
 
+    async def ask(self, url: str, body: Mapping[str, Any] | None, timeout_s: float) -> Any:
+        """Ask the server about itself, once and not for long; None for anything but JSON with a status of success.
+
+        Args:
+            url: the whole address, which may be outside of the base address.
+            body: sent as JSON by POST; None for a GET.
+        """
+        return None
+
     def summary(self, error: Exception) -> ForeignError | None:
         """Return a clean summary of an error of the HTTP library; None for any other error."""
         return summarize(error, self.secret)

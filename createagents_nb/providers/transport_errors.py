@@ -19,6 +19,7 @@ __all__ = [
     "FailureKind",
     "ForeignError",
     "RedirectError",
+    "StillWorkingError",
     "TransportError",
     "cleaned_json",
     "failure_kind",
@@ -27,7 +28,7 @@ __all__ = [
     "summarize",
 ]
 
-FailureKind = Literal["refused", "lost", "timeout", "tls", "redirects", "proxy", "garbled", "protocol"]
+FailureKind = Literal["refused", "lost", "timeout", "tls", "redirects", "proxy", "garbled", "protocol", "working"]
 
 NO_TLS: Final = "it does not speak TLS"
 
@@ -45,6 +46,7 @@ _TRANSPORT_ERRORS = frozenset(
         "asyncio.IncompleteReadError",
         "builtins.TimeoutError",
         "createagents_nb.RedirectError",
+        "createagents_nb.StillWorkingError",
         "httpx.HTTPError",
         "httpx.InvalidURL",
         "httpx2.HTTPError",
@@ -54,6 +56,7 @@ _TRANSPORT_ERRORS = frozenset(
     }
 )
 _KINDS: tuple[tuple[FailureKind, frozenset[str]], ...] = (
+    ("working", frozenset({"createagents_nb.StillWorkingError"})),
     (
         "timeout",
         frozenset(
@@ -102,6 +105,7 @@ _KINDS: tuple[tuple[FailureKind, frozenset[str]], ...] = (
 )
 # Looked for after those above: httpx reports failed handshakes and redirects as one of these, too.
 _LAST_KINDS: tuple[tuple[FailureKind, frozenset[str]], ...] = (
+    ("working", frozenset({"createagents_nb.StillWorkingError"})),
     ("refused", frozenset({"httpx.ConnectError", "httpx2.ConnectError"})),
     ("lost", frozenset({"httpx.TransportError", "httpx2.TransportError", "openai.APIConnectionError"})),
 )
@@ -109,6 +113,10 @@ _LAST_KINDS: tuple[tuple[FailureKind, frozenset[str]], ...] = (
 
 class RedirectError(Exception):
     """A redirect that cannot be followed."""
+
+
+class StillWorkingError(Exception):
+    """No byte came in time, from a server that may still be working on the request."""
 
 
 class ForeignError(Exception):

@@ -58,6 +58,12 @@ class ProviderWrapper(ChatRepository):
     async def context_window(self, model: str) -> int | None:
         return await self.inner.context_window(model)
 
+    async def first_concurrency(self) -> int | None:
+        return await self.inner.first_concurrency()
+
+    async def max_concurrency(self) -> int | None:
+        return await self.inner.max_concurrency()
+
     def without_retries(self) -> Self:
         """This wrapper around the provider without its own retries."""
         other = copy.copy(self)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -18,6 +19,7 @@ from ..errors import (
     InvalidRequestError,
     ProviderConnectionError,
     ProviderError,
+    ProviderTimeoutError,
     QuotaExceededError,
     RateLimitError,
 )
@@ -66,10 +68,22 @@ class ThrottledRepository(ProviderWrapper):
         gate: gives permits.
         first: the permit of the first request, so that waiting for it is not part of the turn.
         max_retries: how often a failed request is sent again; refusals (429) do not count.
+        answered: called for each answer that begins, with the seconds since its request was sent.
+        timed_out: called when a request got no byte in time.
     """
 
-    def __init__(self, inner: ChatRepository, gate: RequestGate, first: Permit, max_retries: int) -> None:
+    def __init__(
+        self,
+        inner: ChatRepository,
+        gate: RequestGate,
+        first: Permit,
+        max_retries: int,
+        *,
+        answered: Callable[[float], None] = lambda waited_s: None,
+        timed_out: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(inner)
+        self._has_answered, self._has_timed_out = answered, timed_out
         self._gate, self._max_retries = gate, max_retries
         self._unused: Permit | None = first
         self._answered: dict[int, Permit] = {}  # by round
@@ -79,6 +93,7 @@ class ThrottledRepository(ProviderWrapper):
         refusals = failures = 0
         while True:
             permit = await self._get_permit(request)
+            sent_at = time.monotonic()
             async with aclosing(self.inner.round_trip(request)) as events:
                 try:
                     event = await anext(events, None)
@@ -98,6 +113,8 @@ class ThrottledRepository(ProviderWrapper):
                     continue
                 except ProviderError as error:
                     limiter.not_answered(permit)
+                    if isinstance(error, ProviderTimeoutError):
+                        self._has_timed_out()
                     error.retries = refusals + failures
                     wait_s = self._wait_s(error, failures)
                     if wait_s is None:
@@ -107,6 +124,7 @@ class ThrottledRepository(ProviderWrapper):
                     raise
                 else:
                     limiter.answered()
+                    self._has_answered(time.monotonic() - sent_at)
                     self._answered[request.round] = permit
                     retries = refusals + failures
                     try:
@@ -147,6 +165,8 @@ class ThrottledRepository(ProviderWrapper):
 
     def _wait_s(self, error: ProviderError, failures: int) -> float | None:
         """How long to wait before a failed request is sent again; None if it is not."""
+        if isinstance(error, ProviderTimeoutError) and error.may_be_running:
+            return None
         is_lost = isinstance(error, ProviderConnectionError) and error.status_code is None  # not by a proxy
         # By its words, an error with a passing status may be one that stays, such as too long a prompt with 500.
         stays = error.refuses_message or (

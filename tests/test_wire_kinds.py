@@ -404,7 +404,7 @@ def written(payloads: list[Any]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("end", [b"", b"data: [DONE]\n\n"])
-@pytest.mark.parametrize("so_far", ["", "The first half"])
+@pytest.mark.parametrize("so_far", ["", "The first half", "<th"])
 @pytest.mark.parametrize("name", ERRORS)
 @pytest.mark.asyncio
 async def test_an_error_in_a_stream_fails_in_the_words_of_the_server(
@@ -513,6 +513,15 @@ async def test_what_looks_like_an_error_and_is_none_does_not_fail(
 @pytest.mark.asyncio
 async def test_a_message_of_progress_before_the_answer_is_no_error(server: ScriptedServer) -> None:
     trip = await asked(server, sse({"status": "queued", "message": "place 3"}, delta("Hi"), STOP))
+    assert (trip.text, trip.end.finish_reason) == ("Hi", "stop")
+
+
+@pytest.mark.parametrize("more", [{"message": "bye"}, "%bye"])
+@pytest.mark.asyncio
+async def test_what_follows_a_finished_answer_without_being_an_error_is_skipped(
+    server: ScriptedServer, more: Any
+) -> None:
+    trip = await asked(server, [*sse(delta("Hi"), STOP, done=False), *written([more])])
     assert (trip.text, trip.end.finish_reason) == ("Hi", "stop")
 
 

@@ -93,8 +93,9 @@ class OllamaReplyDecoder(ReplyDecoder):
             yield from self._unterminated(payload)
         if not self._seen:
             raise EmptyReplyError("Ollama answered without a single word. Look at `ollama ps` and its log")
+        count = self._output_count
         yield from self._withheld()
-        self._check_complaint()
+        self._check_complaint(count)
         end = self._end
         if end is None:
             raise incomplete_error()

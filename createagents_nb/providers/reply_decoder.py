@@ -299,20 +299,27 @@ class ReplyDecoder(ABC):
         body = cleaned_json(body, str)
         if is_sure:
             raise self._on_error(body)
+        if self.is_finished and (self._output_count or events):
+            return
         self._complaint = body, self._output_count + sum(type(event) is str for event in events)
 
     def _check_text(self, payload: bytes) -> bool:
         """Raise the error for a payload that is a bare text; return whether it says nothing."""
         words = payload.strip()
-        if words.lower() in _PINGS:
+        if words.lower() in _PINGS or (self.is_finished and words[:1].isalpha()):
             return True
         if words[:1].isalpha() and not words.startswith(_LITERALS):
             raise self._on_error(cleaned_json(words[:MAX_ERROR_BYTES].decode("utf-8", "replace"), str))
         return False
 
-    def _check_complaint(self) -> None:
-        """Raise what a payload complained of, if nothing was said after it."""
-        if self._complaint is not None and self._complaint[1] >= self._output_count:
+    def _check_complaint(self, output_count: int | None = None) -> None:
+        """Raise what a payload complained of, if nothing was said after it.
+
+        Args:
+            output_count: how much there was before what was held back; default: all there is.
+        """
+        said = self._output_count if output_count is None else output_count
+        if self._complaint is not None and self._complaint[1] >= said:
             raise self._on_error(self._complaint[0])
 
     def _texts_so_far(self, events: Sequence[Event]) -> list[str]:
@@ -346,6 +353,7 @@ class ReplyDecoder(ABC):
             self._read(payloads, events)
         except ProviderError as error:
             failure = error
+            events += self._thinking.finish()
         self._clock.record(events)
         if len(events) == 1 and type(text := events[0]) is str:
             if self._late.is_watching and ("<" in text or self._late.tail):
@@ -464,8 +472,9 @@ class EventStreamReplyDecoder(ReplyDecoder):
             )
         if not self._seen:
             yield from self._buffered()
+        count = self._output_count
         yield from self._withheld()
-        self._check_complaint()
+        self._check_complaint(count)
         if not self.is_finished:
             raise incomplete_error()
         yield from self._ending()

@@ -208,9 +208,13 @@ class InvalidRequestError(ProviderError):
 class ContextLengthError(InvalidRequestError):
     """The prompt is longer than the model's context, or has more tokens than the server takes in a minute."""
 
+    refuses_message = True
+
 
 class ContentFilteredError(ProviderError):
     """A content filter or moderation blocked the prompt, or ended the answer; the text so far is kept."""
+
+    refuses_message = True
 
 
 class ServerError(ProviderError):

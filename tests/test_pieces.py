@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import Any
 
 import pytest
+from family import ScriptedProvider
 from hypothesis import given
 from hypothesis import strategies as st
 
+from createagents_nb import CreateAgent
 from createagents_nb.agent.response import StreamingResponseDTO
 from createagents_nb.agent.turn_log import TurnLog
 from createagents_nb.core.events import (
     Event,
     Reasoning,
+    RoundEnded,
+    TextWasReasoning,
     ToolCallFinished,
     ToolCallRequested,
     ToolCallStarted,
@@ -21,10 +27,12 @@ from createagents_nb.core.events import (
 )
 from createagents_nb.core.records import CallRecord
 from createagents_nb.notebook import view_messages as pieces_module
+from createagents_nb.notebook.turn_channel import TurnChannel
 from createagents_nb.notebook.view_messages import Piece, PieceWriter
 from createagents_nb.render.bundle import tool_card_html
 from createagents_nb.render.labels import pretty_arguments
 from createagents_nb.render.snapshot import ToolLine
+from createagents_nb.render.turn_state import TurnTracker
 from createagents_nb.text import TextCleaner, clean_text
 
 RECORD = CallRecord(
@@ -133,3 +141,24 @@ def test_arguments_that_nest_too_deep_are_not_indented() -> None:
 def test_escapes_that_never_end_cost_no_more_than_their_length() -> None:
     assert clean_text("\x9d" * 200_000) == ""
     assert clean_text(("\x90" + "a" * 10) * 50_000) == "a" * 500_000
+
+
+@pytest.mark.asyncio
+async def test_a_page_is_sent_all_anew_when_text_is_taken_back(provider: ScriptedProvider) -> None:
+    gate = asyncio.Event()
+    provider.enqueue("They want ", gate, TextWasReasoning("They want it."), "So.", RoundEnded("stop"))
+    response = await CreateAgent(provider, "m").chat("Go")
+    tracker = TurnTracker(response)
+    channel = TurnChannel(response, tracker)
+    sent: list[dict[str, Any]] = []
+    channel.widget.send = sent.append
+    async for event in response.events():
+        tracker.apply([event])
+        channel.send([event])
+        gate.set()
+    channel.close()
+    assert [(message["type"], message["pieces"]) for message in sent if message["pieces"]] == [
+        ("delta", [("text", "They want ")]),
+        ("snapshot", [("reasoning", "They want it.")]),
+        ("delta", [("text", "So.")]),
+    ]

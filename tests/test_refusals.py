@@ -555,3 +555,32 @@ async def test_turns_at_the_same_time_are_adjusted_each(server: ScriptedServer, 
     agent = agent_at(server, recorder)
     texts = await asyncio.gather(agent.ask("One?"), agent.ask("Two?"))
     assert texts == ["Clear sky."] * 2
+
+
+# ── messages ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (
+            "403 Forbidden",
+            {"message": 'm requires moderation. Your input was flagged for "violence".', "code": 403},
+        ),
+        ("400 Bad Request", {"message": "This model's maximum context length is 10 tokens.", "code": None}),
+        ("400 Bad Request", {"message": "The response was filtered", "code": "content_filter"}),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_message_that_was_refused_as_such_is_shown_and_not_sent_again(
+    server: ScriptedServer, recorder: MetricsRecorder, status: str, error: dict[str, Any]
+) -> None:
+    agent = agent_at(server, recorder)
+    server.enqueue(refused({"error": error}, status))
+    response = await agent.chat("something dreadful")
+    await response.wait()
+    assert response.status == "error"
+    assert agent.history[0].text == "something dreadful"
+    server.enqueue(ANSWER)
+    assert await agent.ask("Weather?") == "Clear sky."
+    assert server.requests[-1].json["messages"] == [{"role": "user", "content": "Weather?"}]

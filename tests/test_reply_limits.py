@@ -16,7 +16,7 @@ from test_wire_variants import called, chunk, piece
 
 from createagents_nb.core.events import Event, Reasoning, RoundEnded, Usage
 from createagents_nb.errors import EmptyReplyError, IncompleteReplyError, ProtocolError, ProviderError, ServerError
-from createagents_nb.providers import openai_reply, reply_decoder
+from createagents_nb.providers import reply_decoder, tool_call_pieces
 from createagents_nb.providers.error_mapping import status_error
 from createagents_nb.providers.ollama_reply import OllamaReplyDecoder
 from createagents_nb.providers.openai_reply import OpenAIReplyDecoder
@@ -48,7 +48,7 @@ class Parsed:
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> Parsed:
     counter = Parsed()
-    monkeypatch.setattr(openai_reply, "json", counter)
+    monkeypatch.setattr(tool_call_pieces, "json", counter)
     return counter
 
 
@@ -83,13 +83,13 @@ def test_blanks_behind_whole_arguments_are_part_of_them(blanks: str) -> None:
 def test_the_call_of_a_piece_is_looked_up_and_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at = 0
 
-    class Watched(openai_reply._Call):
+    class Watched(tool_call_pieces.PendingCall):
         def __getattribute__(self, name: str) -> Any:
             nonlocal looked_at
             looked_at += 1
             return super().__getattribute__(name)
 
-    monkeypatch.setattr(openai_reply, "_Call", Watched)
+    monkeypatch.setattr(tool_call_pieces, "PendingCall", Watched)
     whole = [piece("{}", "f", id=f"id{number}", index=number) for number in range(500)]
     more = [{"id": "unknown"}, {"id": "id7"}, {"index": 7}, {"index": 7, "id": "id8"}] * 500
     assert called(*whole, *more) == [("f", "{}")] * 500
@@ -117,7 +117,7 @@ def test_pieces_in_which_nothing_is_are_not_kept() -> None:
     decoder = OpenAIReplyDecoder(streamed=True, on_error=error_line)
     empty = b"".join(sse(*[chunk(tool_calls=[piece("", "f", index=0, id="x")])] * 1_000, done=False))
     list(decoder.feed(empty))
-    assert decoder._calls[0].pieces == []
+    assert decoder._calls[0].calls[0].pieces == []
 
 
 def test_ollama_asks_for_no_more_tools_than_any_model_does() -> None:

@@ -113,7 +113,11 @@ async def test_a_stream_arrives_piece_by_piece_and_connections_are_kept(folder: 
         reply = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await reply.prepare(request)
         for text in ("Hel", "lo"):
-            delta = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
+            delta = {
+                "choices": [
+                    {"index": 0, "delta": {"content": text}, "finish_reason": "stop" if text == "lo" else None}
+                ]
+            }
             await reply.write(f"data: {json.dumps(delta)}\n\n".encode())
             if text == "Hel":
                 await go_on.wait()

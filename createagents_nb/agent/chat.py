@@ -738,7 +738,7 @@ class _Turn:
         if not was_sent or (isinstance(self.error, BudgetExceededError) and not self.record.rounds):
             return
         error = self.error
-        left_out = isinstance(error, ContextLengthError | ContentFilteredError)
+        left_out = isinstance(error, ProviderError) and error.refuses_message
         text = self._round_text()
         if self.status != "ok" or not text.strip():
             text = f"{text}\n\n{self._mark()}".strip()

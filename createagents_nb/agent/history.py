@@ -70,11 +70,13 @@ class History:
 
     def remove(self, numbers: Collection[int]) -> None:
         """Forget the turns with these numbers."""
-        self._turns = [turn for turn in self._turns if turn.number not in numbers]
+        turns = self._turns  # as in `add`
+        turns[:] = [turn for turn in turns if turn.number not in numbers]
 
     def leave_out(self, numbers: Collection[int]) -> None:
         """Keep the turns with these numbers, but do not send them again."""
-        self._turns = [turn.as_left_out() if turn.number in numbers else turn for turn in self._turns]
+        turns = self._turns
+        turns[:] = [turn.as_left_out() if turn.number in numbers else turn for turn in turns]
 
     def clear(self) -> None:
         self._turns = []

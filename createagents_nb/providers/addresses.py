@@ -114,6 +114,8 @@ def place_of(address: str) -> str:
     >>> place_of("http://box/v1"), place_of("http://box/deepseek/v1")
     ('http://box', 'http://box/~6ca8c2d5')
     """
+    if address.startswith("unix:"):  # one server has one socket
+        return socket_origin(address)
     path = urlsplit(address if "://" in address else f"http://{address}").path.rstrip("/")
     digest = "" if path in ("", "/v1") else f"/~{hashlib.sha256(path.encode()).hexdigest()[:8]}"
     return origin_of(address) + digest

@@ -100,7 +100,9 @@ class OllamaReplyDecoder(ReplyDecoder):
             raise incomplete_error()
         if end.done_reason in _NO_ANSWERS and not self._output_count:
             self.only_loaded = True
-            raise EmptyReplyError("Ollama only loaded the model and answered nothing. Send the message again")
+            raise EmptyReplyError(
+                f"Ollama only {end.done_reason}ed the model and answered nothing. Send the message again"
+            )
         usage = Usage(
             input_tokens=count_or_none(end.prompt_eval_count),
             output_tokens=count_or_none(end.eval_count),
@@ -164,10 +166,10 @@ class OllamaReplyDecoder(ReplyDecoder):
     def _call(self, calls: list[_ToolCall], is_last: bool, events: list[Event]) -> None:
         """Add calls, which the last line may repeat."""
         earlier = self._calls.copy() if is_last else []
+        self._count_calls(len(calls))
         for call in calls:
             asked = _tool_call_of(call)
             if (asked.name, asked.arguments) not in earlier:
-                self._count_calls()
                 self._calls.append((asked.name, asked.arguments))
                 events.append(asked)
 

@@ -90,6 +90,7 @@ _decode = msgspec.json.Decoder(_Chunk).decode
 _FIRST = (0, None, "0")
 """The index of the first choice, in the forms that servers send."""
 _INDEX_TYPES = (int, float, str)
+_UNKNOWN = object()
 _PLAIN = _Delta()
 _LEGACY_INDEX = "function_call"
 """The index of a call in the field that ``tool_calls`` replaced."""
@@ -119,7 +120,9 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
         super().__init__(**options)
         self._reasoning: dict[str, list[str]] = {}
         self._opaque: dict[str, Any] = {}
-        self._main: Any = None  # the index of the choice that counts, as the server writes it
+        self._main: object = _UNKNOWN  # the index of the choice that counts
+        self._main_form: object = _UNKNOWN  # as the server writes it
+        self._held: _Choice | None = None  # of another index than the first, which may still come
         self._calls: dict[object, CallPieces] = {}  # by choice
         self._other_texts: list[str] = []
         self._other_finish: str | None = None
@@ -170,7 +173,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
                     self._check(item, events)
             self._check_complaint()
             raise ProtocolError(f"The server's answer has no choices: {excerpt(body)!r}…. Check base_url")
-        said = self._events([body])
+        said = self._events([body, b"[DONE]"])
         self.is_finished = True
         is_whole = isinstance(said, list)  # without an error at its end
         if is_whole and self._is_open and not self._calls and not self._output_count and self._thinking.is_empty:
@@ -178,21 +181,25 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
         return said
 
     def finish(self) -> Iterator[Event]:
-        if self._other_finish is not None:
+        has_other_calls = any(choice != self._main for choice in self._calls)
+        if self._other_finish is not None and (has_other_calls or not self._output_count):
             self.is_finished = True
         yield from super().finish()
 
-    def _end(self) -> None:
+    def _end(self, events: list[Event]) -> None:
+        if self._held is not None:
+            self._main = _index(self._held)
+            self._release(events)
         self.is_complete = True
         self.is_finished = self.is_finished or self._other_finish is not None or not self._is_open
 
     def _read(self, payloads: list[bytes], events: list[Event]) -> None:
         transparent = self._thinking.transparent
-        main, is_open = self._main, self._is_open
+        main, is_open = self._main_form, self._is_open
         for payload in payloads:
             if payload == b"[DONE]":
                 self._is_open = is_open
-                self._end()
+                self._end(events)
                 return
             try:
                 chunk = _decode(payload)
@@ -226,7 +233,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
             except (ValueError, RecursionError):
                 if payload.strip() == b"[DONE]":
                     self._is_open = is_open
-                    self._end()
+                    self._end(events)
                     return
                 chunks = self._chunks_in(payload)
                 self._see()
@@ -234,7 +241,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
             for chunk in chunks:
                 self._take(chunk, payload, events)
             transparent = self._thinking.transparent
-            main, is_open = self._main, self._is_open
+            main, is_open = self._main_form, self._is_open
         self._is_open = is_open
 
     def _see(self) -> None:
@@ -270,20 +277,35 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
                 choice.index = position if choice.index is None else choice.index
             choices = sorted(choices, key=lambda choice: choice.index not in _FIRST)
         for choice in choices:
-            self._take_choice(choice, events)
+            self._choose(choice, events)
         if not choices or chunk.base_resp:
             value = decode_loosely(payload, ValueError())
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, dict):
                     self._check(item, events)
 
+    def _choose(self, choice: _Choice, events: list[Event]) -> None:
+        """Read a choice, once it is known which one counts: the first, or the only one."""
+        index, held = _index(choice), self._held
+        if self._main is not _UNKNOWN:
+            self._main_form = choice.index if index == self._main else self._main_form
+        elif index == 0 or held is not None:
+            self._main = 0 if index == 0 or held is None else _index(held)
+            self._main_form = choice.index
+            self._release(events)
+        else:
+            self._held = choice
+            return
+        self._take_choice(choice, events)
+
+    def _release(self, events: list[Event]) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            self._take_choice(held, events)
+
     def _take_choice(self, choice: _Choice, events: list[Event]) -> None:
-        index = 0 if choice.index in _FIRST else choice.index
-        index = index if isinstance(index, _INDEX_TYPES) else 0
-        delta, message = choice.delta, choice.message
-        if self._main is None and (_says(delta) or _says(message)):
-            self._main = index
-        is_main = index == self._main or self._main is None
+        index, delta, message = _index(choice), choice.delta, choice.message
+        is_main = index == self._main
         if choice.finish_reason is not UNSET:
             if is_main:
                 self._is_open = choice.finish_reason is None
@@ -394,6 +416,11 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
                 else:
                     _add_blocks(self._opaque.setdefault(name, []), pieces)
         add_opaque(self._opaque, {name: getattr(delta, name) for name in _OPAQUE})
+
+
+def _index(choice: _Choice) -> object:
+    index = choice.index
+    return 0 if index in _FIRST or not isinstance(index, _INDEX_TYPES) else index
 
 
 def _says(delta: _Delta | None) -> bool:

@@ -530,7 +530,7 @@ def decode_loosely(payload: bytes, error: Exception, *, is_whole: bool = False) 
         ProtocolError: it is broken in another way.
     """
     try:
-        return json.loads(payload)
+        return json.loads(payload.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
         if is_whole and "truncated" in str(error):
             raise incomplete_error() from ForeignError.of(error)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from json import JSONDecoder
 from typing import Any
+
+import msgspec
 
 from .reply_decoder import NO_ARGUMENTS, check_arguments
 
@@ -22,6 +25,7 @@ class PendingCall:
         "_escape",
         "_in_string",
         "_scanned",
+        "_value",
         "_whole",
         "details",
         "id",
@@ -42,6 +46,7 @@ class PendingCall:
         self._in_string = False
         self._escape = ""
         self._whole: bool | None = None  # known once the first brace is closed
+        self._value: dict[str, Any] | None = None  # of whole arguments
 
     @property
     def arguments(self) -> str:
@@ -49,7 +54,7 @@ class PendingCall:
         text = "".join(self.pieces)
         if text.strip() in NO_ARGUMENTS:
             return "{}"
-        if len(self.pieces) < 2 or _object_in(text) is not None:
+        if len(self.pieces) < 2 or _is_json(text):
             return text
         return _last_object(text) or _whole_at_last(self.pieces) or text
 
@@ -76,7 +81,8 @@ class PendingCall:
         if self._whole is not None:
             self._whole = self._whole and not new.strip()
         elif self._closes(new):
-            self._whole = _object_in("".join(self.pieces)) is not None
+            self._value = _object_in("".join(self.pieces))
+            self._whole = self._value is not None
         return bool(self._whole)
 
     def is_repeated_by(self, arguments: str, *, is_sure: bool = True) -> bool:
@@ -85,8 +91,10 @@ class PendingCall:
         Args:
             is_sure: a whole object after a placeholder is no other call's.
         """
-        known, new = _object_in("".join(self.pieces)), _object_in(arguments)
-        return known is not None and (known == new or (known == {} and (is_sure or new is None)))
+        if not self.is_whole():
+            return False
+        new = _object_in(arguments) if arguments.lstrip().startswith("{") else None
+        return self._value == new or (self._value == {} and (is_sure or new is None))
 
     def _closes(self, new: str) -> bool:
         mark = ""
@@ -202,6 +210,14 @@ def add_opaque(details: dict[str, Any], fields: Mapping[str, Any]) -> None:
             details[name] = earlier | value if merges else value
 
 
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _object_in(arguments: str) -> dict[str, Any] | None:
     try:
         value = json.loads(arguments)
@@ -212,7 +228,7 @@ def _object_in(arguments: str) -> dict[str, Any] | None:
 
 def _last_object(text: str) -> str | None:
     """Return the only object among several in a row that is not empty, if the others repeat it."""
-    decoder, at, found = json.JSONDecoder(), 0, []
+    decoder, at, found = JSONDecoder(), 0, []
     while at < len(text):
         if text[at].isspace():
             at += 1

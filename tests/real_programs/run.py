@@ -48,9 +48,8 @@ def free_port() -> int:
 @contextmanager
 def running(command: list[str], url: str) -> Iterator[None]:
     """Start a server, wait until it answers, and end it."""
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         end = time.monotonic() + START_S
         while True:
@@ -59,13 +58,16 @@ def running(command: list[str], url: str) -> Iterator[None]:
                 break
             except OSError:
                 if process.poll() is not None or time.monotonic() > end:
-                    raise RuntimeError(f"{command[0]} does not answer at {url}") from None
+                    log.seek(0)
+                    said = log.read()[-600:]
+                    raise RuntimeError(f"{command[0]} does not answer at {url}. It said: {said}") from None
                 time.sleep(0.3)
         yield
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         process.wait(20)
+        log.close()
 
 
 def checks(llama: str, proxy: str) -> Iterator[Check]:

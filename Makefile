@@ -17,7 +17,7 @@ AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help lab demo test soak lint format frontend bench bench-recorder bench-view bench-interrupts clean
+.PHONY: help lab demo test programs soak lint format frontend bench bench-recorder bench-view bench-interrupts clean
 
 help:  ## show these commands
 	@awk -F '  ## ' '/^[a-z-]+:.*  ## / { split($$1, target, ":"); printf "  make %-17s %s\n", target[1], $$2 }' Makefile
@@ -37,6 +37,9 @@ demo: $(INSTALLED)  ## run the quickstart here, leave out/quickstart.html and th
 
 test: lint  ## run every test, on two Pythons and both ipykernel generations
 	$(BIN)/python scripts/run_tests.py $(TEST_ARGS)
+
+programs: $(INSTALLED)  ## ask real servers: llama.cpp, and LiteLLM before it; 15 minutes at most
+	$(BIN)/python tests/real_programs/run.py
 
 soak: $(INSTALLED)  ## 3,000 turns in five minutes, with faults and stops at random moments, and 200 interrupts
 	$(BIN)/python tests/soak.py $(SOAK_ARGS)

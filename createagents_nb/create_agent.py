@@ -241,7 +241,9 @@ class CreateAgent:
             template: the prompt, with ``{{column}}`` in place of a row's value; ``{{value}}`` for data without
                 columns. Single braces are left alone; ``\\{{`` is a literal ``{{``. Values become ``str``, and are
                 not shortened.
-            concurrency: limit for the rows that run at the same time.
+            concurrency: limit for the rows that run at the same time. At a server on this machine or in a private
+                network, above 8, few run at first and more while it answers as fast; never more than its slots,
+                where it says how many (llama.cpp).
             rpm: limit for requests per minute, spread evenly; a row with tools takes several. None for no limit.
             tpm: limit for tokens per minute, input and output, as the server counts them; at first an estimate.
             on_error: ``"keep"``: a row that fails has its error in the frame, and the others go on. ``"stop"``:

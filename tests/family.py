@@ -208,6 +208,7 @@ class ScriptedServer:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.open_connections = 0
+        self._props_asked = False
         self._replies: deque[Reply] = deque()
         self._always: dict[str, Reply] = {}
         self._loop = asyncio.new_event_loop()
@@ -287,12 +288,12 @@ class ScriptedServer:
 
     def _is_probe(self, request: Request) -> bool:
         """Whether a client asks what the server is, and the test says nothing about it."""
-        path, is_list = request.path.partition("?")[0], request.path == "/v1/models"
-        expects_list = bool(self._replies) and "json" in self._replies[0].headers.get("content-type", "")
+        path = request.path.partition("?")[0]
+        # After /props, the list of models is asked for the context, see `LocalServer.context_window`.
+        follows, self._props_asked = self._props_asked, path == "/props"
         if {path, request.path} & self._always.keys():
             return False
-        is_asked = is_list and request.method == "GET" and not expects_list and "*" not in self._always
-        return path in PROBES or is_asked
+        return path in PROBES or (follows and request.method == "GET" and path == "/v1/models")
 
     @staticmethod
     async def _read(reader: asyncio.StreamReader) -> Request:

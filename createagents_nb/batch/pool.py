@@ -154,8 +154,11 @@ class Pool:
         """Ask all rows; if cancelled, raise once the rows that ran have settled."""
         todo = iter(rows)
         repository = self._row_agent.repository
-        limit = min(concurrency, await repository.max_concurrency() or concurrency)
-        ramp = Ramp(limit, await repository.first_concurrency())
+        limit, first = concurrency, None
+        if concurrency > 1:  # one row waits for no other
+            limit = min(concurrency, await repository.max_concurrency() or concurrency)
+            first = await repository.first_concurrency()
+        ramp = Ramp(limit, first)
         self._workers = workers = [asyncio.create_task(self._work(todo, ramp)) for _ in range(limit)]
         running = len(workers)
         finished = asyncio.get_running_loop().create_future()

@@ -237,7 +237,9 @@ class HttpChatAdapter(ChatRepository):
     @property
     def slow_s(self) -> float | None:
         """After how many seconds without a byte `waits_for` is to be called; None for never."""
-        if not self._is_at_home or self._client is not None or self._timeout_s < _MIN_TIMEOUT_S:
+        if not (self._is_ollama and self._is_at_home) or self._client is not None:
+            return None
+        if self._timeout_s < _MIN_TIMEOUT_S:
             return None
         return min(_SLOW_S, self._timeout_s / 2)
 
@@ -248,8 +250,8 @@ class HttpChatAdapter(ChatRepository):
         if self._uses_proxies and proxy_for(self._url) is not None:
             return None
         try:
-            transport = await self._transport()
-        except CreateAgentsError:  # of the key; the request says so
+            transport = await self._shared_transport()  # a function is not asked for a key for this
+        except CreateAgentsError:  # the request says so
             return None
 
         async def ask(url: str, body: Mapping[str, Any] | None) -> Any:

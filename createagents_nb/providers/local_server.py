@@ -91,18 +91,13 @@ class LocalServer:
         return _count(_at(answer, "total_slots")) is not None or _at(answer, "role") == "router"
 
     async def is_cold(self, model: str) -> bool:
-        """Whether the model is not in its memory yet, so that a request waits; False if it does not say."""
-        if self._is_ollama:
-            listed = _at(await self._answer("/api/ps"), "models")
-            return isinstance(listed, list) and not any(
-                _is_named(model, _at(entry, "name"), _at(entry, "model")) for entry in listed
-            )
-        # llama.cpp's router, and LM Studio.
-        is_router = _at(await self._props(), "role") == "router"
-        listed = await self._answer("/models" if is_router else "/api/v0/models")
-        names = ("status", "value") if is_router else ("state",)
-        states = [_at(entry, *names) for entry in _list(_at(listed, "data")) if _at(entry, "id") == model]
-        return bool(states) and states[0] in ("unloaded", "loading", "not-loaded")
+        """Whether the model is not in Ollama's memory yet, so that a request waits; False if it does not say."""
+        if not self._is_ollama:
+            return False
+        listed = _at(await self._answer("/api/ps"), "models")
+        return isinstance(listed, list) and not any(
+            _is_named(model, _at(entry, "name"), _at(entry, "model")) for entry in listed
+        )
 
     async def better_address(self) -> str | None:
         """Say how else it is to be asked, for a server that does not know what it was asked; None if unknown."""

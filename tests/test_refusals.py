@@ -584,3 +584,25 @@ async def test_a_message_that_was_refused_as_such_is_shown_and_not_sent_again(
     server.enqueue(ANSWER)
     assert await agent.ask("Weather?") == "Clear sky."
     assert server.requests[-1].json["messages"] == [{"role": "user", "content": "Weather?"}]
+
+
+@pytest.mark.asyncio
+async def test_a_past_that_a_filter_refuses_is_left_out_in_the_second_turn_that_fails(
+    server: ScriptedServer, recorder: MetricsRecorder
+) -> None:
+    filtered = refused({"error": {"message": "The response was filtered", "code": "content_filter"}})
+    agent = agent_at(server, recorder)
+    server.enqueue(sse(delta("dreadful words"), delta(finish="stop")))
+    await agent.ask("Hi")
+    server.enqueue(filtered)
+    await (await agent.chat("Weather?")).wait()
+    server.enqueue(filtered)
+    server.enqueue(ANSWER)
+    server.enqueue(ANSWER)
+    response = await agent.chat("Weather here?")
+    assert await response == "Clear sky."
+    assert any("said earlier" in notice for notice in response.notices)
+    assert await agent.ask("And tomorrow?") == "Clear sky."
+    sent = [message["content"] for message in server.requests[-1].json["messages"]]
+    assert sent == ["Weather here?", "Clear sky.", "And tomorrow?"]
+    assert [message.text for message in agent.history][:2] == ["Hi", "dreadful words"]

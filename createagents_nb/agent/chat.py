@@ -324,10 +324,18 @@ class _Turn:
             seen = len(self.log.events)
             try:
                 return await self._round_trip(is_first=is_first)
-            except InvalidRequestError as error:
+            except (InvalidRequestError, ContentFilteredError) as error:
                 has_output = any(not isinstance(event, AttemptEnded | Notice) for event in self.log.events[seen:])
-                leave_out = self._shorten if isinstance(error, ContextLengthError) else self._leave_out_refused
-                if has_output or shortened == _MAX_SHORTENED or not leave_out(shortened):
+                is_shortened = (
+                    not has_output
+                    and shortened < _MAX_SHORTENED
+                    and (
+                        self._shorten(shortened)
+                        if isinstance(error, ContextLengthError)
+                        else self._leave_out_refused(is_about_words=error.refuses_message)
+                    )
+                )
+                if not is_shortened:
                     raise
         raise AssertionError  # pragma: no cover - the last one returns or raises
 
@@ -345,11 +353,17 @@ class _Turn:
         self.messages[longest] = replace(self.messages[longest], parts=(TextPart(shorter),))
         return True
 
-    def _leave_out_refused(self, shortened: int) -> bool:
-        """Leave out earlier turns that failed: the server may refuse what is in them. False if there are none."""
-        refused = [turn for turn in self.past if turn.messages[-1].status == "error"]
+    def _leave_out_refused(self, *, is_about_words: bool) -> bool:
+        """Leave out earlier turns that the server may refuse; return False if there are none.
+
+        They are those that failed; all of them, if what was said is refused in the second turn in a row: then the
+        past has what is refused.
+        """
+        turns = self.agent.history.turns
+        refuses_all = is_about_words and bool(turns) and not turns[-1].is_sent
+        refused = [turn for turn in self.past if refuses_all or turn.messages[-1].status == "error"]
         self.refused += refused
-        self.past = tuple(turn for turn in self.past if turn.messages[-1].status != "error")
+        self.past = tuple(turn for turn in self.past if turn not in refused)
         return bool(refused)
 
     def _leave_out(self, count: int) -> None:
@@ -394,6 +408,8 @@ class _Turn:
         """Forget the turns that did not fit, now that a request without them is answered."""
         if self.refused:
             self.agent.history.leave_out({turn.number for turn in self.refused})
+            if any(turn.messages[-1].status == "ok" for turn in self.refused):
+                self._notify("The server refuses what was said earlier: these turns are not sent again")
             self.refused = []
         if self.left_out:
             self.agent.history.remove({turn.number for turn in self.left_out})

@@ -232,11 +232,13 @@ def cost_in_usd(reported: object) -> float | None:
 
 _CUT = frozenset(
     {
+        "context_length_exceeded",
         "context_window_exceeded",
         "error_limit",
         "incomplete",
         "length",
         "max_completion_tokens",
+        "max_length",
         "max_output_tokens",
         "max_tokens",
         "model_context_window_exceeded",
@@ -245,13 +247,20 @@ _CUT = frozenset(
     }
 )
 _CUT_BY_CONTEXT = frozenset(
-    {"context_window_exceeded", "error_limit", "model_context_window_exceeded", "model_length"}
+    {
+        "context_length_exceeded",
+        "context_window_exceeded",
+        "error_limit",
+        "model_context_window_exceeded",
+        "model_length",
+    }
 )
 _FILTERED = frozenset(
     {
         "blocklist",
         "content_blocked",
         "content_filter",
+        "content_filter_error",
         "content_filtered",
         "error_toxic",
         "guardrail_intervened",
@@ -267,12 +276,24 @@ _FILTERED = frozenset(
     }
 )
 _FAILED = frozenset(
-    {"abort", "error", "failed", "insufficient_system_resource", "malformed_function_call", "network_error"}
+    {
+        "abort",
+        "cancelled",
+        "error",
+        "failed",
+        "insufficient_system_resource",
+        "malformed_function_call",
+        "network_error",
+        "time_limit",
+        "timeout",
+        "tool_call_error",
+        "unexpected_tool_call",
+    }
 )
 # Besides OpenAI's: `model_length` and `error` are Mistral's; `safety` to `spii` and `malformed_function_call` are
 # in Gemini's FinishReason; `sensitive`, `network_error` and `model_context_window_exceeded` z.ai's;
 # `guardrail_intervened` and `content_filtered` Bedrock's; `error_limit` and `error_toxic` Cohere's;
-# `insufficient_system_resource` DeepSeek's; `abort` vLLM's and SGLang's.
+# `insufficient_system_resource` DeepSeek's; `abort` vLLM's and SGLang's; `unexpected_tool_call` is Gemini's, too.
 
 
 def is_cut(finish_reason: object) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from typing import Any
 
+from family import delta, ndjson, sse
 from fault_kit import LONG_LINE, SOON, fault, keep_alive
 from fault_server import Exchange, Serve, http_date, said
 
@@ -342,3 +344,64 @@ async def redirect_away(exchange: Exchange) -> None:
     else:
         assert "authorization" not in exchange.request.headers
         await exchange.answer("fine")
+
+
+# ── forms ────────────────────────────────────────────────────────────────────────────────────────────────
+
+FORMS = "Replies in other forms than the standard's"
+
+
+def streams(openai: list[Any], ollama: list[Any]) -> Serve:
+    """The events of OpenAI's API, or the lines of Ollama's."""
+
+    async def serve(exchange: Exchange) -> None:
+        blocks = sse(*openai) if exchange.provider == "openai" else ndjson(*ollama)
+        await exchange.reply(b"".join(blocks))
+
+    return serve
+
+
+def line(content: str = "", /, **more: object) -> dict[str, Any]:
+    return {"message": {"role": "assistant", "content": content}, "done": False} | more
+
+
+OVER = line(done=True, done_reason="stop")
+
+
+def formed(name: str, description: str, openai: list[Any], ollama: list[Any], **more: object) -> None:
+    outcome: dict[str, Any] = {"error": None, "kept": "fine"} | more
+    fault(FORMS, name, description, outcome.pop("error"), **outcome)(streams(openai, ollama))
+
+
+formed(
+    "closing repeats",
+    "The last event repeats the whole text; it is said once.",
+    [delta("fi"), delta("ne"), {"choices": [{"message": {"content": "fine"}, "finish_reason": "stop"}]}],
+    [line("fi"), line("ne"), line("fine", done=True, done_reason="stop")],
+)
+formed(
+    "several choices",
+    "The text is in a choice with another index than 0.",
+    [{"choices": [{"index": 3, "delta": {"content": "fine"}, "finish_reason": "stop"}]}],
+    [line("fine"), OVER],
+)
+formed(
+    "thinking in the text",
+    "The model's thinking stands as `<think>` before the text.",
+    [delta("<think>Hm.</think>fine"), delta(finish="stop")],
+    [line("<think>Hm.</think>fine"), OVER],
+)
+formed(
+    "pings",
+    "`null`, empty objects and pings stand between the events.",
+    [None, delta("fine"), {}, {"type": "ping"}, delta(finish="stop")],
+    [{}, line("fine"), OVER],
+)
+formed(
+    "error in another form",
+    "An error after the first words, beside a choice or under another key.",
+    [delta("fine"), {"choices": [{"delta": {}, "finish_reason": "error", "error": {"message": "out of memory"}}]}],
+    [line("fine"), {"error parsing tool call": "out of memory"}],
+    error="ServerError",
+    caused=False,
+)

@@ -96,6 +96,7 @@ async def test_a_field_that_nobody_asked_for_is_left_out_once_it_is_refused(
     server.enqueue(ANSWER)
     assert await agent_at(server, recorder).ask("Again?") == "Clear sky."
     assert "stream_options" not in server.requests[-1].json  # remembered, for another agent, too
+    assert list(recorder.requests["adjusted"]) == ["without stream_options"] * 2
     assert len(server.requests) == 3
 
 

@@ -257,6 +257,8 @@ class Commands:
 
     def preview(self, rest: str) -> None:
         """preview TEXT — TEXT with every {{…}} filled in, and its whole request (of a cell: %%agent --preview)"""
+        if not rest.strip():
+            raise MagicUsageError("%agent preview: write the prompt behind it; in a cell: %%agent --preview")
         display.show_preview(interpolate(rest, self._shell.user_ns), lambda: self._registry.find(None))
 
 

@@ -338,6 +338,7 @@ class _AdjustedExchange(Exchange):
         self._adapter = adapter
         self._notes: list[str] = []
         self._is_changed = False
+        self._adjustments = 0
         self._changes: tuple[Change, ...] = ()
         self._api_change: tuple[Change, ...] = ()
         if any(map(has_details, request.messages)):
@@ -347,15 +348,18 @@ class _AdjustedExchange(Exchange):
         self._place = (source.server, request.model)
         self._request = request
         super().__init__(*self._build(), source)
+        self.adjusted = ", ".join(self._notes) or None
 
     def _build(self) -> tuple[ChatApi, dict[str, Any]]:
         api, body = self._adapter._api_of(self._request), self._adapter._body(self._request)
         self._changes = learned(*self._place, api.name)
-        apply_changes(body, self._changes)
+        # What was learned counts as a note, too: a record says how its request differs from what was asked for.
+        self._notes += [str(change) for change in apply_changes(body, self._changes)]
         return api, body
 
     def adjust(self, status: int, refusal: Any) -> bool:
-        if len(self._notes) >= _MAX_ADJUSTMENTS:
+        self._adjustments += 1
+        if self._adjustments > _MAX_ADJUSTMENTS:
             return False
         other_api = None if self._api_change else self._adapter._other_api(self._request, status, refusal)
         if other_api is not None:
@@ -385,7 +389,7 @@ class _AdjustedExchange(Exchange):
             self._is_changed = True
             apply_changes(self.body, changes)
         self._notes.append(note)
-        self.adjusted = ", ".join(self._notes)
+        self.adjusted = ", ".join(dict.fromkeys(self._notes))
         return True
 
     def _is_asked_for(self, field: str) -> bool:

@@ -98,28 +98,38 @@ _DUMMY_SIGNATURE = Change("messages[].tool_calls[].extra_content", value=SERVERS
 _SHORT_IDS = Change("ids of tool calls", "nine letters and digits")
 
 
-def apply_changes(body: dict[str, Any], changes: Sequence[Change]) -> None:
-    """Change a body in place. Its messages and tools must be those of this request alone."""
-    for change in changes:
-        if change == _SHORT_IDS:
-            shorten_ids(body)
-            continue
-        if change == _DUMMY_SIGNATURE:
-            for message in body.get("messages", ()):
-                if (calls := message.get("tool_calls")) and not any("extra_content" in call for call in calls):
-                    calls[0] |= change.value
-            continue
-        *parents, leaf = change.field.replace("[]", "").split(".")
-        for parent in _items(body, parents):
-            if change.value is not None:
-                if parent.get("role") == "assistant" and not parent.get(leaf):
-                    parent[leaf] = change.value
-            elif leaf in parent:
-                value = parent.pop(leaf)
-                if leaf == "stream":
-                    parent.pop("stream_options", None)
-                if change.name is not None:
-                    parent.setdefault(change.name, value)
+def apply_changes(body: dict[str, Any], changes: Sequence[Change]) -> list[Change]:
+    """Change a body in place, and return the changes that made a difference.
+
+    Its messages and tools must be those of this request alone.
+    """
+    return [change for change in changes if _apply(change, body)]
+
+
+def _apply(change: Change, body: dict[str, Any]) -> bool:
+    if change == _SHORT_IDS:
+        return shorten_ids(body)
+    is_changed = False
+    if change == _DUMMY_SIGNATURE:
+        for message in body.get("messages", ()):
+            if (calls := message.get("tool_calls")) and not any("extra_content" in call for call in calls):
+                calls[0] |= change.value
+                is_changed = True
+        return is_changed
+    *parents, leaf = change.field.replace("[]", "").split(".")
+    for parent in _items(body, parents):
+        if change.value is not None:
+            if parent.get("role") == "assistant" and not parent.get(leaf):
+                parent[leaf] = change.value
+                is_changed = True
+        elif leaf in parent:
+            value = parent.pop(leaf)
+            is_changed = True
+            if leaf == "stream":
+                parent.pop("stream_options", None)
+            if change.name is not None:
+                parent.setdefault(change.name, value)
+    return is_changed
 
 
 def find_changes(

@@ -201,14 +201,21 @@ class WireIds:
         return self._latest.get(tool_call_id, tool_call_id)
 
 
-def shorten_ids(body: Any) -> None:
-    """Give all tool calls in the messages of a body ids of nine letters and digits, in place."""
+def shorten_ids(body: Any) -> bool:
+    """Give all tool calls in the messages of a body ids of nine letters and digits, in place.
+
+    Returns:
+        Whether there are any.
+    """
+    is_changed = False
     for message in [*body.get("messages", ()), *body.get("input", ())]:
         for name in ("tool_call_id", "call_id"):
             if isinstance(message.get(name), str):
                 message[name] = _short_id(message[name], 0)
+                is_changed = True
         for call in message.get("tool_calls", ()):
             call["id"] = _short_id(call["id"], 0)
+    return is_changed
 
 
 _SHORT = re.compile("[a-zA-Z0-9]{9}")

@@ -14,7 +14,8 @@ from slot_server import SlotServer
 from createagents_nb import CreateAgent, MetricsRecorder
 from createagents_nb.batch.ramp import Ramp
 from createagents_nb.core.events import Notice
-from createagents_nb.errors import ProviderTimeoutError
+from createagents_nb.errors import ProviderTimeoutError, ServerError
+from createagents_nb.providers.local_server import is_loading
 
 PROPS = {"total_slots": 2, "default_generation_settings": {"n_ctx": 4096}}
 ROWS = [f"row {number}" for number in range(20)]
@@ -130,6 +131,45 @@ async def test_a_model_that_is_being_loaded_is_waited_for_and_this_is_said() -> 
     assert [event.text for event in events if isinstance(event, Notice)] == [
         f"The server at {server.url} is loading its model. The request waits for it"
     ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Error loading model llama: out of memory",
+        "Failed loading model: file not found",
+        "Unable to go on: loading the model took too much memory",
+        "Could not finish loading model",
+        "Loading model timed out",
+        "The model is not loading",
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_model_that_cannot_be_loaded_is_not_waited_for(server: ScriptedServer, words: str) -> None:
+    server.on("*", json_reply({"error": words}, "503 Service Unavailable"))
+    response = await CreateAgent("openai", "m", base_url=server.openai_url, max_retries=0).chat("hello")
+    with pytest.raises(ServerError, match=words):
+        await response
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("refusal", "at_home", "hosted"),
+    [
+        ({"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}, True, False),
+        ({"error": "Model x/y is currently loading", "estimated_time": 20}, True, True),
+        ({"error": "Model x/y is currently loading", "estimated_time": True}, True, False),
+        ({"error": "The model is still being loaded"}, True, False),
+        ({"error": "Error loading model", "estimated_time": 20}, False, False),
+        ({"error": "No models are currently loaded"}, False, False),
+        ({"error": "The model is loaded and busy"}, False, False),
+        (b"", False, False),
+        (None, False, False),
+    ],
+)
+def test_which_refusals_say_that_a_model_is_being_loaded(refusal: Any, at_home: bool, hosted: bool) -> None:
+    assert (is_loading(503, refusal), is_loading(503, refusal, is_at_home=False)) == (at_home, hosted)
+    assert not is_loading(500, refusal)
 
 
 @pytest.mark.asyncio

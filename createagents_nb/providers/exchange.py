@@ -73,7 +73,10 @@ class Exchange:
         body: sent as JSON.
         source: who writes the reply; None to leave out its opaque fields.
         adjusted: what was changed because the server refused it; None for nothing.
+        is_at_home: whether the server is at home, where a model that is being loaded is waited for.
     """
+
+    is_at_home = True
 
     def __init__(self, api: ChatApi, body: dict[str, Any], source: ReplySource | None = None) -> None:
         self.api, self.body, self.source = api, body, source
@@ -181,7 +184,7 @@ async def reply_events(connect: Connect, exchange: Exchange) -> AsyncGenerator[E
                 else:
                     failure = await errors.from_reply(reply, exchange.hint)
                     is_adjusted = exchange.adjust(reply.status, errors.refusal)
-                    if is_loading(reply.status, errors.refusal):
+                    if is_loading(reply.status, errors.refusal, is_at_home=exchange.is_at_home):
                         now = asyncio.get_running_loop().time()
                         loading_since = now if loading_since is None else loading_since
                         loads = now - loading_since < _MAX_LOAD_S

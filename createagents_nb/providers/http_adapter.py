@@ -322,7 +322,7 @@ class HttpChatAdapter(ChatRepository):
             key,
             query=self._query,
             timeout_s=self._timeout_s,
-            policy=RetryPolicy(self._max_retries, self._retries_refused),
+            policy=RetryPolicy(self._max_retries, self._retries_refused, self._is_at_home),
             is_working=self._is_working if self._is_at_home and proxy is None else None,
         )
 
@@ -336,6 +336,7 @@ class _AdjustedExchange(Exchange):
 
     def __init__(self, adapter: HttpChatAdapter, request: ChatRequest) -> None:
         self._adapter = adapter
+        self.is_at_home = adapter._is_at_home or adapter._client is not None  # a client has an address of its own
         self._notes: list[str] = []
         self._is_changed = False
         self._adjustments = 0

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 from urllib.parse import quote
+
+from .error_body import error_message
 
 __all__ = ["ASK_S", "LocalServer", "is_loading", "reset", "root_of"]
 
@@ -26,7 +29,14 @@ ASK_S = 1.0
 _FRESH_S = 60.0
 _MAX_ANSWERS = 256
 _NUM_CTX = re.compile(r"(?m)^num_ctx\s+(\d+)")
-_LOADING = re.compile(r"(?i)\bloading (?:the )?model\b|\bmodel (?:is )?(?:still )?loading\b")
+_LOADING = re.compile(
+    r"(?i)\bloading (?:the |its )?model\b"
+    r"|\bmodel (?:\S{1,200} )?(?:is |still |currently )*(?:loading|being loaded)\b"
+)
+_FAILED = re.compile(
+    r"(?i)\berror|\bfail|\bunable\b|\bcould not\b|\bcan ?not\b|n[o'’]t\b|out of memory|\bno such\b|invalid"
+    r"|\btime(?:d|s)?[ -]?out\b|crash|abort|denied|exceed"
+)
 
 Ask: TypeAlias = Callable[[str, Mapping[str, Any] | None], Awaitable[Any]]
 """Sends a question: the whole address, and the body of a POST. Returns decoded JSON, or None."""
@@ -50,9 +60,30 @@ def root_of(url: str) -> str:
     return url.removesuffix("/v1").removesuffix("/api").rstrip(":" if url.startswith("unix:") else "/")
 
 
-def is_loading(status: int | None, refusal: Any) -> bool:
-    """Whether a server refuses because it is still loading its model: llama.cpp's 503 ``Loading model``."""
-    return status == 503 and bool(_LOADING.search(json.dumps(refusal, default=str)[:2000]))
+def is_loading(status: int | None, refusal: Any, *, is_at_home: bool = True) -> bool:
+    """Whether a server refuses because it is still loading its model: llama.cpp's 503 ``Loading model``.
+
+    A model that cannot be loaded is not waited for. Hosted servers only count where they say how long it takes,
+    as Hugging Face's do.
+
+    Args:
+        is_at_home: whether the server is at home.
+
+    Sources: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md,
+    https://huggingface.co/docs/api-inference/detailed_parameters (``estimated_time``)
+
+    >>> is_loading(503, {"error": "Loading model"}), is_loading(503, {"error": "Error loading model"})
+    (True, False)
+    """
+    if status != 503 or not (is_at_home or _has_estimate(refusal)):
+        return False
+    said = error_message(refusal)
+    return _LOADING.search(said) is not None and _FAILED.search(said) is None
+
+
+def _has_estimate(refusal: Any) -> bool:
+    estimate = _at(refusal, "estimated_time")
+    return isinstance(estimate, int | float) and not isinstance(estimate, bool) and math.isfinite(estimate)
 
 
 class LocalServer:

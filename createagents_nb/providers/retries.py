@@ -38,10 +38,12 @@ class RetryPolicy:
     Args:
         max_retries: limit for one request.
         retries_refused: also retry refused connections. False for Ollama, which a person has to start.
+        is_at_home: whether the server is at home, where a model that is being loaded is waited for.
     """
 
     max_retries: int
     retries_refused: bool = True
+    is_at_home: bool = True
 
     def wait_after_failure_s(
         self, retries: int, kind: FailureKind | None, proxy_status: int | None = None
@@ -80,7 +82,7 @@ class RetryPolicy:
             wait_s: what `wait_after_reply_s` returned.
         """
         refusal = decoded_body(body)
-        if not may_pass(status, error_words(refusal)) or is_loading(status, refusal):
+        if not may_pass(status, error_words(refusal)) or is_loading(status, refusal, is_at_home=self.is_at_home):
             return None  # a model that is being loaded is waited for without counting
         asked_s = asked_wait_s(refusal) if retry_after_s(headers) is None else None
         if asked_s is not None and asked_s > MAX_WAIT_S:

@@ -24,6 +24,7 @@ from createagents_nb.errors import (
     ServerError,
 )
 from createagents_nb.providers.error_body import asked_wait_s, error_message, error_words, status_in
+from createagents_nb.providers.error_kinds import find_kind
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
 from createagents_nb.providers.openai_adapter import OpenAIChatAdapter, OpenAIResponsesAdapter
 
@@ -278,6 +279,16 @@ TOO_LONG: list[tuple[int, str]] = [
     (503, "KV cache is full"),
     (400, "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000"),
     (400, "context window exceeds limit (2013)"),
+    (400, "Invalid 'messages[0].content': string too long. Expected a string with maximum length 1048576"),
+    (400, "Invalid 'input[2].content[0].text': string too long. Expected a string with maximum length 10485760"),
+    (400, "Invalid 'input': string too long. Expected a string with maximum length 10485760"),
+    (
+        400,
+        "max_tokens is too large: 900. The maximum context length is 4096 and your request has 4000 input tokens",
+    ),
+    (400, "prompt tokens (5000) + completion tokens (1000) exceed the limit of 4096"),
+    (500, "The context size is too small for this conversation"),
+    (400, "The prompt does not fit into the context window"),
 ]
 for _status, _words in TOO_LONG:
     CASES[f"too long: {_words[:50]}"] = (_status, said(_words), ContextLengthError, SHORTER)
@@ -404,6 +415,46 @@ ORDINARY: list[tuple[int, Any, type[ProviderError]]] = [
     (429, said("Too many tokens per minute"), RateLimitError),
     (429, said("prompt is too long, or so"), RateLimitError),
     (500, said("out of memory"), ServerError),
+    (
+        400,
+        said("Invalid 'tools[0].function.name': string too long.", code="string_above_max_length"),
+        InvalidRequestError,
+    ),
+    (400, said("Invalid 'metadata.trip': string too long.", code="string_above_max_length"), InvalidRequestError),
+    (400, said("Invalid 'user': string too long.", code="string_above_max_length"), InvalidRequestError),
+    (
+        400,
+        said("Invalid 'input[2].name': string too long.", code="string_above_max_length"),
+        InvalidRequestError,
+    ),
+    (
+        400,
+        said("Invalid 'messages[1].name': string too long.", code="string_above_max_length"),
+        InvalidRequestError,
+    ),
+    (500, said("KV cache is full, please try again later"), ServerError),
+    (503, said("KV cache is full. Retry later"), ServerError),
+    (504, said("prompt evaluation exceeded 60 s"), ServerError),
+    (500, said("prompt evaluation exceeded 60 s"), ServerError),
+    (500, said("prompt evaluation exceeded the limit of 1.5 minutes"), ServerError),
+    (500, said("prompt processing time exceeded"), ServerError),
+    (503, said("input processing timed out: limit exceeded"), ServerError),
+    (408, said("input read timeout exceeded"), InvalidRequestError),
+    (408, said("The prompt is too long to be read in time"), InvalidRequestError),
+    (504, said("The context window is exceeded"), ServerError),
+    (400, said("The maximum number of output tokens exceeds the allowed limit of 8192"), InvalidRequestError),
+    (400, said("Number of completion tokens requested exceeds the limit of 4096"), InvalidRequestError),
+    (400, said("max_output_tokens exceeds the model's context window"), InvalidRequestError),
+    (400, said("Error: `max_tokens` is greater than the maximum context length"), InvalidRequestError),
+    (400, said("stop sequences: too many tokens"), InvalidRequestError),
+    (404, said("context size route not found"), InvalidRequestError),
+    (400, said("context size route not found"), InvalidRequestError),
+    (400, said("num_ctx must be less than the context length"), InvalidRequestError),
+    (400, said("Unrecognized field: context_length_exceeded"), InvalidRequestError),
+    (400, said("Unknown parameter: 'content_filter'."), InvalidRequestError),
+    (400, said("Unknown parameter: 'content_filter'.", code="unknown_parameter"), InvalidRequestError),
+    (403, said("Access denied by your organization's usage policies"), AuthenticationError),
+    (400, said("Set the usage policy first"), InvalidRequestError),
     (503, said("overloaded"), ServerError),
 ]
 
@@ -416,6 +467,13 @@ async def test_where_the_words_say_nothing_else_the_status_decides(
     error = await failing("chat", server, json_reply(body, f"{status} Status"))
     assert type(error) is kind
     assert not error.refuses_message
+
+
+@pytest.mark.parametrize(
+    "field", ["input[2].call_id", "input[0].name", "tools[0].name", "messages[3].tool_calls[0].id"]
+)
+def test_a_field_that_is_too_long_is_no_conversation_that_is(field: str) -> None:
+    assert find_kind(400, f"Invalid '{field}': string too long.\nstring_above_max_length") is None
 
 
 WAITS: list[tuple[Any, float | None]] = [

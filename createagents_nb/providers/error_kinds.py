@@ -66,6 +66,21 @@ _SLOW_DOWN = (
     r"throttl(?:ed|ing)",
     r"allocated quota",  # DashScope's words for tokens a minute, with the code insufficient_quota
 )
+_UNKNOWN_FIELD = (
+    r"\b(?:unknown|unrecognized|unexpected|unsupported)[ _](?:request )?(?:parameter|argument|field|option|key)"
+)
+_TAKES_TIME = (
+    r"\btime(?:d|s)?[ _-]?out\b|\btime (?:limit )?(?:was |is |has been )?exceeded|\bdeadline\b",
+    r"\bexceed(?:s|ed)? (?:the (?:limit|maximum) of )?[\d.]+ ?(?:ms|s|m|min|sec|seconds?|minutes?)\b",
+)
+_IS_BUSY = r"\b(?:try again|retry) (?:later|soon|shortly|in a (?:while|moment|few))\b"
+# What config['max_tokens'] asks for, unless the message is counted with it.
+_ANSWER_TOKENS = (
+    r"(?:\A|[.:\n-] ?)[`'\"]?(?:the |requested |maximum |max |number of |count of )*"
+    r"(?:(?:output|completion|generated|new)[ _]tokens?|max_(?:(?:output|completion|new)_)?tokens)\b"
+    r"(?![^\n]{0,300}?\b(?:input|prompt|messages?)\b)"
+    r"[^\n]{0,60}?\b(?:exceed(?:s|ed|ing)?|too (?:large|high|big)|must be|greater than|larger than|cannot)\b"
+)
 _WAY_OUT_OF_BILLS = "Check billing there: waiting does not help"
 _NO_CREDIT_LEFT = "{label} says that there is no credit left ({said})"
 
@@ -114,9 +129,16 @@ TOO_LARGE = ErrorKind(
 CONTEXT = ErrorKind(
     ContextLengthError,
     _any(
-        r"context_length_exceeded|exceed_context_size|context_window_exceeded|string_above_max_length",
+        r"context_length_exceeded|exceed_context_size|context_window_exceeded",
+        # Names of tools, metadata and more are too long with the same code.
+        r"'(?:(?:messages\[\d+\]\.content|input\[\d+\]\.(?:content|output))[\w.\[\]]*"
+        r"|input|instructions|prompt)': string too long",
         r"max_prompt_tokens_exceeded|\b(?:n_ctx|max_seq_len|max_model_len)\b",
-        r"context (?:length|size|window|limit|overflow)|range of input length|input length limit",
+        r"\b(?:exceed\w*|max|maximum|(?:larger|longer|greater|more|bigger) than|over|beyond|fits?|out of"
+        r"|too (?:long|large|big)(?: for)?)\b[^\n]{0,80}?\bcontext[ _-]?(?:length|size|window|limit)",
+        r"context[ _-]?(?:length|size|window|limit)\b[^\n]{0,60}?"
+        r"\b(?:exceed\w*|overflow\w*|too (?:small|short)|reached|is only|is \d+)",
+        r"context overflow|range of input length|input length limit",
         r"\b(?:prompt|input|message|conversation|text|content|query)s? (?:is |are )?too long\b",
         r"\b(?:prompt|input)(?: length)?\b[^\n]{0,30}?\bexceed(?:s|ed)?\b",
         r"maximum (?:allowed )?(?:prompt|model|input|sequence) length|longer than the (?:maximum|model)",
@@ -130,8 +152,16 @@ CONTEXT = ErrorKind(
     ),
     "The conversation is longer than the model's context ({said})",
     "Shorten the prompt, or agent.clear_history()",
-    unless=_any(*_SLOW_DOWN, r"\bper (?:minute|hour|day)\b", r"\bplease wait\b"),
-    statuses=frozenset({None, *range(400, 600)}) - {429},
+    unless=_any(
+        *(*_SLOW_DOWN, r"\bper (?:minute|hour|day)\b", r"\bplease wait\b", _IS_BUSY),
+        *(
+            *_TAKES_TIME,
+            _UNKNOWN_FIELD,
+            _ANSWER_TOKENS,
+            r"\bstop[ _]sequences?\b[^\n]{0,30}?\btoo (?:many|long)\b",
+        ),
+    ),
+    statuses=frozenset({None, *range(400, 600)}) - {404, 405, 408, 429, 504},
     refuses_message=True,
 )
 FILTERED = ErrorKind(
@@ -143,6 +173,7 @@ FILTERED = ErrorKind(
     ),
     "{label} blocked the message by its content filter ({said})",
     "Change its wording, or choose another model",
+    unless=_any(_UNKNOWN_FIELD),
     statuses=_REFUSALS,
     refuses_message=True,
 )
@@ -150,7 +181,9 @@ MODERATED = ErrorKind(
     InvalidRequestError,
     _any(
         r"requires moderation|moderation_blocked|\b(?:was|were|been|is|are) flagged\b|\bflagged (?:as|by|for)\b",
-        r"(?:usage|content|safety) polic|violat\w+ [^\n]{0,60}?\b(?:polic(?:y|ies)|terms of service)",
+        r"\b(?:against|breach\w*|because of|due to|blocked by|rejected by) (?:(?:our|the|its|your) )?"
+        r"[^\n]{0,20}?\b(?:usage|content|safety) polic",
+        r"violat\w+ [^\n]{0,60}?\b(?:polic(?:y|ies)|terms of service)",
         r"(?:blocked|rejected|refused) (?:by|as a result of) (?:our |the )?(?:safety|moderation)",
     ),
     "{label} refused what the message says ({said})",

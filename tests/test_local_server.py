@@ -208,6 +208,57 @@ def test_a_server_that_does_not_answer_is_an_error() -> None:
         CreateAgent("llamacpp")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        [{"id": "q"}],
+        ["q"],
+        {"models": [{"name": "q"}]},
+        {"models": [{"model": "q"}, None, {"size": 1}]},
+        {"data": [], "models": [{"name": "q"}]},
+        {"data": [{"id": "q"}, {"id": "q"}]},
+        {"data": [{"id": "q"}, {"object": "model"}]},
+        {"data": [{"id": "q"}], "models": [{"name": "other"}]},
+    ],
+)
+def test_a_list_of_models_is_read_in_any_form(server: ScriptedServer, body: Any) -> None:
+    server.on("/v1/models", json_reply(body))
+    assert CreateAgent(base_url=server.openai_url).model == "q"
+
+
+@pytest.mark.parametrize("body", [[], {}, None, "q", 3, {"data": {"id": "q"}}, {"data": [None]}, {"data": [{}]}])
+def test_a_list_without_models_is_an_error(server: ScriptedServer, body: Any) -> None:
+    server.on("/v1/models", json_reply(body))
+    with pytest.raises(ConfigurationError, match="says which model it serves"):
+        CreateAgent(base_url=server.openai_url)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "words"),
+    [
+        (
+            401,
+            "Invalid API key zz-secret-12345",
+            r"refused the key \(401: Invalid API key \*\*\*\).*OPENAI_API_KEY",
+        ),
+        (403, "Forbidden", r"refused the key \(403: Forbidden\)"),
+        (503, "Loading model", r"is loading its model\. Try again when it has, or name the model"),
+        (503, "overloaded", r"failed \(503: overloaded\)\. Try again"),
+        (500, "Error loading model", r"failed \(500: Error loading model\)"),
+        (429, "slow down", r"refusing more for now \(429: slow down\)"),
+        (404, "not here", "says which model it serves"),
+        (405, "not so", "says which model it serves"),
+    ],
+)
+def test_a_server_that_refuses_to_list_its_models_says_why(
+    server: ScriptedServer, status: int, message: str, words: str
+) -> None:
+    server.on("/v1/models", json_reply({"error": {"message": message}}, f"{status} Status"))
+    with pytest.raises(ConfigurationError, match=words) as raised:
+        CreateAgent(base_url=server.openai_url, api_key="zz-secret-12345")
+    assert "zz-secret" not in str(raised.value)
+
+
 def test_ollama_at_an_address_takes_its_first_model(server: ScriptedServer) -> None:
     server.on("/api/tags", json_reply({"models": [{"name": "llama3.2"}, {"name": "other"}]}))
     assert CreateAgent("ollama", base_url=server.url).model == "llama3.2"

@@ -268,6 +268,9 @@ class ChatRepository(ABC):
         """The models of a server at home, of which one is taken where none is named; it blocks, but not for long.
 
         None if it is no such server; empty if it does not answer.
+
+        Raises:
+            ProviderError: it refuses to say, or is still loading its model.
         """
         return None
 

@@ -18,13 +18,15 @@ from ..core.events import Event, ReplySource
 from ..core.messages import has_details, without_foreign_details
 from ..core.preview import RequestPreview, mask_address, mask_headers, mask_json
 from ..core.provider import ChatRepository, ChatRequest
-from ..errors import ConfigurationError, CreateAgentsError
+from ..errors import ConfigurationError, CreateAgentsError, ServerError
 from ..redaction import Secret, SecretFunction, holds_key
 from .addresses import is_private_address, origin_of, place_of, proxy_for
 from .api_keys import fingerprint_of, key_from_function
+from .error_body import decoded_body
+from .error_mapping import status_error
 from .exchange import ChatApi, Exchange, list_models, reply_events
 from .headers import checked_headers, checked_query, merged_headers
-from .local_server import ASK_S, LocalServer
+from .local_server import ASK_S, LocalServer, is_loading
 from .refusals import (
     STATUSES,
     Change,
@@ -37,7 +39,7 @@ from .refusals import (
     remember,
 )
 from .retries import RetryPolicy
-from .served_models import served_models
+from .served_models import RefusedError, served_models
 from .sockets import socket_path
 from .transport import Transport, forget_closed_loops, with_query
 
@@ -210,7 +212,29 @@ class HttpChatAdapter(ChatRepository):
         return self._list_served(headers) or []
 
     def _list_served(self, headers: Mapping[str, str]) -> list[str] | None:
-        return served_models(self._url, headers, with_query("", self._query).removeprefix("?"))
+        try:
+            return served_models(self._url, headers, with_query("", self._query).removeprefix("?"))
+        except RefusedError as refusal:
+            if refusal.status not in (401, 403, 429) and refusal.status < 500:
+                return None  # it has no list
+            status, body = refusal.status, decoded_body(refusal.body)
+        words, key = self._api.words, self._api_key
+        label = words.label(self._url)
+        if is_loading(status, body):
+            raise ServerError(
+                f"{label} is loading its model. Try again when it has, or name the model with model=…",
+                provider=words.provider,
+                status_code=status,
+            )
+        raise status_error(
+            status,
+            body,
+            provider=words.provider,
+            label=label,
+            url=self._url,
+            key_hint=words.key_hint,
+            secret=None if isinstance(key, SecretFunction) else key,
+        )
 
     async def context_window(self, model: str) -> int | None:
         server = await self._local_server()

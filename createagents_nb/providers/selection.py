@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..core.provider import ChatRepository
-from ..errors import ConfigurationError, UnknownProviderError
+from ..errors import ConfigurationError, ProviderError, UnknownProviderError
 from ..redaction import Secret
 from .addresses import is_private_address
 from .ollama_models import is_ollama_at
@@ -312,7 +312,7 @@ def _served_model(provider: str, base_url: str | None, **bound: Any) -> str | No
     """The model of a server at home; None if it is no such server, or if there is a default besides.
 
     Raises:
-        ConfigurationError: it has several, or does not answer.
+        ConfigurationError: it has several, refuses to say, or does not answer.
     """
     row = SERVERS.get(provider)
     if provider == DEFAULT_PROVIDER:
@@ -322,7 +322,11 @@ def _served_model(provider: str, base_url: str | None, **bound: Any) -> str | No
     if not is_asked:
         return None
     repository = make_repository(provider, base_url=base_url, **bound)
-    names = repository.served_models()
+    refusal = None
+    try:
+        names = repository.served_models()
+    except ProviderError as error:
+        names, refusal = [], str(error)
     if names is None:
         return None
     if len(names) == 1 or (names and provider == "ollama"):
@@ -334,6 +338,8 @@ def _served_model(provider: str, base_url: str | None, **bound: Any) -> str | No
     if names:
         shown = ", ".join(names[:12]) + (f", … ({len(names)} in all)" if len(names) > 12 else "")
         raise ConfigurationError(f"The server at {at} has several models: {shown}. Name one, with model=…")
+    if refusal is not None:
+        raise ConfigurationError(refusal)
     if base_url is None and provider != DEFAULT_PROVIDER:
         raise ConfigurationError(
             f"Name a model: CreateAgent({provider!r}, '…'); `%agent models {provider}` lists what is there. "

@@ -11,15 +11,29 @@ from urllib.parse import urlsplit
 
 from .local_server import root_of
 from .sockets import http_url, socket_path
+from .transport import MAX_ERROR_BYTES
 
 if TYPE_CHECKING:
     import http.client
 
-__all__ = ["fetch_json", "served_models"]
+__all__ = ["RefusedError", "fetch_json", "served_models"]
 
 _PROBE_S = 0.3
 _ASK_S = 2.0
 _MAX_BYTES = 4 * 2**20
+
+
+class RefusedError(ValueError):
+    """A reply without success.
+
+    Attributes:
+        status: of HTTP.
+        body: the first bytes of it.
+    """
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(f"status {status}")
+        self.status, self.body = status, body
 
 
 def served_models(url: str, headers: Mapping[str, str], query: str = "") -> list[str] | None:
@@ -31,18 +45,36 @@ def served_models(url: str, headers: Mapping[str, str], query: str = "") -> list
         url: the base address.
         headers: sent with the request.
         query: appended, without the question mark.
+
+    Raises:
+        RefusedError: it refuses to say.
     """
     ending = f"?{query}" if query else ""
     try:
-        entries = [entry for entry in fetch_json(f"{url}/models{ending}", headers, _ASK_S)["data"] if entry["id"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        states = _states(fetch_json(f"{url}/models{ending}", headers, _ASK_S))
+    except RefusedError:
+        raise
+    except (OSError, ValueError):
         return None
-    names = [str(entry["id"]) for entry in entries]
-    if len(names) < 2:
-        return names
-    states: dict[str, Any] = {name: entry.get("status") for name, entry in zip(names, entries, strict=True)}
+    if states is None or len(states) < 2:
+        return None if states is None else list(states)
     loaded = [name for name, state in states.items() if isinstance(state, dict) and state.get("value") == "loaded"]
-    return loaded or _loaded_in_lm_studio(url, headers) or names
+    return loaded or _loaded_in_lm_studio(url, headers) or list(states)
+
+
+def _states(listed: Any) -> dict[str, Any] | None:
+    """Return the models of a list in any form that servers send, each once, with its status; None for no list."""
+    if isinstance(listed, dict):
+        listed = listed.get("data") or listed.get("models", listed.get("data"))
+    if not isinstance(listed, list):
+        return None
+    states: dict[str, Any] = {}
+    for entry in listed:
+        fields = entry if isinstance(entry, dict) else {"id": entry}
+        name = next((name for key in ("id", "name", "model") if (name := fields.get(key))), None)
+        if isinstance(name, str | int):
+            states.setdefault(str(name), fields.get("status"))
+    return states
 
 
 def _loaded_in_lm_studio(url: str, headers: Mapping[str, str]) -> list[str]:
@@ -65,7 +97,8 @@ def fetch_json(url: str, headers: Mapping[str, str] | None = None, timeout_s: fl
 
     Raises:
         OSError: nothing answers there.
-        ValueError: the answer is no JSON, or has no status of success.
+        RefusedError: the answer has no status of success.
+        ValueError: it is no JSON.
     """
     import http.client
 
@@ -80,7 +113,7 @@ def fetch_json(url: str, headers: Mapping[str, str] | None = None, timeout_s: fl
     except http.client.HTTPException as error:
         raise ValueError(f"no HTTP: {type(error).__name__}") from None
     if not 200 <= reply.status < 300:
-        raise ValueError(f"status {reply.status}")
+        raise RefusedError(reply.status, body[:MAX_ERROR_BYTES])
     return json.loads(body)
 
 

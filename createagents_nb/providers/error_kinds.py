@@ -90,7 +90,8 @@ NO_CREDIT = ErrorKind(
         r"insufficient[ _](?:user[ _]|account[ _])?(?:quota|balance|credits?|funds)",
         r"credit insufficient|exceeded_current_quota|monthly included credits|payment required|\barrearage\b",
         r"balance (?:is )?(?:too low|not enough|insufficient|negative)|not enough balance|past invoices",
-        r"(?:no|out of|not enough|more|all available) credits?\b|(?:credit|key) limit exceeded",
+        r"(?:no|out of|not enough|more|all available) credits?\b|n[o'’]t have (?:any|enough) credits?\b",
+        r"(?:credit|key) limit exceeded",
         r"credits? (?:are |is |have been |has been )?(?:depleted|exhausted|used up)",
         r"budget[ _](?:has been )?exceeded|free tier [^\n]{0,60}?\bexhausted",
         r"billing_(?:hard_limit_reached|not_active|disabled)|billing hard limit|requires billing",
@@ -181,7 +182,7 @@ MODERATED = ErrorKind(
     InvalidRequestError,
     _any(
         r"requires moderation|moderation_blocked|\b(?:was|were|been|is|are) flagged\b|\bflagged (?:as|by|for)\b",
-        r"\b(?:against|breach\w*|because of|due to|blocked by|rejected by) (?:(?:our|the|its|your) )?"
+        r"\b(?:against|comply with|breach\w*|because of|due to|blocked by|rejected by) (?:(?:our|the|its|your) )?"
         r"[^\n]{0,20}?\b(?:usage|content|safety) polic",
         r"violat\w+ [^\n]{0,60}?\b(?:polic(?:y|ies)|terms of service)",
         r"(?:blocked|rejected|refused) (?:by|as a result of) (?:our |the )?(?:safety|moderation)",

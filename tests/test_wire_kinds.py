@@ -876,6 +876,26 @@ MARKUP = [
     '[TOOL_CALLS][{"name": "gauge", "arguments": {}}]',
     '<|python_tag|>{"name": "gauge", "parameters": {}}',
     "<function=gauge>{}</function>",
+    "<tool_call>gauge\n<arg_key>station</arg_key>\n<arg_value>north</arg_value>\n</tool_call>",
+    "<tool_call>gauge\n</tool_call>",
+    '<minimax:tool_call>\n<invoke name="gauge">\n</invoke>\n</minimax:tool_call>',
+    '<function_calls>\n<invoke name="gauge">\n</invoke>\n</function_calls>',
+    'functools[{"name": "gauge", "arguments": {}}]',
+    '`now`<tool_call>{"name": "gauge", "arguments": {"station": "`s`"}}</tool_call>',
+    'First:\n```python\nx\n```\n<tool_call>{"name": "gauge", "arguments": {}}</tool_call>',
+]
+MENTIONED = [
+    "Hermes writes `<tool_call>{` and a tag.",
+    'In Hermes, `<tool_call>{"name": …}</tool_call>` is the format.',
+    'In Hermes, `say <tool_call>{"name": …}` is the format.',
+    'In Hermes, ``<tool_call>{"name": "`ls`"}`` is the format.',
+    'Hermes:\n```xml\n<tool_call>\n{"name": "gauge", "arguments": {}}\n</tool_call>\n```\nThat is all.',
+    'Hermes:\n~~~\n<tool_call>{"name": "gauge"}\n~~~',
+    'Hermes:\n````\n```\n<tool_call>{"name": "gauge"}\n```\n````',
+    '- Hermes:\n  ```xml\n  <tool_call>\n  {"name": "gauge"}',
+    "`functools[{` and\n```\nfunctools[{}]\n```",
+    "from functools import cache; functools[0]",
+    "The <tool_call> tag and the <function_calls> tag.",
 ]
 
 
@@ -910,11 +930,12 @@ async def test_a_call_left_in_the_text_of_a_known_server_names_its_option(
     assert ("--jinja" in line) == (preset == "llamacpp")
 
 
+@pytest.mark.parametrize("mentioned", MENTIONED)
 @pytest.mark.asyncio
 async def test_an_answer_about_the_markup_or_without_tools_has_no_notice(
-    server: ScriptedServer, recorder: MetricsRecorder
+    server: ScriptedServer, recorder: MetricsRecorder, mentioned: str
 ) -> None:
-    server.enqueue(sse(delta("Hermes writes `<tool_call>{` and a tag."), STOP))
+    server.enqueue(sse(delta(mentioned), STOP))
     agent = CreateAgent("openai", "m", base_url=server.openai_url, recorder=recorder, tools=[tool(gauge)])
     assert await notices(agent) == []
     server.enqueue(sse(delta(MARKUP[0]), STOP))

@@ -36,7 +36,12 @@ _REPEATED = frozenset(
 )
 """Keys with what was sent or said, which may be about anything."""
 
-_SENTENCES = ("message", "detail", "msg", "status_msg", "error_msg", "error_message", "base_resp", "errors")
+_ERRORS = ("error", "fault", "err", "exception")
+"""Keys of an error object, in small letters: Apigee's and Alibaba's gateways, and AWS, have names of their own."""
+_SENTENCES = (
+    *("message", "faultstring", "detail", "msg", "status_msg", "error_msg", "error_message", "error_description"),
+    *("base_resp", "errors"),
+)
 _CODES = ("code", "status", "type", "status_code", "statusCode", "http_code", "error_code")
 _STATUSES: Mapping[str, int] = {
     "authentication_error": 401,
@@ -122,7 +127,8 @@ def error_message(body: Any) -> str:
     """Return the sentence in an error body, in any of the shapes that servers send.
 
     ``{"error": {"message": …}}``, ``{"error": "…"}`` (whose text may be JSON again), ``{"detail": "…" | […]}``,
-    ``{"message": …}``, ``{"metadata": {"raw": …, "provider_name": …}}``, plain text or HTML.
+    ``{"message": …}``, ``{"fault": {"faultstring": …}}``, ``{"Error": {"Message": …}}``,
+    ``{"metadata": {"raw": …, "provider_name": …}}``, plain text or HTML.
     """
     if isinstance(body, bytes):
         body = body.decode("utf-8", "replace")
@@ -136,18 +142,26 @@ def error_message(body: Any) -> str:
         return "" if body is None else _short(str(body))
     if isinstance(body.get("loc"), list) and body.get("msg"):  # FastAPI's 422: where, and what
         return _short(f"{'.'.join(map(str, body['loc']))}: {body['msg']}")
-    error = body.get("error")
-    said = [error] if error and not isinstance(error, bool | int | float) else []
-    rest = (body[key] for key in _SENTENCES if isinstance(body.get(key), str | dict | list) and body[key])
+    fields = _small(body)
+    error = next(
+        (found for key in _ERRORS if (found := fields.get(key)) and isinstance(found, str | dict | list)), None
+    )
+    said = [] if error is None else [error]
+    rest = (fields[key] for key in _SENTENCES if isinstance(fields.get(key), str | dict | list) and fields[key])
     if not said or isinstance(error, str):  # "Bad Request", and beside it what was bad
         said.extend([each] if (each := next(rest, None)) is not None else [])
     sentences = list(dict.fromkeys(filter(None, map(error_message, said))))
-    inner = _inner_provider(body.get("metadata"))
+    inner = _inner_provider(fields.get("metadata"))
     if inner and sentences in ([], ["Provider returned error"]):
         return _short(inner)
     if inner or sentences:
         return _short(": ".join([*sentences, inner] if inner else sentences))
-    return _short(str(body["code"]) if body.get("code") else json.dumps(body, default=str))
+    return _short(str(fields["code"]) if fields.get("code") else json.dumps(body, default=str))
+
+
+def _small(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object with its keys in small letters; those that have them already come first."""
+    return {**{str(key).lower(): value for key, value in fields.items()}, **fields}
 
 
 def _inner_provider(metadata: Any) -> str:
@@ -218,11 +232,16 @@ def _levels(body: Any) -> list[Any]:
         if isinstance(last, list):
             inner = next((item for item in last if isinstance(item, dict)), None)
         elif isinstance(last, dict):
+            fields = _small(last)
             inner = next(
-                (last[key] for key in ("error", "detail", "base_resp") if isinstance(last.get(key), dict | list)),
+                (
+                    each
+                    for key in (*_ERRORS, "detail", "base_resp")
+                    if isinstance(each := fields.get(key), dict | list)
+                ),
                 None,
             )
-            inner = _json_in(last.get("error")) if inner is None else inner
+            inner = _json_in(fields.get("error")) if inner is None else inner
         else:
             inner = _json_in(last)
         if inner is None:

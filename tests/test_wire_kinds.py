@@ -11,7 +11,7 @@ import pytest
 from family import Reply, ScriptedServer, Trip, delta, json_reply, ndjson, round_trip, sse
 
 from createagents_nb import CreateAgent, MetricsRecorder, tool
-from createagents_nb.core.events import Notice, Reasoning, TextWasReasoning
+from createagents_nb.core.events import Notice, Reasoning, TextWasReasoning, ended_early
 from createagents_nb.errors import EmptyReplyError, IncompleteReplyError, ProviderError
 from createagents_nb.notebook.view_messages import PieceWriter
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
@@ -650,6 +650,24 @@ async def test_a_closing_tag_alone_takes_back_what_was_said(
         "A tag like </think> ends it.",
         "```\nThey want the tide.\n</think>\n```",
         "a < b and c </ d",
+        "Here is JavaScript:\n\n```js\nconst parts = `${text}</think>${rest}`;\n```\nDone.",
+        "Stop sequences:\n\n1. </think>\n2. </answer>",
+        "DeepSeek ends its thoughts with </think>\n\nEverything after is the answer.",
+        "Use\n\n    </think>\n\nto end.",
+        "~~~\nThey want it.\n</think>\n\nSo.\n~~~",
+        "````\n```\nThey want it.\n```\n\n</think>\n\nSo.\n````",
+        'if x.endswith("</think>\n"): pass',
+        "The token [</think>] ends it.",
+        "|Tag|\n|</think>|",
+        "<code></think></code>",
+        "Do you mean </think>?",
+        "stop word:</think>.",
+        "The closing tag is\n</think>",
+        "The closing tag is:\n</think>\n\nIt ends the thoughts.",
+        "<think> is a tag that R1 writes.",
+        "<thought> elements hold what Gemma thinks.",
+        "</think> is the closing tag.",
+        "</think>, as R1 writes it, is a tag.",
     ],
 )
 @pytest.mark.asyncio
@@ -657,6 +675,38 @@ async def test_an_answer_about_the_tag_stays_an_answer(server: ScriptedServer, t
     for texts in ([text], list(text)):
         trip = await asked(server, sse(*map(delta, texts), STOP))
         assert (trip.text, [event for event in trip.events if isinstance(event, TextWasReasoning)]) == (text, [])
+    trip = await asked(server, json_reply(chunk(choice(finish="stop", message={"content": text}))), stream=False)
+    assert trip.text == text
+    end = {"done": True, "done_reason": "stop"}
+    assert (await asked(server, ndjson({"message": {"content": text}}, end), "ollama")).text == text
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        "One.\n",
+        "```py\nx = `1`\n```\nSo x.\n",
+        "It is 42\n",
+        "Use `x`.\n\n- one\n- two\n",
+        "One.",
+        "One. ",
+        "一。",
+        "So (2)\n",
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_tag_that_stands_alone_ends_the_thoughts(server: ScriptedServer, thought: str) -> None:
+    for texts in ([f"{thought}</think>\n\n{ANSWER}"], [*thought, *"</think>", "\n", "\n", ANSWER]):
+        trip = await asked(server, sse(*map(delta, texts), STOP))
+        (told,) = [event for event in trip.events if isinstance(event, TextWasReasoning | Reasoning)]
+        assert thought == (told.text if isinstance(told, Reasoning) else told.reasoning)
+        assert trip.text.endswith(ANSWER)
+
+
+@pytest.mark.asyncio
+async def test_a_thought_that_was_cut_stays_a_thought(server: ScriptedServer) -> None:
+    trip = await asked(server, sse(delta("<think>They want"), delta(finish="length")))
+    assert (trip.reasoning, trip.text) == ("They want", "")
 
 
 # ── halves of an emoji ──
@@ -919,3 +969,79 @@ async def test_an_answer_about_the_markup_or_without_tools_has_no_notice(
     assert await notices(agent) == []
     server.enqueue(sse(delta(MARKUP[0]), STOP))
     assert await notices(CreateAgent("openai", "m", base_url=server.openai_url, recorder=recorder)) == []
+
+
+# ── rounds that ended early ──
+
+
+def item(**fields: Any) -> dict[str, Any]:
+    return {"type": "function_call", "id": "f1", "call_id": "c1", "name": "f", "arguments": '{"a":1}'} | fields
+
+
+def response(*output: Any, **fields: Any) -> dict[str, Any]:
+    return {"object": "response", "status": "completed", "output": list(output)} | fields
+
+
+def completed(*output: Any, **fields: Any) -> dict[str, Any]:
+    return {"type": "response.completed", "response": response(*output, **fields)}
+
+
+EARLY: dict[str, list[Any]] = {
+    "a limit, then a stop": [calling(WHOLE_CALL), delta(finish="length"), STOP],
+    "a limit, then a stop in the same chunk": [
+        calling(WHOLE_CALL),
+        chunk(choice(finish="length"), choice(finish="stop")),
+    ],
+    "a limit of another choice with the calls": [
+        chunk(
+            choice(delta={"content": "Hi"}, finish="stop"),
+            choice(1, delta={"tool_calls": [WHOLE_CALL]}, finish="length"),
+        )
+    ],
+    "a filter of another choice with the calls": [
+        chunk(choice(1, delta={"tool_calls": [WHOLE_CALL]}, finish="content_filter")),
+        chunk(choice(delta={"content": "Hi"}, finish="stop")),
+    ],
+    "a limit of another choice with the text": [
+        chunk(
+            choice(delta={"tool_calls": [WHOLE_CALL]}, finish="tool_calls"),
+            choice(1, delta={"content": "Hi"}, finish="length"),
+        )
+    ],
+    "a limit in the server's own word": [
+        calling(WHOLE_CALL),
+        chunk(choice(delta={}, finish="tool_calls", native_finish_reason="MAX_TOKENS")),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", EARLY)
+@pytest.mark.asyncio
+async def test_an_early_end_is_not_forgotten(server: ScriptedServer, name: str) -> None:
+    assert ended_early((await asked(server, sse(*EARLY[name]))).end.finish_reason)
+
+
+@pytest.mark.asyncio
+async def test_an_early_end_of_a_choice_that_does_not_count_is_left_out(server: ScriptedServer) -> None:
+    chunks = chunk(
+        choice(delta={"content": "Hi"}, finish="stop"), choice(1, delta={"content": "Ho"}, finish="length")
+    )
+    assert (await asked(server, sse(chunks))).end.finish_reason == "stop"
+    native = chunk(choice(delta={"content": "Hi"}, finish="stop", native_finish_reason="STOP"))
+    assert (await asked(server, sse(native))).end.finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        response(item(), status="incomplete", incomplete_details={"reason": "timeout"}),
+        response(item(), status="incomplete", incomplete_details=None),
+        response(item(status="incomplete", arguments="")),
+        response(item(status="incomplete", arguments='{"a":')),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_response_that_ended_early_says_so(server: ScriptedServer, end: dict[str, Any]) -> None:
+    assert ended_early((await asked(server, json_reply(end), "responses", stream=False)).end.finish_reason)
+    streamed = {"type": f"response.{end['status']}", "response": end}
+    assert ended_early((await asked(server, sse(streamed), "responses")).end.finish_reason)

@@ -147,6 +147,7 @@ class OllamaReplyDecoder(ReplyDecoder):
                 self._check(decode_loosely(payload, ValueError()), events)
             if chunk.done:
                 self._end = chunk
+                self._finish_reason = chunk.done_reason
                 self.is_finished = True
                 # What follows an end without an answer may be the answer.
                 self.is_complete = bool(events or self._output_count) or not self._thinking.is_empty

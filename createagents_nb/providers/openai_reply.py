@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ..core.events import Event, Reasoning, Usage, cost_in_usd, count_or_none, number_or_none
+from ..core.events import Event, Reasoning, Usage, cost_in_usd, count_or_none, ended_early, number_or_none
 from ..errors import ProtocolError
 from .reply_decoder import (
     EventStreamReplyDecoder,
@@ -74,6 +74,7 @@ class _Choice(msgspec.Struct):
     finish_reason: str | UnsetType | None = UNSET
     index: Any = None
     error: msgspec.Raw = msgspec.Raw()
+    native_finish_reason: Any = None
 
 
 class _Chunk(msgspec.Struct):
@@ -125,10 +126,9 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
         self._held: _Choice | None = None  # of another index than the first, which may still come
         self._calls: dict[object, CallPieces] = {}  # by choice
         self._other_texts: list[str] = []
-        self._other_finish: str | None = None
+        self._other_finishes: dict[object, str] = {}
         self._has_deltas = False
         self._is_open = False  # the last chunk says that no reason for an end is known
-        self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._timings: dict[str, Any] = {}
         self._model: str | None = None
@@ -138,11 +138,19 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
             for event in [*self._thinking.feed("".join(self._other_texts)), *self._thinking.finish()]:
                 self._clock.record([event])
                 yield event
+            used = set(self._other_finishes)
+        else:
+            used = set() if self.asked_for_several else self._other_finishes.keys() & self._calls.keys()
         yield from self._all_calls()
         details = self._details({name: "".join(pieces) for name, pieces in self._reasoning.items()} | self._opaque)
         usage = _with_timings(_usage(self._usage), self._timings)
+        reason = self._finish_reason
+        for other in sorted(self._other_finishes, key=lambda index: index not in used):
+            if reason is None or other in used:
+                word = self._other_finishes[other]
+                reason = word if reason is None else _graver(reason, word)
         yield self._round_ended(
-            self._finish_reason or self._other_finish,
+            reason,
             usage,
             self._model,
             usage.eval_s or self._clock.generation_s,
@@ -182,7 +190,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
 
     def finish(self) -> Iterator[Event]:
         has_other_calls = any(choice != self._main for choice in self._calls)
-        if self._other_finish is not None and (has_other_calls or not self._output_count):
+        if self._other_finishes and (has_other_calls or not self._output_count):
             self.is_finished = True
         yield from super().finish()
 
@@ -191,7 +199,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
             self._main = _index(self._held)
             self._release(events)
         self.is_complete = True
-        self.is_finished = self.is_finished or self._other_finish is not None or not self._is_open
+        self.is_finished = self.is_finished or bool(self._other_finishes) or not self._is_open
 
     def _read(self, payloads: list[bytes], events: list[Event]) -> None:
         transparent = self._thinking.transparent
@@ -310,10 +318,10 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
             if is_main:
                 self._is_open = choice.finish_reason is None
             if choice.finish_reason and is_main:
-                self._finish_reason = choice.finish_reason
+                self._finish_reason = _reason_of(choice, self._finish_reason)
                 self.is_finished = True
             elif choice.finish_reason and not self.asked_for_several:
-                self._other_finish = choice.finish_reason
+                self._other_finishes[index] = _reason_of(choice, self._other_finishes.get(index))
         elif is_main:
             self._is_open = False
         if not is_main:
@@ -423,6 +431,21 @@ def _index(choice: _Choice) -> object:
     return 0 if index in _FIRST or not isinstance(index, _INDEX_TYPES) else index
 
 
+def _reason_of(choice: _Choice, earlier: str | None) -> str:
+    """Return why a choice ended; ``native_finish_reason``, OpenRouter's, may know more."""
+    reason, native = choice.finish_reason, choice.native_finish_reason
+    assert isinstance(reason, str)
+    if reason == earlier and not native:
+        return reason
+    reason = _graver(reason, native) if isinstance(native, str) else reason
+    return reason if earlier is None else _graver(reason, earlier)
+
+
+def _graver(reason: str, other: str) -> str:
+    """Return the first of two reasons for an end, or the second if only that is an early one."""
+    return other if ended_early(other) and not ended_early(reason) else reason
+
+
 def _says(delta: _Delta | None) -> bool:
     return delta is not None and bool(delta.content or not _is_plain(delta))
 
@@ -517,6 +540,7 @@ def _choice_of(value: Mapping[str, Any]) -> _Choice:
         reason,
         value.get("index"),
         raw_json(value.get("error")),
+        value.get("native_finish_reason"),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..core.events import Event, ServerToolStep, Usage, cost_in_usd, count_or_none
+from ..core.events import Event, ServerToolStep, Usage, cost_in_usd, count_or_none, ended_early
 from ..errors import ProtocolError, ProviderError
 from .error_mapping import error_message
 from .reply_decoder import (
@@ -30,6 +30,7 @@ from .reply_decoder import (
     redact_name,
     text_or_none,
 )
+from .tool_call_pieces import is_object
 from .transport_errors import cleaned_json
 
 __all__ = ["ResponsesReplyDecoder"]
@@ -173,6 +174,12 @@ class _Item:
     def final_arguments(self) -> str:
         return self.whole_arguments or "".join(self.pieces) or self.first_arguments
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is a call without the end of its arguments, in a response that may be complete."""
+        status = self.value.get("status") if self.value is not None else None
+        return status == "incomplete" and not is_object(self.final_arguments)
+
     def part(self, kind: _Kind, index: object) -> _Part:
         return self.parts.setdefault((kind, _index(index) or 0), _Part())
 
@@ -209,7 +216,6 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
         self._by_index: dict[object, _Item] = {}  # the last item with each index
         self._part = _Part()  # of the last piece of text
         self._reasoning_part: _Part | None = None
-        self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._model: str | None = None
 
@@ -477,10 +483,11 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
         if type_ == "response.incomplete" or response.status == "incomplete":
             details = response.incomplete_details
             reason = details.get("reason") if isinstance(details, dict) else None
-            self._finish_reason = reason if reason and isinstance(reason, str) else "incomplete"
+            self._finish_reason = reason if isinstance(reason, str) and ended_early(reason) else "incomplete"
         else:
-            has_calls = any(item.type == "function_call" for item in self._items)
-            self._finish_reason = "tool_calls" if has_calls else "stop"
+            calls = [item for item in self._items if item.type == "function_call"]
+            is_cut = any(call.is_cut for call in calls)
+            self._finish_reason = "incomplete" if is_cut else "tool_calls" if calls else "stop"
         self.is_finished = self.is_complete = True
 
     def _take_output(self, output: object, events: list[Event]) -> None:

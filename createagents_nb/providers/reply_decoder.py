@@ -265,6 +265,7 @@ class ReplyDecoder(ABC):
         self._complaint: tuple[Any, int] | None = None
         self._clock = OutputClock()
         self._seen = False
+        self._finish_reason: str | None = None
         self._size = 0
         self.is_complete = False
         self.is_finished = False
@@ -381,6 +382,11 @@ class ReplyDecoder(ABC):
         return "".join(self._texts_said)
 
     @property
+    def _has_stopped(self) -> bool:
+        """Whether the model ended the answer by itself."""
+        return self._finish_reason == "stop"
+
+    @property
     def _output_count(self) -> int:
         """How many texts, pieces of reasoning and calls there have been, in the blocks before this one."""
         return len(self._texts_said) + len(self._thoughts_said) + self.call_count
@@ -401,6 +407,13 @@ class ReplyDecoder(ABC):
             self._clock.record([event])
             yield from self._note([event])
         yield from self._late.at_end(self._texts_said, bool(self._thoughts_said))
+        if (
+            self._has_stopped
+            and not self._texts_said
+            and not self.call_count
+            and (text := self._thinking.unclosed)
+        ):
+            yield from self._note([text])  # an answer that begins with the name of the tag
 
     def _details(self, fields: Mapping[str, Any]) -> ProviderDetails | None:
         """Return opaque fields with their source; None without any."""
@@ -756,7 +769,8 @@ class ThinkingSplitter:
     """Turns text as it arrives into text and `Reasoning`.
 
     Only a tag at the beginning counts, after a thousand blanks at most: later ones are text about tags. A closing
-    tag at the beginning is left out: the model's template had opened it, and the model thought nothing.
+    tag at the beginning is left out, unless a sentence goes on after it: the model's template had opened it, and
+    the model thought nothing.
 
     Attributes:
         transparent: text passes as it is.
@@ -766,8 +780,10 @@ class ThinkingSplitter:
     def __init__(self) -> None:
         self.transparent = self.has_opened = False
         self._phase: Literal["before", "inside", "after", "through"] = "before"
+        self._opening = ""
         self._close = _CLOSE
-        self._held = ""
+        self._held = self._gap = ""
+        self._inside: list[str] = []
         self._halves = SurrogateJoiner()
 
     def feed(self, text: str) -> list[Event]:
@@ -789,7 +805,7 @@ class ThinkingSplitter:
             if opening is None:
                 is_known = not any(tag.startswith(start) for tag in (*_TAGS, _CLOSE))
                 return self._rest() if is_known else []
-            self.has_opened = True
+            self.has_opened, self._opening = True, opening
             self._close = _TAGS.get(opening, _CLOSE)
             self._phase, self._held = "inside" if opening in _TAGS else "after", start[len(opening) :]
         reasoning: list[Event] = []
@@ -798,10 +814,16 @@ class ThinkingSplitter:
             if not close:
                 keep = _overlap(self._held, self._close)
                 piece, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+                self._inside.append(piece)
                 return _reasoning(piece)
             self._phase, self._held = "after", after
             reasoning = _reasoning(before)
-        self._held = self._held.lstrip()
+        text = self._held.lstrip()
+        if self._opening == _CLOSE:
+            self._gap += self._held[: len(self._held) - len(text)]
+            if text and _goes_on(self._gap, text):
+                text = _CLOSE + self._gap + text
+        self._held = text
         return [*reasoning, *self._rest()] if self._held else reasoning
 
     @property
@@ -814,6 +836,11 @@ class ThinkingSplitter:
         """Whether nothing is held back."""
         return not self._held
 
+    @property
+    def unclosed(self) -> str:
+        """The text with a tag at its beginning that nothing closed; empty without one."""
+        return self._opening + "".join(self._inside) if self._phase == "inside" else ""
+
     def expect_answer(self) -> None:
         """Leave out the blanks that follow: what has been said was the reasoning."""
         self.transparent, self._phase = False, "after"
@@ -823,6 +850,7 @@ class ThinkingSplitter:
         events = self._split(self._halves.rest())
         if self._phase == "inside":
             held, self._held = self._held, ""
+            self._inside.append(held)
             return [*events, *_reasoning(held)]
         return [*events, *self._rest()]
 
@@ -884,16 +912,55 @@ class _LateThinking:
         """Return what takes back a text that ends with the tag."""
         before = "".join(said).removesuffix(_CLOSE)
         is_all = self.is_watching and self.tail == _CLOSE and not has_reasoning and before.endswith("\n")
-        return [TextWasReasoning(before)] if is_all and _is_reasoning(before, "") else []
+        is_all = is_all and before.rstrip().endswith(_SENTENCE_ENDS)
+        return [TextWasReasoning(before)] if is_all and _is_reasoning(before, "\n") else []
+
+
+_SENTENCE_ENDS = tuple(".!?…。！？")
+_NAMES_WHAT_FOLLOWS = re.compile(
+    r"(?:[:,;=(\[{>-]|\b(?:a|an|and|as|by|is|like|of|or|tag|tags|the|to|use|with|write|writes))\Z"
+)
+_LIST_MARK = re.compile(r"\s*(?:\d{1,3}|\w)\.\s*")
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 
 
 def _is_reasoning(before: str, after: str) -> bool:
-    """Return whether a closing tag between two texts ends what a model thought, and is not written about."""
-    if any(tag in before for tag in _TAGS) or before.count("`") % 2:
+    """Return whether a closing tag between two texts ends what a model thought, and is not written about.
+
+    It stands on a line of its own, or between the end of a sentence and a line break or a capital letter; in no
+    code, and after no sentence that announces it. In doubt it is text.
+    """
+    thought = before.rstrip()
+    if not thought or any(tag in before for tag in _TAGS) or _is_in_code(before):
         return False
-    last, first = before[-1:], after[:1]
-    is_quoted = last + first in ('""', "''", "``", "“”", "‘’", "«»", "()", "**")
-    return bool(before.strip()) and not is_quoted and not (last == " " and first in (" ", ".", ",", ";", ":"))
+    if not after.startswith(("\n", "\r")) and (not after[:1].isalnum() or after[:1].islower()):
+        return False
+    if before.endswith("\n"):
+        return not _NAMES_WHAT_FOLLOWS.search(thought)
+    is_item = _LIST_MARK.fullmatch(before[before.rfind("\n") + 1 :]) is not None
+    return before.removesuffix(" ").endswith(_SENTENCE_ENDS) and not is_item
+
+
+def _is_in_code(before: str) -> bool:
+    """Return whether what follows a text is in a fenced block, or in a span of code."""
+    fence, paragraph = "", ""
+    for line in before.split("\n"):
+        marks = _FENCE.match(line)
+        if marks is None:
+            paragraph = "" if fence or not line.strip() else paragraph + line
+        elif not fence:
+            fence = marks[1] if marks[1][0] == "~" or "`" not in marks[2] else ""
+            paragraph = "" if fence else paragraph + line
+        elif marks[1].startswith(fence) and not marks[2].strip():
+            fence = ""
+    return bool(fence) or paragraph.count("`") % 2 == 1
+
+
+def _goes_on(gap: str, text: str) -> bool:
+    """Return whether a text goes on with the sentence that a tag began, after blanks."""
+    if "\n" in gap or "\r" in gap:
+        return False
+    return not text[0].isalnum() or text[0].islower() if gap else text[0] in ".,:;?!)]}\"'`"
 
 
 def _reasoning(text: str) -> list[Event]:

@@ -12,7 +12,7 @@ import msgspec
 
 from .reply_decoder import NO_ARGUMENTS, check_arguments
 
-__all__ = ["CallPieces", "PendingCall", "add_opaque"]
+__all__ = ["CallPieces", "PendingCall", "add_opaque", "is_object"]
 
 _JSON_MARKS = re.compile(r'(?s)\\.?|["{}]')
 
@@ -216,6 +216,11 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def is_object(arguments: str) -> bool:
+    """Return whether arguments are a whole JSON object."""
+    return _object_in(arguments) is not None
 
 
 def _object_in(arguments: str) -> dict[str, Any] | None:

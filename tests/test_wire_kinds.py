@@ -1045,3 +1045,65 @@ async def test_a_response_that_ended_early_says_so(server: ScriptedServer, end: 
     assert ended_early((await asked(server, json_reply(end), "responses", stream=False)).end.finish_reason)
     streamed = {"type": f"response.{end['status']}", "response": end}
     assert ended_early((await asked(server, sse(streamed), "responses")).end.finish_reason)
+
+
+# ── what is no error, and no answer ──
+
+NO_ERRORS = [
+    {"code": 0, "message": "Success", "sid": "x"},
+    {"code": 0, "message": "Success", "sid": "x", "choices": []},
+    {"code": 200, "msg": "success"},
+    {"event": "done", "message": "completed"},
+    {"status": "ok", "message": "stream finished"},
+    {"title": "Conversation about ferries"},
+    {"object": "metrics", "detail": "latency 3ms"},
+    {"type": "meta", "detail": {"latency": 3}},
+    {"choices": [], "error": {"code": 0, "message": "success"}},
+    {"choices": [], "error": "success"},
+    {"choices": [], "error": "null"},
+]
+NO_JSON = [
+    "[PING]",
+    "[HEARTBEAT]",
+    "[KEEPALIVE]",
+    "[START]",
+    "[END]",
+    "[EOF]",
+    "keep alive",
+    "ok",
+    "done",
+    "DONE",
+    "processing",
+    "connected",
+    "1764454721",
+    "2026-11-29T22:18:41.5Z",
+    "ping",
+]
+
+
+@pytest.mark.parametrize("extra", [*NO_ERRORS, *NO_JSON], ids=str)
+@pytest.mark.asyncio
+async def test_what_is_no_error_and_no_answer_is_skipped(server: ScriptedServer, extra: Any) -> None:
+    orders = [(extra, delta(FERRY), STOP), (delta(FERRY), extra, STOP), (delta(FERRY), STOP, extra)]
+    for payloads in orders:
+        trip = await asked(server, sse(*payloads))
+        assert (trip.text, trip.end.finish_reason) == (FERRY, "stop")
+    said = {"type": "response.output_text.delta", "delta": FERRY}
+    for payloads in (extra, said, completed()), (said, extra, completed()), (said, completed(), extra):
+        trip = await asked(server, sse(*payloads), "responses")
+        assert (trip.text, trip.end.finish_reason) == (FERRY, "stop")
+    line, end = {"message": {"content": FERRY}}, {"done": True, "done_reason": "stop"}
+    for payloads in (extra, line, end), (line, extra, end), (line, end, extra):
+        trip = await asked(server, ndjson(*payloads), "ollama")
+        assert (trip.text, trip.end.finish_reason) == (FERRY, "stop")
+
+
+@pytest.mark.parametrize("extra", ["{broken", "[1,", "<html>", "event: error\ndata: null"])
+@pytest.mark.asyncio
+async def test_what_cannot_be_read_after_the_end_is_skipped(server: ScriptedServer, extra: str) -> None:
+    block = f"{extra}\n\n" if extra.startswith("event") else f"data: {extra}\n\n"
+    usage = {"choices": [], "usage": {"prompt_tokens": 3}}
+    trip = await asked(server, [*sse(delta(FERRY), STOP, done=False), block.encode(), *sse(usage)])
+    assert (trip.text, trip.end.usage.input_tokens) == (FERRY, 3)
+    failed = await asked(server, [*sse(delta(FERRY), done=False), block.encode(), *sse(STOP)])
+    assert isinstance(failed.error, ProviderError)

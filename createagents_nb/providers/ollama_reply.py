@@ -121,7 +121,9 @@ class OllamaReplyDecoder(ReplyDecoder):
             try:
                 chunk = _decode(payload)
             except (ValueError, RecursionError) as error:
-                value = decode_loosely(payload, error)
+                if self._is_meaningless(payload):
+                    continue
+                value = self._decode_loosely(payload, error)
                 if not isinstance(value, dict):
                     for each in value if isinstance(value, list) else ():
                         if isinstance(each, dict):

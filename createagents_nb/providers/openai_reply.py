@@ -263,7 +263,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
         except (ValueError, RecursionError) as error:
             if not is_whole and self._check_text(payload):
                 return []
-            value = decode_loosely(payload, error, is_whole=is_whole)
+            value = self._decode_loosely(payload, error, is_whole=is_whole)
         if isinstance(value, str) and value.strip():
             self._check_text(value.encode("utf-8", "replace"))
         values = value if isinstance(value, list) else [value]

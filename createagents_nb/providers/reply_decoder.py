@@ -11,6 +11,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -304,23 +305,39 @@ class ReplyDecoder(ABC):
             return
         self._complaint = body, self._output_count + sum(type(event) is str for event in events)
 
+    def _is_meaningless(self, words: bytes) -> bool:
+        words = words.strip()
+        return bool(
+            words.lower() in _PINGS or _MARK.fullmatch(words) or (self.is_finished and words[:1].isalpha())
+        )
+
     def _check_text(self, payload: bytes) -> bool:
         """Raise the error for a payload that is a bare text; return whether it says nothing."""
         words = payload.strip()
-        if words.lower() in _PINGS or (self.is_finished and words[:1].isalpha()):
+        if self._is_meaningless(words):
             return True
         if words[:1].isalpha() and not words.startswith(_LITERALS):
             raise self._on_error(cleaned_json(words[:MAX_ERROR_BYTES].decode("utf-8", "replace"), str))
         return False
 
+    def _decode_loosely(self, payload: bytes, error: Exception, *, is_whole: bool = False) -> Any:
+        """Decode as `decode_loosely`; None for what cannot be read after the end of the answer."""
+        try:
+            return decode_loosely(payload, error, is_whole=is_whole)
+        except ProviderError:
+            if self.is_finished:
+                return None
+            raise
+
     def _check_complaint(self, output_count: int | None = None) -> None:
-        """Raise what a payload complained of, if nothing was said after it.
+        """Raise what a payload complained of, if nothing was said after it and the answer did not end.
 
         Args:
             output_count: how much there was before what was held back; default: all there is.
         """
         said = self._output_count if output_count is None else output_count
-        if self._complaint is not None and self._complaint[1] >= said:
+        has_ended = said > 0 and self._finish_reason is not None
+        if self._complaint is not None and self._complaint[1] >= said and not has_ended:
             raise self._on_error(self._complaint[0])
 
     def _texts_so_far(self, events: Sequence[Event]) -> list[str]:
@@ -493,8 +510,13 @@ class EventStreamReplyDecoder(ReplyDecoder):
         yield from self._ending()
 
     def _events_before_error(self, payloads: list[bytes]) -> Iterable[Event]:
-        """Return the events in payloads up to one of an event that is named ``error``, whatever is in it."""
-        at = next(at for at, payload in enumerate(payloads) if type(payload) is ErrorData)
+        """Return the events in payloads up to one of an event that is named ``error``, whatever is in it.
+
+        After the end of the answer one without a word is skipped.
+        """
+        at = next((at for at, payload in enumerate(payloads) if type(payload) is ErrorData), None)
+        if at is None:
+            return self._events(payloads)
         events = self._events(payloads[:at])
         if self.is_complete:
             return events
@@ -506,6 +528,8 @@ class EventStreamReplyDecoder(ReplyDecoder):
             body = body.decode("utf-8", "replace")
         if isinstance(body, dict) and body.get("error"):
             body = body["error"]
+        if self.is_finished and not _says_something(body):
+            return chain(events, self._events_before_error(payloads[at + 1 :]))
         return _then_raise(events, self._on_error(cleaned_json(body, str) or "an error without a word"))
 
     def _buffered(self) -> Iterable[Event]:
@@ -578,14 +602,30 @@ def _is_silent(body: bytes) -> bool:
     return all(line.startswith((b":", b"event:", b"id:", b"retry:")) for line in body.splitlines() if line.strip())
 
 
-_PINGS = frozenset({b"[done]", b"ping", b"pong", b"keepalive", b"keep-alive", b"keep_alive", b"heartbeat"})
+_SUCCESS = frozenset(
+    {"", "0", "200", "success", "successful", "succeeded", "ok", "okay", "null", "none", "undefined", "false"}
+)
+"""Words and codes in place of an error that say that there is none; in lower case."""
+_PROGRESS = ("ok", "done", "processing", "connected", "start", "started", "end", "eof", "completed", "finished")
+_PINGS = frozenset(
+    f"ping|pong|keepalive|keep-alive|keep_alive|keep alive|heartbeat|{'|'.join(_PROGRESS)}".encode().split(b"|")
+)
 """What servers and gateways send in place of JSON, without a meaning; in lower case."""
+_MARK = re.compile(rb"\[\w+\]|[\d:.TZ+/ -]+")
+"""A word in brackets, or a time: as meaningless."""
+_CODES = ("code", "status", "status_code", "statusCode")
 _LITERALS = (b"true", b"false", b"null", b"NaN", b"Infinity")
-_ERROR_WORDS = ("message", "msg", "error_message", "error_msg", "errorMessage", "title")
+_ERROR_WORDS = ("message", "msg", "error_message", "error_msg", "errorMessage")
 
 
 def _says_something(error: Any) -> bool:
-    return any(map(_says_something, error.values())) if isinstance(error, dict) else bool(error)
+    if isinstance(error, dict):
+        return any(map(_says_something, error.values()))
+    return bool(error) and not _is_success(error)
+
+
+def _is_success(word: object) -> bool:
+    return isinstance(word, str | int) and str(word).strip(" .!").lower() in _SUCCESS
 
 
 def _error_in_payload(value: Mapping[str, Any]) -> tuple[Any, bool]:
@@ -604,15 +644,21 @@ def _error_in_payload(value: Mapping[str, Any]) -> tuple[Any, bool]:
         return {"message": state.get("status_msg"), "code": state["status_code"], "base_resp": state}, True
     if value.get("choices") or value.get("usage") or value.get("type") in ("ping", "keepalive", "heartbeat"):
         return None, False
-    if value.get("detail") or value.get("errors"):
+    codes = [str(code) for name in _CODES if (code := value.get(name)) is not None]
+    is_sure = any(code[:1] in ("4", "5") and len(code) == 3 and code.isdecimal() for code in codes)
+    if (value.get("detail") or value.get("errors")) and (
+        is_sure or not (value.get("object") or value.get("type"))
+    ):
         return dict(value), True
     for name, words in value.items():
         if name.lower().startswith("error ") and words and isinstance(words, str):  # Ollama's
             return {"message": f"{name}: {words}"}, True
-    if any(value.get(name) and isinstance(value[name], str) for name in _ERROR_WORDS):
-        codes = (str(value.get(name)) for name in ("code", "status", "status_code", "statusCode"))
-        return dict(value), any(code[:1] in ("4", "5") and len(code) == 3 and code.isdecimal() for code in codes)
-    return None, False
+    told = [value[name] for name in _ERROR_WORDS if value.get(name) and isinstance(value[name], str)]
+    if is_sure and (told or value.get("title")):
+        return dict(value), True
+    states = [*codes, *told, str(value.get("event") or "")]
+    is_good = any(state and (_is_success(state) or state.lower() in _PROGRESS) for state in states)
+    return (dict(value), False) if told and not is_good else (None, False)
 
 
 def redact_name(name: str) -> str:

@@ -1107,3 +1107,81 @@ async def test_what_cannot_be_read_after_the_end_is_skipped(server: ScriptedServ
     assert (trip.text, trip.end.usage.input_tokens) == (FERRY, 3)
     failed = await asked(server, [*sse(delta(FERRY), done=False), block.encode(), *sse(STOP)])
     assert isinstance(failed.error, ProviderError)
+
+
+# ── answers in other places ──
+
+HI = [
+    [chunk(choice(text="The ferry ")), chunk(choice(text="leaves at nine.", finish="stop"))],
+    [chunk(choice(at, delta={"content": word})) for at, word in enumerate(["The ferry ", "leaves ", "at nine."])]
+    + [chunk(choice(3, delta={}, finish="stop"))],
+    [delta([{"type": "text", "text": {"value": FERRY}}], "stop")],  # type: ignore[arg-type]
+    [chunk(choice(delta={"content": FERRY}, finish=1))],
+    [chunk(choice(delta={"content": FERRY}, finish=["stop"]))],
+    [chunk(choice(delta={"content": FERRY}, finish={"reason": "stop"}))],
+]
+
+
+@pytest.mark.parametrize("chunks", HI, ids=range(len(HI)))
+@pytest.mark.asyncio
+async def test_an_answer_in_another_place_is_found(server: ScriptedServer, chunks: list[Any]) -> None:
+    trip = await asked(server, sse(*chunks))
+    assert (trip.text, trip.end.finish_reason) == (FERRY, "stop")
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"text": FERRY}, FERRY),
+        ({"message": {"content": 42}}, "42"),
+        ({"message": {"content": {"answer": "Hi"}}}, '{"answer": "Hi"}'),
+        ({"message": {"content": [{"type": "text", "text": {"value": "Hi"}}]}}, "Hi"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_buffered_answer_of_another_form_is_found(
+    server: ScriptedServer, fields: dict[str, Any], text: str
+) -> None:
+    assert (await asked(server, json_reply(chunk(choice(finish="stop", **fields))), stream=False)).text == text
+
+
+@pytest.mark.parametrize("place", ["delta", "message"])
+@pytest.mark.asyncio
+async def test_an_error_inside_a_message_is_raised(server: ScriptedServer, place: str) -> None:
+    error = chunk(choice(finish="stop", **{place: {"error": {"message": "overloaded"}}}))
+    assert "overloaded" in str((await asked(server, sse(error))).failure)
+
+
+def said(text: Any) -> dict[str, Any]:
+    return {"type": "response.output_text.delta", "item_id": "m", "output_index": 0, "delta": text}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [said({"text": FERRY}), completed()],
+        [completed({"type": "message", "id": "m", "content": FERRY})],
+        [completed(output_text=FERRY)],
+        [said(FERRY[:9]), completed({"type": "message", "id": "m", "content": [{"text": FERRY}]})],
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_response_of_another_form_is_found(server: ScriptedServer, events: list[Any]) -> None:
+    assert (await asked(server, sse(*events), "responses")).text == FERRY
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"message": {"content": [{"type": "text", "text": FERRY}]}},
+        {"response": FERRY},
+        {"message": FERRY, "model": "m", "done": False},
+    ],
+)
+@pytest.mark.parametrize("done", [True, 1, "true"])
+@pytest.mark.asyncio
+async def test_lines_of_ollama_of_another_form_are_found(
+    server: ScriptedServer, line: dict[str, Any], done: Any
+) -> None:
+    assert (await asked(server, ndjson(line, {"done": done}), "ollama")).text == FERRY
+    assert (await asked(server, json_reply(line | {"done": done}), "ollama", stream=False)).text == FERRY

@@ -66,6 +66,7 @@ class _Delta(msgspec.Struct):
     provider_specific_fields: Any = None
     reasoning_details: Any = None
     thinking_blocks: Any = None
+    error: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -75,6 +76,7 @@ class _Choice(msgspec.Struct):
     index: Any = None
     error: msgspec.Raw = msgspec.Raw()
     native_finish_reason: Any = None
+    text: Any = None
 
 
 class _Chunk(msgspec.Struct):
@@ -127,6 +129,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
         self._calls: dict[object, CallPieces] = {}  # by choice
         self._other_texts: list[str] = []
         self._other_finishes: dict[object, str] = {}
+        self._next_index: int | None = 1  # while each chunk has the choice after that of the last
         self._has_deltas = False
         self._is_open = False  # the last chunk says that no reason for an end is known
         self._usage: dict[str, Any] = {}
@@ -134,7 +137,8 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
         self._model: str | None = None
 
     def _ending(self) -> Iterator[Event]:
-        if self._other_texts and not self.asked_for_several and not "".join(self._texts_said).strip():
+        is_silent = not "".join(self._texts_said).strip()
+        if self._other_texts and not self.asked_for_several and (is_silent or self._is_rising):
             for event in [*self._thinking.feed("".join(self._other_texts)), *self._thinking.finish()]:
                 self._clock.record([event])
                 yield event
@@ -156,6 +160,11 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
             usage.eval_s or self._clock.generation_s,
             details,
         )
+
+    @property
+    def _is_rising(self) -> bool:
+        """Whether the index of the only choice rises with each piece of one text."""
+        return self._next_index is not None and self._next_index > 2 and len(self._texts_said) == 1
 
     def _all_calls(self) -> Iterator[Event]:
         told: list[tuple[str, str]] = []
@@ -190,7 +199,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
 
     def finish(self) -> Iterator[Event]:
         has_other_calls = any(choice != self._main for choice in self._calls)
-        if self._other_finishes and (has_other_calls or not self._output_count):
+        if self._other_finishes and (has_other_calls or self._is_rising or not self._output_count):
             self.is_finished = True
         yield from super().finish()
 
@@ -284,6 +293,13 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
             for position, choice in enumerate(choices):
                 choice.index = position if choice.index is None else choice.index
             choices = sorted(choices, key=lambda choice: choice.index not in _FIRST)
+        if (
+            choices
+            and self._next_index is not None
+            and (len(choices) > 1 or choices[0].index != 0 or self._main == 0)
+        ):
+            is_next = len(choices) == 1 and choices[0].index == self._next_index and self._finish_reason is None
+            self._next_index = self._next_index + 1 if is_next and not self._other_finishes else None
         for choice in choices:
             self._choose(choice, events)
         if not choices or chunk.base_resp:
@@ -313,6 +329,8 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
 
     def _take_choice(self, choice: _Choice, events: list[Event]) -> None:
         index, delta, message = _index(choice), choice.delta, choice.message
+        if delta is None and message is None and isinstance(choice.text, str):
+            delta = _Delta(choice.text)  # of the completions that chat replaced
         is_main = index == self._main
         if choice.finish_reason is not UNSET:
             if is_main:
@@ -341,7 +359,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
     def _delta(self, delta: _Delta, events: list[Event], *, may_repeat: bool = False) -> None:
         thought = _reasoning_of(delta)
         if thought and may_repeat:
-            thought = not_repeated(thought, self._thoughts_said, has_ended=bool(self._texts_so_far(events)))
+            thought = not_repeated(thought, self._thoughts_said, has_ended=any(self._texts_so_far(events)))
         if thought:
             self._reason(thought, events)
         if self._source is not None:
@@ -358,6 +376,8 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
                     events += self._thinking.feed(text)
         if delta.tool_calls or delta.function_call:
             self._add_calls(delta, self._main)
+        if delta.error:
+            self._check({"error": delta.error}, events)
 
     def _message(self, message: _Delta, events: list[Event]) -> None:
         """Read a whole message, which may repeat what came in pieces."""
@@ -367,20 +387,23 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
                 thoughts += event.text
             elif isinstance(event, str):
                 text += event
-        said, thought = "".join(self._texts_so_far(events)), "".join(self._thoughts_said)
-        if not (self._has_deltas or said or thought or self._calls) and self._thinking.is_empty:
+        has_said = any(self._texts_so_far(events))
+        if not (self._has_deltas or has_said or self._thoughts_said or self._calls) and self._thinking.is_empty:
             self._delta(message, events)
             return
         if self._source is not None:
             self._keep_details(message, replaced=True)
-        thoughts_left, text_left = _rest_of(thoughts, thought), _rest_of(text, said)
+        thoughts_left = _rest_of(thoughts, self._thoughts_said)
+        text_left = _rest_of(text, self._texts_so_far(events))
         if not self._has_deltas and text_left is None:  # messages in place of deltas, each with a piece
             text_left = text
-        if thoughts_left and not said:
+        if thoughts_left and not has_said:
             self._reason(thoughts_left, events)
         if text_left:
             events += self._thinking.feed(text_left)
         self._add_calls(message, self._main, whole=True)
+        if message.error:
+            self._check({"error": message.error}, events)
 
     def _add_calls(self, delta: _Delta, choice: object, *, whole: bool = False) -> None:
         pieces: Sequence[_ToolCall] = delta.tool_calls or ()
@@ -464,6 +487,7 @@ def _is_plain(delta: _Delta) -> bool:
         or delta.provider_specific_fields
         or delta.reasoning_details
         or delta.thinking_blocks
+        or delta.error
     )
 
 
@@ -489,7 +513,7 @@ def _parts(value: object, kind: str = "text") -> Iterator[tuple[str, str]]:
     elif isinstance(value, dict):
         if value.get("type") in _REASONING_KINDS:
             kind = "reasoning"
-        for name in ("text", "refusal", "thinking", "reasoning", "summary", "content"):
+        for name in ("text", "refusal", "thinking", "reasoning", "summary", "content", "value"):
             if value.get(name):
                 is_thought = name in ("thinking", "reasoning", "summary")
                 yield from _parts(value[name], "reasoning" if is_thought else kind)
@@ -504,12 +528,21 @@ def _split(delta: _Delta) -> list[Event]:
     return events + splitter.finish()
 
 
-def _rest_of(whole: str, said: str) -> str | None:
+def _rest_of(whole: str, pieces: Iterable[str]) -> str | None:
     """Return what a whole text has more than was said; None if it begins in another way."""
-    whole, said = (whole.lstrip(), said.lstrip()) if whole.strip() else ("", "")
-    if whole.startswith(said):
-        return whole[len(said) :]
-    return "" if said.rstrip() == whole.rstrip() else None
+    whole, at, has_begun = whole.lstrip(), 0, False
+    if not whole:
+        return ""
+    said = iter(pieces)
+    for piece in said:
+        new = piece if has_begun else piece.lstrip()
+        has_begun = has_begun or bool(new)
+        if not whole.startswith(new, at):
+            left = whole[at:].rstrip()
+            is_same = new.startswith(left) and not new[len(left) :].strip()
+            return "" if is_same and not any(map(str.strip, said)) else None
+        at += len(new)
+    return whole[at:]
 
 
 def _chunk_of(value: Mapping[str, Any]) -> _Chunk:
@@ -532,26 +565,33 @@ def _chunk_of(value: Mapping[str, Any]) -> _Chunk:
 def _choice_of(value: Mapping[str, Any]) -> _Choice:
     reason = value.get("finish_reason", UNSET)
     if reason is not UNSET and not isinstance(reason, str):
-        reason = "stop" if reason is True else reason.get("type") if isinstance(reason, dict) else None
-        reason = reason if isinstance(reason, str) else None
+        if isinstance(reason, dict):
+            reason = reason.get("type") or reason.get("reason")
+        elif isinstance(reason, list) and reason:
+            reason = reason[0]
+        reason = "stop" if reason and isinstance(reason, int) else reason if isinstance(reason, str) else None
     return _Choice(
         _delta_of(value.get("delta")),
-        _delta_of(value.get("message")),
+        _delta_of(value.get("message"), is_whole=True),
         reason,
         value.get("index"),
         raw_json(value.get("error")),
         value.get("native_finish_reason"),
+        value.get("text"),
     )
 
 
-def _delta_of(value: Any) -> _Delta | None:
+def _delta_of(value: Any, *, is_whole: bool = False) -> _Delta | None:
     if isinstance(value, str):
         return _Delta(content=value)
     if not isinstance(value, dict):
         return None
     content, calls = value.get("content"), value.get("tool_calls")
     if isinstance(content, dict):
-        content = [content]
+        is_known = any(_parts(content)) or not is_whole
+        content = [content] if is_known else json.dumps(content, ensure_ascii=False)
+    elif is_whole and isinstance(content, int | float) and not isinstance(content, bool):
+        content = str(content)
     if isinstance(calls, dict):
         calls = [calls] if "function" in calls else list(calls.values())
     rest = {name: value.get(name) for name in _Delta.__struct_fields__ if name in value}

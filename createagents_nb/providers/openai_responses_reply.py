@@ -70,6 +70,7 @@ class _Response(msgspec.Struct):
     usage: Any = None
     incomplete_details: Any = None
     error: msgspec.Raw = msgspec.Raw()
+    output_text: Any = None
 
 
 _RAW = ("text", "refusal", "arguments", "item", "response", "error", "output")
@@ -246,7 +247,7 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
             value = decode_loosely(body, error, is_whole=True)
             response = _response_of(value)
             body = json.dumps(value).encode()
-        if not (response.output or (response.error and self._error_in(response.error))):
+        if not (response.output or response.output_text or (response.error and self._error_in(response.error))):
             self._check_loosely(decode_loosely(body, ValueError()), [])
             self._check_complaint()
             raise ProtocolError(f"The server's answer has no output: {excerpt(body)!r}…. Check base_url")
@@ -304,8 +305,9 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
         """Read an event that is not plain text."""
         type_ = event.type if isinstance(event.type, str) else ""
         if type_ in _PIECES:
-            if event.delta and isinstance(event.delta, str):
-                self._say(self._part_of(event, _PIECES[type_]), _PIECES[type_], event.delta, events)
+            text = event.delta.get("text") if isinstance(event.delta, dict) else event.delta
+            if text and isinstance(text, str):
+                self._say(self._part_of(event, _PIECES[type_]), _PIECES[type_], text, events)
         elif type_ in _WHOLE_PARTS:
             part = self._part_of(event, _WHOLE_PARTS[type_])
             if not part.size:
@@ -431,6 +433,13 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
             for index, text in enumerate(texts)
             if text and not item.part(kind, index).size
         ]
+        texts = parts.get("content", [])
+        part = item.part("content", 0) if len(texts) == 1 else None
+        if part is not None and 0 < part.size < len(texts[0]) and self._thinking.transparent:
+            said = "".join(self._texts_so_far(events))
+            if item.size == part.size and said.endswith(texts[0][: part.size]):
+                self._say(part, "content", texts[0][part.size :], events)
+                return
         total = sum(len(text) for texts in parts.values() for text in texts)
         if item.size + sum(len(text) for _, _, text in missing) <= total:
             for kind, index, text in missing:
@@ -480,6 +489,8 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
         if type_ == "response.done" and response.status in ("queued", "in_progress"):
             return
         self._take_output(_decoded(response.output), events)
+        if isinstance(response.output_text, str) and not any(item.size for item in self._items):
+            self._say(self._part_of(event, "content"), "content", response.output_text, events)
         if type_ == "response.incomplete" or response.status == "incomplete":
             details = response.incomplete_details
             reason = details.get("reason") if isinstance(details, dict) else None
@@ -585,6 +596,8 @@ def _text_of(value: msgspec.Raw) -> str:
 
 def _texts(parts: object) -> list[str]:
     """Return the texts and refusals in the parts of an item."""
+    if isinstance(parts, str):
+        return [parts]
     found = []
     for part in parts if isinstance(parts, list) else ():
         text = (part.get("text") or part.get("refusal")) if isinstance(part, dict) else None

@@ -340,9 +340,12 @@ class ReplyDecoder(ABC):
         if self._complaint is not None and self._complaint[1] >= said and not has_ended:
             raise self._on_error(self._complaint[0])
 
-    def _texts_so_far(self, events: Sequence[Event]) -> list[str]:
-        """Return the pieces of text so far; ``events`` are those of the block that is being read."""
-        return [*self._texts_said, *[event for event in events if type(event) is str]]
+    def _texts_so_far(self, events: Sequence[Event]) -> Iterator[str]:
+        """Yield the pieces of text so far; ``events`` are those of the block that is being read."""
+        yield from self._texts_said
+        for event in events:
+            if type(event) is str:
+                yield event
 
     def _reason(self, text: str, events: list[Event]) -> None:
         """Append a piece of reasoning."""
@@ -550,15 +553,20 @@ class EventStreamReplyDecoder(ReplyDecoder):
         """Yield what is known once the reply has ended, `RoundEnded` last."""
 
 
-def not_repeated(text: str, pieces: Sequence[str], *, has_ended: bool = False) -> str:
+def not_repeated(text: str, pieces: Iterable[str], *, has_ended: bool = False) -> str:
     """Return what a last piece adds to those before it; one that begins with all of them repeats them.
 
     Args:
         has_ended: something else came after the pieces.
     """
-    said = "".join(pieces)
-    is_sure = has_ended or len(said) >= _MIN_REPEATED or (len(pieces) > 1 and text == said)
-    return text[len(said) :] if said and is_sure and text.startswith(said) else text
+    at = count = 0
+    for piece in pieces:
+        if not text.startswith(piece, at):
+            return text
+        at += len(piece)
+        count += 1
+    is_sure = has_ended or at >= _MIN_REPEATED or (count > 1 and at == len(text))
+    return text[at:] if is_sure else text
 
 
 def not_json(body: bytes) -> ProtocolError:

@@ -1185,3 +1185,38 @@ async def test_lines_of_ollama_of_another_form_are_found(
 ) -> None:
     assert (await asked(server, ndjson(line, {"done": done}), "ollama")).text == FERRY
     assert (await asked(server, json_reply(line | {"done": done}), "ollama", stream=False)).text == FERRY
+
+
+CALL_FORMS: dict[str, list[Any]] = {
+    "a placeholder first": [calling(call("[]", "f", "c")), calling(call('{"a": 1}'))],
+    "in both fields": [delta(tool_calls=[WHOLE_CALL], function_call={"name": "f", "arguments": '{"a":1}'})],
+}
+
+
+@pytest.mark.parametrize("name", CALL_FORMS)
+@pytest.mark.asyncio
+async def test_a_call_in_two_forms_is_one(server: ScriptedServer, name: str) -> None:
+    assert calls_of(await asked(server, sse(*CALL_FORMS[name], CALLS))) == [("f", {"a": 1})]
+
+
+@pytest.mark.asyncio
+async def test_an_empty_list_as_arguments_of_a_response_is_no_argument(server: ScriptedServer) -> None:
+    assert calls_of(await asked(server, sse(completed(item(arguments="[]"))), "responses")) == [("f", {})]
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning_details", "extra_content"])
+@pytest.mark.asyncio
+async def test_no_half_of_an_emoji_goes_back(
+    server: ScriptedServer, recorder: MetricsRecorder, field: str
+) -> None:
+    value = {
+        "reasoning_content": '"a\\ud83d"',
+        "reasoning_details": '[{"type":"reasoning.text","text":"a\\ud83d"}]',
+        "extra_content": '{"a":"a\\ud83d"}',
+    }[field]
+    server.enqueue(sse(f'{{"choices":[{{"delta":{{"{field}":{value}}}}}]}}', delta("Hi"), STOP))
+    server.enqueue(sse(delta("Yes."), STOP))
+    agent = CreateAgent("openai", "m", base_url=server.openai_url, recorder=recorder)
+    assert await agent.ask("Go") == "Hi"
+    assert await agent.ask("Sure?") == "Yes."
+    assert "\\ud83d" not in json.dumps(server.requests[1].json)

@@ -407,7 +407,8 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
 
     def _add_calls(self, delta: _Delta, choice: object, *, whole: bool = False) -> None:
         pieces: Sequence[_ToolCall] = delta.tool_calls or ()
-        if delta.function_call is not None and (delta.function_call.name or delta.function_call.arguments):
+        old = delta.function_call
+        if old is not None and (old.name or old.arguments) and all(piece.function != old for piece in pieces):
             pieces = (*pieces, _ToolCall(_LEGACY_INDEX, function=delta.function_call))
         if not pieces:
             return

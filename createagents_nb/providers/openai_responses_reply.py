@@ -18,6 +18,7 @@ from ..core.events import Event, ServerToolStep, Usage, cost_in_usd, count_or_no
 from ..errors import ProtocolError, ProviderError
 from .error_mapping import error_message
 from .reply_decoder import (
+    NO_ARGUMENTS,
     EventStreamReplyDecoder,
     SSEDecoder,
     check_arguments,
@@ -223,6 +224,7 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
     def _ending(self) -> Iterator[Event]:
         for item in self._items:
             arguments = item.final_arguments
+            arguments = "{}" if arguments.strip() in NO_ARGUMENTS else arguments
             if item.type == "function_call" and (item.name or arguments):
                 yield new_tool_call(item.call_id or item.id, item.name, arguments)
         yield self._round_ended(

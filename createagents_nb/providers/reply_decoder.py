@@ -437,7 +437,12 @@ class ReplyDecoder(ABC):
 
     def _details(self, fields: Mapping[str, Any]) -> ProviderDetails | None:
         """Return opaque fields with their source; None without any."""
-        return ProviderDetails(self._source, fields) if self._source is not None and fields else None
+        if self._source is None or not fields:
+            return None
+        written = json.dumps(fields, ensure_ascii=False)
+        if not written.isascii() and _HALF.search(written):
+            fields = json.loads(_whole_pairs(written))
+        return ProviderDetails(self._source, fields)
 
     def _round_ended(
         self,

@@ -56,6 +56,8 @@ class PendingCall:
             return "{}"
         if len(self.pieces) < 2 or _is_json(text):
             return text
+        if self.pieces[0].strip() in NO_ARGUMENTS and is_object(rest := "".join(self.pieces[1:])):
+            return rest
         return _last_object(text) or _whole_at_last(self.pieces) or text
 
     def add(self, piece: str) -> None:

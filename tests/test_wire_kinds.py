@@ -1220,3 +1220,13 @@ async def test_no_half_of_an_emoji_goes_back(
     assert await agent.ask("Go") == "Hi"
     assert await agent.ask("Sure?") == "Yes."
     assert "\\ud83d" not in json.dumps(server.requests[1].json)
+
+
+@pytest.mark.asyncio
+async def test_a_call_of_a_response_that_comes_again_under_a_new_id_is_one(server: ScriptedServer) -> None:
+    events = [
+        {"type": "response.output_item.added", "output_index": 0, "item": item(arguments="")},
+        {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": '{"a":1}'},
+        {"type": "response.output_item.done", "output_index": 0, "item": item(call_id="c2")},
+    ]
+    assert calls_of(await asked(server, sse(*events, completed()), "responses")) == [("f", {"a": 1})]

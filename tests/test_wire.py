@@ -225,7 +225,7 @@ OPENAI_STREAMS = {
     "thinking": sse(delta("<th"), delta("ink>é"), delta("</think>\n"), delta("so"), delta(finish="stop")),
     "tool": sse(delta(tool_calls=[CALL]), delta(finish="tool_calls")),
     "thinking that the template opened": sse(
-        delta("é <b> "), delta("</th"), delta("ink>"), delta("\n\nso", "stop")
+        delta("é <b>. "), delta("</th"), delta("ink>"), delta("\n\nso", "stop")
     ),
     "error": sse(delta("so far"), {"error": {"message": "overloaded"}}, done=False),
     "cut": sse(delta("so far"), done=False),
@@ -281,7 +281,7 @@ def test_what_the_chat_completions_streams_say() -> None:
         "text": ["Café 🎉", RoundEnded("stop", Usage(3, 2), model="m")],
         "no [DONE]": ["Hi", RoundEnded("stop", model="m")],
         "thinking": [Reasoning("é"), "so", RoundEnded("stop", model="m")],
-        "thinking that the template opened": [Reasoning("é <b> "), "so", RoundEnded("stop", model="m")],
+        "thinking that the template opened": [Reasoning("é <b>. "), "so", RoundEnded("stop", model="m")],
         "tool": [("f", '{"é": 1}'), RoundEnded("tool_calls", model="m")],
         "error": ["so far", ServerError],
         "cut": ["so far", IncompleteReplyError],

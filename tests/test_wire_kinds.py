@@ -11,7 +11,7 @@ import pytest
 from family import Reply, ScriptedServer, Trip, delta, json_reply, ndjson, round_trip, sse
 
 from createagents_nb import CreateAgent, MetricsRecorder, tool
-from createagents_nb.core.events import Notice, Reasoning, TextWasReasoning
+from createagents_nb.core.events import Notice, Reasoning, TextWasReasoning, ended_early
 from createagents_nb.errors import EmptyReplyError, IncompleteReplyError, ProviderError
 from createagents_nb.notebook.view_messages import PieceWriter
 from createagents_nb.providers.ollama_adapter import OllamaChatAdapter
@@ -650,6 +650,24 @@ async def test_a_closing_tag_alone_takes_back_what_was_said(
         "A tag like </think> ends it.",
         "```\nThey want the tide.\n</think>\n```",
         "a < b and c </ d",
+        "Here is JavaScript:\n\n```js\nconst parts = `${text}</think>${rest}`;\n```\nDone.",
+        "Stop sequences:\n\n1. </think>\n2. </answer>",
+        "DeepSeek ends its thoughts with </think>\n\nEverything after is the answer.",
+        "Use\n\n    </think>\n\nto end.",
+        "~~~\nThey want it.\n</think>\n\nSo.\n~~~",
+        "````\n```\nThey want it.\n```\n\n</think>\n\nSo.\n````",
+        'if x.endswith("</think>\n"): pass',
+        "The token [</think>] ends it.",
+        "|Tag|\n|</think>|",
+        "<code></think></code>",
+        "Do you mean </think>?",
+        "stop word:</think>.",
+        "The closing tag is\n</think>",
+        "The closing tag is:\n</think>\n\nIt ends the thoughts.",
+        "<think> is a tag that R1 writes.",
+        "<thought> elements hold what Gemma thinks.",
+        "</think> is the closing tag.",
+        "</think>, as R1 writes it, is a tag.",
     ],
 )
 @pytest.mark.asyncio
@@ -657,6 +675,38 @@ async def test_an_answer_about_the_tag_stays_an_answer(server: ScriptedServer, t
     for texts in ([text], list(text)):
         trip = await asked(server, sse(*map(delta, texts), STOP))
         assert (trip.text, [event for event in trip.events if isinstance(event, TextWasReasoning)]) == (text, [])
+    trip = await asked(server, json_reply(chunk(choice(finish="stop", message={"content": text}))), stream=False)
+    assert trip.text == text
+    end = {"done": True, "done_reason": "stop"}
+    assert (await asked(server, ndjson({"message": {"content": text}}, end), "ollama")).text == text
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        "One.\n",
+        "```py\nx = `1`\n```\nSo x.\n",
+        "It is 42\n",
+        "Use `x`.\n\n- one\n- two\n",
+        "One.",
+        "One. ",
+        "一。",
+        "So (2)\n",
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_tag_that_stands_alone_ends_the_thoughts(server: ScriptedServer, thought: str) -> None:
+    for texts in ([f"{thought}</think>\n\n{ANSWER}"], [*thought, *"</think>", "\n", "\n", ANSWER]):
+        trip = await asked(server, sse(*map(delta, texts), STOP))
+        (told,) = [event for event in trip.events if isinstance(event, TextWasReasoning | Reasoning)]
+        assert thought == (told.text if isinstance(told, Reasoning) else told.reasoning)
+        assert trip.text.endswith(ANSWER)
+
+
+@pytest.mark.asyncio
+async def test_a_thought_that_was_cut_stays_a_thought(server: ScriptedServer) -> None:
+    trip = await asked(server, sse(delta("<think>They want"), delta(finish="length")))
+    assert (trip.reasoning, trip.text) == ("They want", "")
 
 
 # ── halves of an emoji ──
@@ -940,3 +990,264 @@ async def test_an_answer_about_the_markup_or_without_tools_has_no_notice(
     assert await notices(agent) == []
     server.enqueue(sse(delta(MARKUP[0]), STOP))
     assert await notices(CreateAgent("openai", "m", base_url=server.openai_url, recorder=recorder)) == []
+
+
+# ── rounds that ended early ──
+
+
+def item(**fields: Any) -> dict[str, Any]:
+    return {"type": "function_call", "id": "f1", "call_id": "c1", "name": "f", "arguments": '{"a":1}'} | fields
+
+
+def response(*output: Any, **fields: Any) -> dict[str, Any]:
+    return {"object": "response", "status": "completed", "output": list(output)} | fields
+
+
+def completed(*output: Any, **fields: Any) -> dict[str, Any]:
+    return {"type": "response.completed", "response": response(*output, **fields)}
+
+
+EARLY: dict[str, list[Any]] = {
+    "a limit, then a stop": [calling(WHOLE_CALL), delta(finish="length"), STOP],
+    "a limit, then a stop in the same chunk": [
+        calling(WHOLE_CALL),
+        chunk(choice(finish="length"), choice(finish="stop")),
+    ],
+    "a limit of another choice with the calls": [
+        chunk(
+            choice(delta={"content": "Hi"}, finish="stop"),
+            choice(1, delta={"tool_calls": [WHOLE_CALL]}, finish="length"),
+        )
+    ],
+    "a filter of another choice with the calls": [
+        chunk(choice(1, delta={"tool_calls": [WHOLE_CALL]}, finish="content_filter")),
+        chunk(choice(delta={"content": "Hi"}, finish="stop")),
+    ],
+    "a limit of another choice with the text": [
+        chunk(
+            choice(delta={"tool_calls": [WHOLE_CALL]}, finish="tool_calls"),
+            choice(1, delta={"content": "Hi"}, finish="length"),
+        )
+    ],
+    "a limit in the server's own word": [
+        calling(WHOLE_CALL),
+        chunk(choice(delta={}, finish="tool_calls", native_finish_reason="MAX_TOKENS")),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", EARLY)
+@pytest.mark.asyncio
+async def test_an_early_end_is_not_forgotten(server: ScriptedServer, name: str) -> None:
+    assert ended_early((await asked(server, sse(*EARLY[name]))).end.finish_reason)
+
+
+@pytest.mark.asyncio
+async def test_an_early_end_of_a_choice_that_does_not_count_is_left_out(server: ScriptedServer) -> None:
+    chunks = chunk(
+        choice(delta={"content": "Hi"}, finish="stop"), choice(1, delta={"content": "Ho"}, finish="length")
+    )
+    assert (await asked(server, sse(chunks))).end.finish_reason == "stop"
+    native = chunk(choice(delta={"content": "Hi"}, finish="stop", native_finish_reason="STOP"))
+    assert (await asked(server, sse(native))).end.finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        response(item(), status="incomplete", incomplete_details={"reason": "timeout"}),
+        response(item(), status="incomplete", incomplete_details=None),
+        response(item(status="incomplete", arguments="")),
+        response(item(status="incomplete", arguments='{"a":')),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_response_that_ended_early_says_so(server: ScriptedServer, end: dict[str, Any]) -> None:
+    assert ended_early((await asked(server, json_reply(end), "responses", stream=False)).end.finish_reason)
+    streamed = {"type": f"response.{end['status']}", "response": end}
+    assert ended_early((await asked(server, sse(streamed), "responses")).end.finish_reason)
+
+
+# ── what is no error, and no answer ──
+
+NO_ERRORS = [
+    {"code": 0, "message": "Success", "sid": "x"},
+    {"code": 0, "message": "Success", "sid": "x", "choices": []},
+    {"code": 200, "msg": "success"},
+    {"event": "done", "message": "completed"},
+    {"status": "ok", "message": "stream finished"},
+    {"title": "Conversation about ferries"},
+    {"object": "metrics", "detail": "latency 3ms"},
+    {"type": "meta", "detail": {"latency": 3}},
+    {"choices": [], "error": {"code": 0, "message": "success"}},
+    {"choices": [], "error": "success"},
+    {"choices": [], "error": "null"},
+]
+NO_JSON = [
+    "[PING]",
+    "[HEARTBEAT]",
+    "[KEEPALIVE]",
+    "[START]",
+    "[END]",
+    "[EOF]",
+    "keep alive",
+    "ok",
+    "done",
+    "DONE",
+    "processing",
+    "connected",
+    "1764454721",
+    "2026-11-29T22:18:41.5Z",
+    "ping",
+]
+
+
+@pytest.mark.parametrize("extra", [*NO_ERRORS, *NO_JSON], ids=str)
+@pytest.mark.asyncio
+async def test_what_is_no_error_and_no_answer_is_skipped(server: ScriptedServer, extra: Any) -> None:
+    orders = [(extra, delta(FERRY), STOP), (delta(FERRY), extra, STOP), (delta(FERRY), STOP, extra)]
+    for payloads in orders:
+        trip = await asked(server, sse(*payloads))
+        assert (trip.text, trip.end.finish_reason) == (FERRY, "stop")
+    said = {"type": "response.output_text.delta", "delta": FERRY}
+    for payloads in (extra, said, completed()), (said, extra, completed()), (said, completed(), extra):
+        trip = await asked(server, sse(*payloads), "responses")
+        assert (trip.text, trip.end.finish_reason) == (FERRY, "stop")
+    line, end = {"message": {"content": FERRY}}, {"done": True, "done_reason": "stop"}
+    for payloads in (extra, line, end), (line, extra, end), (line, end, extra):
+        trip = await asked(server, ndjson(*payloads), "ollama")
+        assert (trip.text, trip.end.finish_reason) == (FERRY, "stop")
+
+
+@pytest.mark.parametrize("extra", ["{broken", "[1,", "<html>", "event: error\ndata: null"])
+@pytest.mark.asyncio
+async def test_what_cannot_be_read_after_the_end_is_skipped(server: ScriptedServer, extra: str) -> None:
+    block = f"{extra}\n\n" if extra.startswith("event") else f"data: {extra}\n\n"
+    usage = {"choices": [], "usage": {"prompt_tokens": 3}}
+    trip = await asked(server, [*sse(delta(FERRY), STOP, done=False), block.encode(), *sse(usage)])
+    assert (trip.text, trip.end.usage.input_tokens) == (FERRY, 3)
+    failed = await asked(server, [*sse(delta(FERRY), done=False), block.encode(), *sse(STOP)])
+    assert isinstance(failed.error, ProviderError)
+
+
+# ── answers in other places ──
+
+HI = [
+    [chunk(choice(text="The ferry ")), chunk(choice(text="leaves at nine.", finish="stop"))],
+    [chunk(choice(at, delta={"content": word})) for at, word in enumerate(["The ferry ", "leaves ", "at nine."])]
+    + [chunk(choice(3, delta={}, finish="stop"))],
+    [delta([{"type": "text", "text": {"value": FERRY}}], "stop")],  # type: ignore[arg-type]
+    [chunk(choice(delta={"content": FERRY}, finish=1))],
+    [chunk(choice(delta={"content": FERRY}, finish=["stop"]))],
+    [chunk(choice(delta={"content": FERRY}, finish={"reason": "stop"}))],
+]
+
+
+@pytest.mark.parametrize("chunks", HI, ids=range(len(HI)))
+@pytest.mark.asyncio
+async def test_an_answer_in_another_place_is_found(server: ScriptedServer, chunks: list[Any]) -> None:
+    trip = await asked(server, sse(*chunks))
+    assert (trip.text, trip.end.finish_reason) == (FERRY, "stop")
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"text": FERRY}, FERRY),
+        ({"message": {"content": 42}}, "42"),
+        ({"message": {"content": {"answer": "Hi"}}}, '{"answer": "Hi"}'),
+        ({"message": {"content": [{"type": "text", "text": {"value": "Hi"}}]}}, "Hi"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_buffered_answer_of_another_form_is_found(
+    server: ScriptedServer, fields: dict[str, Any], text: str
+) -> None:
+    assert (await asked(server, json_reply(chunk(choice(finish="stop", **fields))), stream=False)).text == text
+
+
+@pytest.mark.parametrize("place", ["delta", "message"])
+@pytest.mark.asyncio
+async def test_an_error_inside_a_message_is_raised(server: ScriptedServer, place: str) -> None:
+    error = chunk(choice(finish="stop", **{place: {"error": {"message": "overloaded"}}}))
+    assert "overloaded" in str((await asked(server, sse(error))).failure)
+
+
+def said(text: Any) -> dict[str, Any]:
+    return {"type": "response.output_text.delta", "item_id": "m", "output_index": 0, "delta": text}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [said({"text": FERRY}), completed()],
+        [completed({"type": "message", "id": "m", "content": FERRY})],
+        [completed(output_text=FERRY)],
+        [said(FERRY[:9]), completed({"type": "message", "id": "m", "content": [{"text": FERRY}]})],
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_response_of_another_form_is_found(server: ScriptedServer, events: list[Any]) -> None:
+    assert (await asked(server, sse(*events), "responses")).text == FERRY
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"message": {"content": [{"type": "text", "text": FERRY}]}},
+        {"response": FERRY},
+        {"message": FERRY, "model": "m", "done": False},
+    ],
+)
+@pytest.mark.parametrize("done", [True, 1, "true"])
+@pytest.mark.asyncio
+async def test_lines_of_ollama_of_another_form_are_found(
+    server: ScriptedServer, line: dict[str, Any], done: Any
+) -> None:
+    assert (await asked(server, ndjson(line, {"done": done}), "ollama")).text == FERRY
+    assert (await asked(server, json_reply(line | {"done": done}), "ollama", stream=False)).text == FERRY
+
+
+CALL_FORMS: dict[str, list[Any]] = {
+    "a placeholder first": [calling(call("[]", "f", "c")), calling(call('{"a": 1}'))],
+    "in both fields": [delta(tool_calls=[WHOLE_CALL], function_call={"name": "f", "arguments": '{"a":1}'})],
+}
+
+
+@pytest.mark.parametrize("name", CALL_FORMS)
+@pytest.mark.asyncio
+async def test_a_call_in_two_forms_is_one(server: ScriptedServer, name: str) -> None:
+    assert calls_of(await asked(server, sse(*CALL_FORMS[name], CALLS))) == [("f", {"a": 1})]
+
+
+@pytest.mark.asyncio
+async def test_an_empty_list_as_arguments_of_a_response_is_no_argument(server: ScriptedServer) -> None:
+    assert calls_of(await asked(server, sse(completed(item(arguments="[]"))), "responses")) == [("f", {})]
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning_details", "extra_content"])
+@pytest.mark.asyncio
+async def test_no_half_of_an_emoji_goes_back(
+    server: ScriptedServer, recorder: MetricsRecorder, field: str
+) -> None:
+    value = {
+        "reasoning_content": '"a\\ud83d"',
+        "reasoning_details": '[{"type":"reasoning.text","text":"a\\ud83d"}]',
+        "extra_content": '{"a":"a\\ud83d"}',
+    }[field]
+    server.enqueue(sse(f'{{"choices":[{{"delta":{{"{field}":{value}}}}}]}}', delta("Hi"), STOP))
+    server.enqueue(sse(delta("Yes."), STOP))
+    agent = CreateAgent("openai", "m", base_url=server.openai_url, recorder=recorder)
+    assert await agent.ask("Go") == "Hi"
+    assert await agent.ask("Sure?") == "Yes."
+    assert "\\ud83d" not in json.dumps(server.requests[1].json)
+
+
+@pytest.mark.asyncio
+async def test_a_call_of_a_response_that_comes_again_under_a_new_id_is_one(server: ScriptedServer) -> None:
+    events = [
+        {"type": "response.output_item.added", "output_index": 0, "item": item(arguments="")},
+        {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": '{"a":1}'},
+        {"type": "response.output_item.done", "output_index": 0, "item": item(call_id="c2")},
+    ]
+    assert calls_of(await asked(server, sse(*events, completed()), "responses")) == [("f", {"a": 1})]

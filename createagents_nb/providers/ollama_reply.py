@@ -54,6 +54,7 @@ class _Chunk(msgspec.Struct):
     load_duration: Any = None
     prompt_eval_duration: Any = None
     eval_duration: Any = None
+    response: Any = None
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
@@ -121,7 +122,9 @@ class OllamaReplyDecoder(ReplyDecoder):
             try:
                 chunk = _decode(payload)
             except (ValueError, RecursionError) as error:
-                value = decode_loosely(payload, error)
+                if self._is_meaningless(payload):
+                    continue
+                value = self._decode_loosely(payload, error)
                 if not isinstance(value, dict):
                     for each in value if isinstance(value, list) else ():
                         if isinstance(each, dict):
@@ -132,6 +135,8 @@ class OllamaReplyDecoder(ReplyDecoder):
             if chunk.error and (failure := self._error_in(chunk.error)):
                 raise failure
             message = chunk.message
+            if message is None and chunk.response and isinstance(chunk.response, str):
+                message = _Message(chunk.response)  # as of /api/generate
             if message is not None:
                 if message.thinking:
                     self._think(message.thinking, chunk.done, events)
@@ -147,6 +152,7 @@ class OllamaReplyDecoder(ReplyDecoder):
                 self._check(decode_loosely(payload, ValueError()), events)
             if chunk.done:
                 self._end = chunk
+                self._finish_reason = chunk.done_reason
                 self.is_finished = True
                 # What follows an end without an answer may be the answer.
                 self.is_complete = bool(events or self._output_count) or not self._thinking.is_empty
@@ -155,7 +161,7 @@ class OllamaReplyDecoder(ReplyDecoder):
 
     def _think(self, thought: str, is_last: bool, events: list[Event]) -> None:
         if is_last:
-            thought = not_repeated(thought, self._thoughts_said, has_ended=bool(self._texts_so_far(events)))
+            thought = not_repeated(thought, self._thoughts_said, has_ended=any(self._texts_so_far(events)))
         self._reason(thought, events)
 
     def _say(self, text: str, is_last: bool, events: list[Event]) -> None:
@@ -179,8 +185,12 @@ def _chunk_of(value: Mapping[str, Any]) -> _Chunk:
     """Return a chunk with what fits of a decoded line."""
     message, reason = value.get("message"), value.get("done_reason")
     return _Chunk(
-        _message_of(message) if isinstance(message, dict) else None,
-        value.get("done") is True,
+        _message_of(message)
+        if isinstance(message, dict)
+        else _Message(message)
+        if isinstance(message, str) and "model" in value and "done" in value
+        else None,
+        value.get("done") in (True, "true", "True"),
         reason if isinstance(reason, str) else None,
         raw_json(value.get("error")),
         *(value.get(name) for name in _Chunk.__struct_fields__[4:]),
@@ -197,7 +207,7 @@ def _message_of(value: Mapping[str, Any]) -> _Message:
         if isinstance(each, dict) and isinstance(each.get("function"), dict)
     ]
     return _Message(
-        content if isinstance(content, str) else None,
+        _content_of(content),
         thinking if isinstance(thinking, str) else None,
         [
             _ToolCall(_Function(function["name"], function.get("arguments")), call_id)
@@ -205,6 +215,13 @@ def _message_of(value: Mapping[str, Any]) -> _Message:
             if isinstance(function.get("name"), str)
         ],
     )
+
+
+def _content_of(value: object) -> str | None:
+    if isinstance(value, list):
+        texts = (part.get("text") if isinstance(part, dict) else part for part in value)
+        return "".join(text for text in texts if isinstance(text, str))
+    return value if isinstance(value, str) else None
 
 
 def _tool_call_of(call: _ToolCall) -> ToolCallRequested:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ..core.events import Event, Reasoning, Usage, cost_in_usd, count_or_none, number_or_none
+from ..core.events import Event, Reasoning, Usage, cost_in_usd, count_or_none, ended_early, number_or_none
 from ..errors import ProtocolError
 from .reply_decoder import (
     EventStreamReplyDecoder,
@@ -66,6 +66,7 @@ class _Delta(msgspec.Struct):
     provider_specific_fields: Any = None
     reasoning_details: Any = None
     thinking_blocks: Any = None
+    error: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -74,6 +75,8 @@ class _Choice(msgspec.Struct):
     finish_reason: str | UnsetType | None = UNSET
     index: Any = None
     error: msgspec.Raw = msgspec.Raw()
+    native_finish_reason: Any = None
+    text: Any = None
 
 
 class _Chunk(msgspec.Struct):
@@ -125,29 +128,43 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
         self._held: _Choice | None = None  # of another index than the first, which may still come
         self._calls: dict[object, CallPieces] = {}  # by choice
         self._other_texts: list[str] = []
-        self._other_finish: str | None = None
+        self._other_finishes: dict[object, str] = {}
+        self._next_index: int | None = 1  # while each chunk has the choice after that of the last
         self._has_deltas = False
         self._is_open = False  # the last chunk says that no reason for an end is known
-        self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._timings: dict[str, Any] = {}
         self._model: str | None = None
 
     def _ending(self) -> Iterator[Event]:
-        if self._other_texts and not self.asked_for_several and not "".join(self._texts_said).strip():
+        is_silent = not "".join(self._texts_said).strip()
+        if self._other_texts and not self.asked_for_several and (is_silent or self._is_rising):
             for event in [*self._thinking.feed("".join(self._other_texts)), *self._thinking.finish()]:
                 self._clock.record([event])
                 yield event
+            used = set(self._other_finishes)
+        else:
+            used = set() if self.asked_for_several else self._other_finishes.keys() & self._calls.keys()
         yield from self._all_calls()
         details = self._details({name: "".join(pieces) for name, pieces in self._reasoning.items()} | self._opaque)
         usage = _with_timings(_usage(self._usage), self._timings)
+        reason = self._finish_reason
+        for other in sorted(self._other_finishes, key=lambda index: index not in used):
+            if reason is None or other in used:
+                word = self._other_finishes[other]
+                reason = word if reason is None else _graver(reason, word)
         yield self._round_ended(
-            self._finish_reason or self._other_finish,
+            reason,
             usage,
             self._model,
             usage.eval_s or self._clock.generation_s,
             details,
         )
+
+    @property
+    def _is_rising(self) -> bool:
+        """Whether the index of the only choice rises with each piece of one text."""
+        return self._next_index is not None and self._next_index > 2 and len(self._texts_said) == 1
 
     def _all_calls(self) -> Iterator[Event]:
         told: list[tuple[str, str]] = []
@@ -182,7 +199,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
 
     def finish(self) -> Iterator[Event]:
         has_other_calls = any(choice != self._main for choice in self._calls)
-        if self._other_finish is not None and (has_other_calls or not self._output_count):
+        if self._other_finishes and (has_other_calls or self._is_rising or not self._output_count):
             self.is_finished = True
         yield from super().finish()
 
@@ -191,7 +208,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
             self._main = _index(self._held)
             self._release(events)
         self.is_complete = True
-        self.is_finished = self.is_finished or self._other_finish is not None or not self._is_open
+        self.is_finished = self.is_finished or bool(self._other_finishes) or not self._is_open
 
     def _read(self, payloads: list[bytes], events: list[Event]) -> None:
         transparent = self._thinking.transparent
@@ -255,7 +272,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
         except (ValueError, RecursionError) as error:
             if not is_whole and self._check_text(payload):
                 return []
-            value = decode_loosely(payload, error, is_whole=is_whole)
+            value = self._decode_loosely(payload, error, is_whole=is_whole)
         if isinstance(value, str) and value.strip():
             self._check_text(value.encode("utf-8", "replace"))
         values = value if isinstance(value, list) else [value]
@@ -276,6 +293,13 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
             for position, choice in enumerate(choices):
                 choice.index = position if choice.index is None else choice.index
             choices = sorted(choices, key=lambda choice: choice.index not in _FIRST)
+        if (
+            choices
+            and self._next_index is not None
+            and (len(choices) > 1 or choices[0].index != 0 or self._main == 0)
+        ):
+            is_next = len(choices) == 1 and choices[0].index == self._next_index and self._finish_reason is None
+            self._next_index = self._next_index + 1 if is_next and not self._other_finishes else None
         for choice in choices:
             self._choose(choice, events)
         if not choices or chunk.base_resp:
@@ -305,15 +329,17 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
 
     def _take_choice(self, choice: _Choice, events: list[Event]) -> None:
         index, delta, message = _index(choice), choice.delta, choice.message
+        if delta is None and message is None and isinstance(choice.text, str):
+            delta = _Delta(choice.text)  # of the completions that chat replaced
         is_main = index == self._main
         if choice.finish_reason is not UNSET:
             if is_main:
                 self._is_open = choice.finish_reason is None
             if choice.finish_reason and is_main:
-                self._finish_reason = choice.finish_reason
+                self._finish_reason = _reason_of(choice, self._finish_reason)
                 self.is_finished = True
             elif choice.finish_reason and not self.asked_for_several:
-                self._other_finish = choice.finish_reason
+                self._other_finishes[index] = _reason_of(choice, self._other_finishes.get(index))
         elif is_main:
             self._is_open = False
         if not is_main:
@@ -333,7 +359,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
     def _delta(self, delta: _Delta, events: list[Event], *, may_repeat: bool = False) -> None:
         thought = _reasoning_of(delta)
         if thought and may_repeat:
-            thought = not_repeated(thought, self._thoughts_said, has_ended=bool(self._texts_so_far(events)))
+            thought = not_repeated(thought, self._thoughts_said, has_ended=any(self._texts_so_far(events)))
         if thought:
             self._reason(thought, events)
         if self._source is not None:
@@ -350,6 +376,8 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
                     events += self._thinking.feed(text)
         if delta.tool_calls or delta.function_call:
             self._add_calls(delta, self._main)
+        if delta.error:
+            self._check({"error": delta.error}, events)
 
     def _message(self, message: _Delta, events: list[Event]) -> None:
         """Read a whole message, which may repeat what came in pieces."""
@@ -359,24 +387,28 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
                 thoughts += event.text
             elif isinstance(event, str):
                 text += event
-        said, thought = "".join(self._texts_so_far(events)), "".join(self._thoughts_said)
-        if not (self._has_deltas or said or thought or self._calls) and self._thinking.is_empty:
+        has_said = any(self._texts_so_far(events))
+        if not (self._has_deltas or has_said or self._thoughts_said or self._calls) and self._thinking.is_empty:
             self._delta(message, events)
             return
         if self._source is not None:
             self._keep_details(message, replaced=True)
-        thoughts_left, text_left = _rest_of(thoughts, thought), _rest_of(text, said)
+        thoughts_left = _rest_of(thoughts, self._thoughts_said)
+        text_left = _rest_of(text, self._texts_so_far(events))
         if not self._has_deltas and text_left is None:  # messages in place of deltas, each with a piece
             text_left = text
-        if thoughts_left and not said:
+        if thoughts_left and not has_said:
             self._reason(thoughts_left, events)
         if text_left:
             events += self._thinking.feed(text_left)
         self._add_calls(message, self._main, whole=True)
+        if message.error:
+            self._check({"error": message.error}, events)
 
     def _add_calls(self, delta: _Delta, choice: object, *, whole: bool = False) -> None:
         pieces: Sequence[_ToolCall] = delta.tool_calls or ()
-        if delta.function_call is not None and (delta.function_call.name or delta.function_call.arguments):
+        old = delta.function_call
+        if old is not None and (old.name or old.arguments) and all(piece.function != old for piece in pieces):
             pieces = (*pieces, _ToolCall(_LEGACY_INDEX, function=delta.function_call))
         if not pieces:
             return
@@ -423,6 +455,21 @@ def _index(choice: _Choice) -> object:
     return 0 if index in _FIRST or not isinstance(index, _INDEX_TYPES) else index
 
 
+def _reason_of(choice: _Choice, earlier: str | None) -> str:
+    """Return why a choice ended; ``native_finish_reason``, OpenRouter's, may know more."""
+    reason, native = choice.finish_reason, choice.native_finish_reason
+    assert isinstance(reason, str)
+    if reason == earlier and not native:
+        return reason
+    reason = _graver(reason, native) if isinstance(native, str) else reason
+    return reason if earlier is None else _graver(reason, earlier)
+
+
+def _graver(reason: str, other: str) -> str:
+    """Return the first of two reasons for an end, or the second if only that is an early one."""
+    return other if ended_early(other) and not ended_early(reason) else reason
+
+
 def _says(delta: _Delta | None) -> bool:
     return delta is not None and bool(delta.content or not _is_plain(delta))
 
@@ -441,6 +488,7 @@ def _is_plain(delta: _Delta) -> bool:
         or delta.provider_specific_fields
         or delta.reasoning_details
         or delta.thinking_blocks
+        or delta.error
     )
 
 
@@ -466,7 +514,7 @@ def _parts(value: object, kind: str = "text") -> Iterator[tuple[str, str]]:
     elif isinstance(value, dict):
         if value.get("type") in _REASONING_KINDS:
             kind = "reasoning"
-        for name in ("text", "refusal", "thinking", "reasoning", "summary", "content"):
+        for name in ("text", "refusal", "thinking", "reasoning", "summary", "content", "value"):
             if value.get(name):
                 is_thought = name in ("thinking", "reasoning", "summary")
                 yield from _parts(value[name], "reasoning" if is_thought else kind)
@@ -481,12 +529,21 @@ def _split(delta: _Delta) -> list[Event]:
     return events + splitter.finish()
 
 
-def _rest_of(whole: str, said: str) -> str | None:
+def _rest_of(whole: str, pieces: Iterable[str]) -> str | None:
     """Return what a whole text has more than was said; None if it begins in another way."""
-    whole, said = (whole.lstrip(), said.lstrip()) if whole.strip() else ("", "")
-    if whole.startswith(said):
-        return whole[len(said) :]
-    return "" if said.rstrip() == whole.rstrip() else None
+    whole, at, has_begun = whole.lstrip(), 0, False
+    if not whole:
+        return ""
+    said = iter(pieces)
+    for piece in said:
+        new = piece if has_begun else piece.lstrip()
+        has_begun = has_begun or bool(new)
+        if not whole.startswith(new, at):
+            left = whole[at:].rstrip()
+            is_same = new.startswith(left) and not new[len(left) :].strip()
+            return "" if is_same and not any(map(str.strip, said)) else None
+        at += len(new)
+    return whole[at:]
 
 
 def _chunk_of(value: Mapping[str, Any]) -> _Chunk:
@@ -509,25 +566,33 @@ def _chunk_of(value: Mapping[str, Any]) -> _Chunk:
 def _choice_of(value: Mapping[str, Any]) -> _Choice:
     reason = value.get("finish_reason", UNSET)
     if reason is not UNSET and not isinstance(reason, str):
-        reason = "stop" if reason is True else reason.get("type") if isinstance(reason, dict) else None
-        reason = reason if isinstance(reason, str) else None
+        if isinstance(reason, dict):
+            reason = reason.get("type") or reason.get("reason")
+        elif isinstance(reason, list) and reason:
+            reason = reason[0]
+        reason = "stop" if reason and isinstance(reason, int) else reason if isinstance(reason, str) else None
     return _Choice(
         _delta_of(value.get("delta")),
-        _delta_of(value.get("message")),
+        _delta_of(value.get("message"), is_whole=True),
         reason,
         value.get("index"),
         raw_json(value.get("error")),
+        value.get("native_finish_reason"),
+        value.get("text"),
     )
 
 
-def _delta_of(value: Any) -> _Delta | None:
+def _delta_of(value: Any, *, is_whole: bool = False) -> _Delta | None:
     if isinstance(value, str):
         return _Delta(content=value)
     if not isinstance(value, dict):
         return None
     content, calls = value.get("content"), value.get("tool_calls")
     if isinstance(content, dict):
-        content = [content]
+        is_known = any(_parts(content)) or not is_whole
+        content = [content] if is_known else json.dumps(content, ensure_ascii=False)
+    elif is_whole and isinstance(content, int | float) and not isinstance(content, bool):
+        content = str(content)
     if isinstance(calls, dict):
         calls = [calls] if "function" in calls else list(calls.values())
     rest = {name: value.get(name) for name in _Delta.__struct_fields__ if name in value}

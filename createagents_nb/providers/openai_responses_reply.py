@@ -14,10 +14,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..core.events import Event, ServerToolStep, Usage, cost_in_usd, count_or_none
+from ..core.events import Event, ServerToolStep, Usage, cost_in_usd, count_or_none, ended_early
 from ..errors import ProtocolError, ProviderError
 from .error_mapping import error_message
 from .reply_decoder import (
+    NO_ARGUMENTS,
     EventStreamReplyDecoder,
     SSEDecoder,
     check_arguments,
@@ -30,6 +31,7 @@ from .reply_decoder import (
     redact_name,
     text_or_none,
 )
+from .tool_call_pieces import is_object
 from .transport_errors import cleaned_json
 
 __all__ = ["ResponsesReplyDecoder"]
@@ -69,6 +71,7 @@ class _Response(msgspec.Struct):
     usage: Any = None
     incomplete_details: Any = None
     error: msgspec.Raw = msgspec.Raw()
+    output_text: Any = None
 
 
 _RAW = ("text", "refusal", "arguments", "item", "response", "error", "output")
@@ -173,11 +176,20 @@ class _Item:
     def final_arguments(self) -> str:
         return self.whole_arguments or "".join(self.pieces) or self.first_arguments
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is a call without the end of its arguments, in a response that may be complete."""
+        status = self.value.get("status") if self.value is not None else None
+        return status == "incomplete" and not is_object(self.final_arguments)
+
     def part(self, kind: _Kind, index: object) -> _Part:
         return self.parts.setdefault((kind, _index(index) or 0), _Part())
 
     def can_be(self, value: Mapping[str, Any]) -> bool:
-        """Return whether ``value`` may be this item: no other call."""
+        """Return whether ``value`` may be this item: no other call, unless it says the same under a new id."""
+        is_open = self.value is None and bool(self.pieces) and self.name == value.get("name")
+        if is_open and value.get("arguments") == self.final_arguments:
+            return True
         return None in (self.call_id, value.get("call_id")) or self.call_id == text_or_none(value.get("call_id"))
 
     def describe(self, value: Mapping[str, Any]) -> None:
@@ -209,13 +221,13 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
         self._by_index: dict[object, _Item] = {}  # the last item with each index
         self._part = _Part()  # of the last piece of text
         self._reasoning_part: _Part | None = None
-        self._finish_reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._model: str | None = None
 
     def _ending(self) -> Iterator[Event]:
         for item in self._items:
             arguments = item.final_arguments
+            arguments = "{}" if arguments.strip() in NO_ARGUMENTS else arguments
             if item.type == "function_call" and (item.name or arguments):
                 yield new_tool_call(item.call_id or item.id, item.name, arguments)
         yield self._round_ended(
@@ -240,7 +252,7 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
             value = decode_loosely(body, error, is_whole=True)
             response = _response_of(value)
             body = json.dumps(value).encode()
-        if not (response.output or (response.error and self._error_in(response.error))):
+        if not (response.output or response.output_text or (response.error and self._error_in(response.error))):
             self._check_loosely(decode_loosely(body, ValueError()), [])
             self._check_complaint()
             raise ProtocolError(f"The server's answer has no output: {excerpt(body)!r}…. Check base_url")
@@ -298,8 +310,9 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
         """Read an event that is not plain text."""
         type_ = event.type if isinstance(event.type, str) else ""
         if type_ in _PIECES:
-            if event.delta and isinstance(event.delta, str):
-                self._say(self._part_of(event, _PIECES[type_]), _PIECES[type_], event.delta, events)
+            text = event.delta.get("text") if isinstance(event.delta, dict) else event.delta
+            if text and isinstance(text, str):
+                self._say(self._part_of(event, _PIECES[type_]), _PIECES[type_], text, events)
         elif type_ in _WHOLE_PARTS:
             part = self._part_of(event, _WHOLE_PARTS[type_])
             if not part.size:
@@ -425,6 +438,13 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
             for index, text in enumerate(texts)
             if text and not item.part(kind, index).size
         ]
+        texts = parts.get("content", [])
+        part = item.part("content", 0) if len(texts) == 1 else None
+        if part is not None and 0 < part.size < len(texts[0]) and self._thinking.transparent:
+            said = "".join(self._texts_so_far(events))
+            if item.size == part.size and said.endswith(texts[0][: part.size]):
+                self._say(part, "content", texts[0][part.size :], events)
+                return
         total = sum(len(text) for texts in parts.values() for text in texts)
         if item.size + sum(len(text) for _, _, text in missing) <= total:
             for kind, index, text in missing:
@@ -474,13 +494,16 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
         if type_ == "response.done" and response.status in ("queued", "in_progress"):
             return
         self._take_output(_decoded(response.output), events)
+        if isinstance(response.output_text, str) and not any(item.size for item in self._items):
+            self._say(self._part_of(event, "content"), "content", response.output_text, events)
         if type_ == "response.incomplete" or response.status == "incomplete":
             details = response.incomplete_details
             reason = details.get("reason") if isinstance(details, dict) else None
-            self._finish_reason = reason if reason and isinstance(reason, str) else "incomplete"
+            self._finish_reason = reason if isinstance(reason, str) and ended_early(reason) else "incomplete"
         else:
-            has_calls = any(item.type == "function_call" for item in self._items)
-            self._finish_reason = "tool_calls" if has_calls else "stop"
+            calls = [item for item in self._items if item.type == "function_call"]
+            is_cut = any(call.is_cut for call in calls)
+            self._finish_reason = "incomplete" if is_cut else "tool_calls" if calls else "stop"
         self.is_finished = self.is_complete = True
 
     def _take_output(self, output: object, events: list[Event]) -> None:
@@ -578,6 +601,8 @@ def _text_of(value: msgspec.Raw) -> str:
 
 def _texts(parts: object) -> list[str]:
     """Return the texts and refusals in the parts of an item."""
+    if isinstance(parts, str):
+        return [parts]
     found = []
     for part in parts if isinstance(parts, list) else ():
         text = (part.get("text") or part.get("refusal")) if isinstance(part, dict) else None

@@ -11,6 +11,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -265,6 +266,7 @@ class ReplyDecoder(ABC):
         self._complaint: tuple[Any, int] | None = None
         self._clock = OutputClock()
         self._seen = False
+        self._finish_reason: str | None = None
         self._size = 0
         self.is_complete = False
         self.is_finished = False
@@ -303,28 +305,47 @@ class ReplyDecoder(ABC):
             return
         self._complaint = body, self._output_count + sum(type(event) is str for event in events)
 
+    def _is_meaningless(self, words: bytes) -> bool:
+        words = words.strip()
+        return bool(
+            words.lower() in _PINGS or _MARK.fullmatch(words) or (self.is_finished and words[:1].isalpha())
+        )
+
     def _check_text(self, payload: bytes) -> bool:
         """Raise the error for a payload that is a bare text; return whether it says nothing."""
         words = payload.strip()
-        if words.lower() in _PINGS or (self.is_finished and words[:1].isalpha()):
+        if self._is_meaningless(words):
             return True
         if words[:1].isalpha() and not words.startswith(_LITERALS):
             raise self._on_error(cleaned_json(words[:MAX_ERROR_BYTES].decode("utf-8", "replace"), str))
         return False
 
+    def _decode_loosely(self, payload: bytes, error: Exception, *, is_whole: bool = False) -> Any:
+        """Decode as `decode_loosely`; None for what cannot be read after the end of the answer."""
+        try:
+            return decode_loosely(payload, error, is_whole=is_whole)
+        except ProviderError:
+            if self.is_finished:
+                return None
+            raise
+
     def _check_complaint(self, output_count: int | None = None) -> None:
-        """Raise what a payload complained of, if nothing was said after it.
+        """Raise what a payload complained of, if nothing was said after it and the answer did not end.
 
         Args:
             output_count: how much there was before what was held back; default: all there is.
         """
         said = self._output_count if output_count is None else output_count
-        if self._complaint is not None and self._complaint[1] >= said:
+        has_ended = said > 0 and self._finish_reason is not None
+        if self._complaint is not None and self._complaint[1] >= said and not has_ended:
             raise self._on_error(self._complaint[0])
 
-    def _texts_so_far(self, events: Sequence[Event]) -> list[str]:
-        """Return the pieces of text so far; ``events`` are those of the block that is being read."""
-        return [*self._texts_said, *[event for event in events if type(event) is str]]
+    def _texts_so_far(self, events: Sequence[Event]) -> Iterator[str]:
+        """Yield the pieces of text so far; ``events`` are those of the block that is being read."""
+        yield from self._texts_said
+        for event in events:
+            if type(event) is str:
+                yield event
 
     def _reason(self, text: str, events: list[Event]) -> None:
         """Append a piece of reasoning."""
@@ -381,6 +402,11 @@ class ReplyDecoder(ABC):
         return "".join(self._texts_said)
 
     @property
+    def _has_stopped(self) -> bool:
+        """Whether the model ended the answer by itself."""
+        return self._finish_reason == "stop"
+
+    @property
     def _output_count(self) -> int:
         """How many texts, pieces of reasoning and calls there have been, in the blocks before this one."""
         return len(self._texts_said) + len(self._thoughts_said) + self.call_count
@@ -401,10 +427,22 @@ class ReplyDecoder(ABC):
             self._clock.record([event])
             yield from self._note([event])
         yield from self._late.at_end(self._texts_said, bool(self._thoughts_said))
+        if (
+            self._has_stopped
+            and not self._texts_said
+            and not self.call_count
+            and (text := self._thinking.unclosed)
+        ):
+            yield from self._note([text])  # an answer that begins with the name of the tag
 
     def _details(self, fields: Mapping[str, Any]) -> ProviderDetails | None:
         """Return opaque fields with their source; None without any."""
-        return ProviderDetails(self._source, fields) if self._source is not None and fields else None
+        if self._source is None or not fields:
+            return None
+        written = json.dumps(fields, ensure_ascii=False)
+        if not written.isascii() and _HALF.search(written):
+            fields = json.loads(_whole_pairs(written))
+        return ProviderDetails(self._source, fields)
 
     def _round_ended(
         self,
@@ -480,8 +518,13 @@ class EventStreamReplyDecoder(ReplyDecoder):
         yield from self._ending()
 
     def _events_before_error(self, payloads: list[bytes]) -> Iterable[Event]:
-        """Return the events in payloads up to one of an event that is named ``error``, whatever is in it."""
-        at = next(at for at, payload in enumerate(payloads) if type(payload) is ErrorData)
+        """Return the events in payloads up to one of an event that is named ``error``, whatever is in it.
+
+        After the end of the answer one without a word is skipped.
+        """
+        at = next((at for at, payload in enumerate(payloads) if type(payload) is ErrorData), None)
+        if at is None:
+            return self._events(payloads)
         events = self._events(payloads[:at])
         if self.is_complete:
             return events
@@ -493,6 +536,8 @@ class EventStreamReplyDecoder(ReplyDecoder):
             body = body.decode("utf-8", "replace")
         if isinstance(body, dict) and body.get("error"):
             body = body["error"]
+        if self.is_finished and not _says_something(body):
+            return chain(events, self._events_before_error(payloads[at + 1 :]))
         return _then_raise(events, self._on_error(cleaned_json(body, str) or "an error without a word"))
 
     def _buffered(self) -> Iterable[Event]:
@@ -513,15 +558,20 @@ class EventStreamReplyDecoder(ReplyDecoder):
         """Yield what is known once the reply has ended, `RoundEnded` last."""
 
 
-def not_repeated(text: str, pieces: Sequence[str], *, has_ended: bool = False) -> str:
+def not_repeated(text: str, pieces: Iterable[str], *, has_ended: bool = False) -> str:
     """Return what a last piece adds to those before it; one that begins with all of them repeats them.
 
     Args:
         has_ended: something else came after the pieces.
     """
-    said = "".join(pieces)
-    is_sure = has_ended or len(said) >= _MIN_REPEATED or (len(pieces) > 1 and text == said)
-    return text[len(said) :] if said and is_sure and text.startswith(said) else text
+    at = count = 0
+    for piece in pieces:
+        if not text.startswith(piece, at):
+            return text
+        at += len(piece)
+        count += 1
+    is_sure = has_ended or at >= _MIN_REPEATED or (count > 1 and at == len(text))
+    return text[at:] if is_sure else text
 
 
 def not_json(body: bytes) -> ProtocolError:
@@ -565,14 +615,30 @@ def _is_silent(body: bytes) -> bool:
     return all(line.startswith((b":", b"event:", b"id:", b"retry:")) for line in body.splitlines() if line.strip())
 
 
-_PINGS = frozenset({b"[done]", b"ping", b"pong", b"keepalive", b"keep-alive", b"keep_alive", b"heartbeat"})
+_SUCCESS = frozenset(
+    {"", "0", "200", "success", "successful", "succeeded", "ok", "okay", "null", "none", "undefined", "false"}
+)
+"""Words and codes in place of an error that say that there is none; in lower case."""
+_PROGRESS = ("ok", "done", "processing", "connected", "start", "started", "end", "eof", "completed", "finished")
+_PINGS = frozenset(
+    f"ping|pong|keepalive|keep-alive|keep_alive|keep alive|heartbeat|{'|'.join(_PROGRESS)}".encode().split(b"|")
+)
 """What servers and gateways send in place of JSON, without a meaning; in lower case."""
+_MARK = re.compile(rb"\[\w+\]|[\d:.TZ+/ -]+")
+"""A word in brackets, or a time: as meaningless."""
+_CODES = ("code", "status", "status_code", "statusCode")
 _LITERALS = (b"true", b"false", b"null", b"NaN", b"Infinity")
-_ERROR_WORDS = ("message", "msg", "error_message", "error_msg", "errorMessage", "title")
+_ERROR_WORDS = ("message", "msg", "error_message", "error_msg", "errorMessage")
 
 
 def _says_something(error: Any) -> bool:
-    return any(map(_says_something, error.values())) if isinstance(error, dict) else bool(error)
+    if isinstance(error, dict):
+        return any(map(_says_something, error.values()))
+    return bool(error) and not _is_success(error)
+
+
+def _is_success(word: object) -> bool:
+    return isinstance(word, str | int) and str(word).strip(" .!").lower() in _SUCCESS
 
 
 def _error_in_payload(value: Mapping[str, Any]) -> tuple[Any, bool]:
@@ -591,15 +657,21 @@ def _error_in_payload(value: Mapping[str, Any]) -> tuple[Any, bool]:
         return {"message": state.get("status_msg"), "code": state["status_code"], "base_resp": state}, True
     if value.get("choices") or value.get("usage") or value.get("type") in ("ping", "keepalive", "heartbeat"):
         return None, False
-    if value.get("detail") or value.get("errors"):
+    codes = [str(code) for name in _CODES if (code := value.get(name)) is not None]
+    is_sure = any(code[:1] in ("4", "5") and len(code) == 3 and code.isdecimal() for code in codes)
+    if (value.get("detail") or value.get("errors")) and (
+        is_sure or not (value.get("object") or value.get("type"))
+    ):
         return dict(value), True
     for name, words in value.items():
         if name.lower().startswith("error ") and words and isinstance(words, str):  # Ollama's
             return {"message": f"{name}: {words}"}, True
-    if any(value.get(name) and isinstance(value[name], str) for name in _ERROR_WORDS):
-        codes = (str(value.get(name)) for name in ("code", "status", "status_code", "statusCode"))
-        return dict(value), any(code[:1] in ("4", "5") and len(code) == 3 and code.isdecimal() for code in codes)
-    return None, False
+    told = [value[name] for name in _ERROR_WORDS if value.get(name) and isinstance(value[name], str)]
+    if is_sure and (told or value.get("title")):
+        return dict(value), True
+    states = [*codes, *told, str(value.get("event") or "")]
+    is_good = any(state and (_is_success(state) or state.lower() in _PROGRESS) for state in states)
+    return (dict(value), False) if told and not is_good else (None, False)
 
 
 def redact_name(name: str) -> str:
@@ -756,7 +828,8 @@ class ThinkingSplitter:
     """Turns text as it arrives into text and `Reasoning`.
 
     Only a tag at the beginning counts, after a thousand blanks at most: later ones are text about tags. A closing
-    tag at the beginning is left out: the model's template had opened it, and the model thought nothing.
+    tag at the beginning is left out, unless a sentence goes on after it: the model's template had opened it, and
+    the model thought nothing.
 
     Attributes:
         transparent: text passes as it is.
@@ -766,8 +839,10 @@ class ThinkingSplitter:
     def __init__(self) -> None:
         self.transparent = self.has_opened = False
         self._phase: Literal["before", "inside", "after", "through"] = "before"
+        self._opening = ""
         self._close = _CLOSE
-        self._held = ""
+        self._held = self._gap = ""
+        self._inside: list[str] = []
         self._halves = SurrogateJoiner()
 
     def feed(self, text: str) -> list[Event]:
@@ -789,7 +864,7 @@ class ThinkingSplitter:
             if opening is None:
                 is_known = not any(tag.startswith(start) for tag in (*_TAGS, _CLOSE))
                 return self._rest() if is_known else []
-            self.has_opened = True
+            self.has_opened, self._opening = True, opening
             self._close = _TAGS.get(opening, _CLOSE)
             self._phase, self._held = "inside" if opening in _TAGS else "after", start[len(opening) :]
         reasoning: list[Event] = []
@@ -798,10 +873,16 @@ class ThinkingSplitter:
             if not close:
                 keep = _overlap(self._held, self._close)
                 piece, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+                self._inside.append(piece)
                 return _reasoning(piece)
             self._phase, self._held = "after", after
             reasoning = _reasoning(before)
-        self._held = self._held.lstrip()
+        text = self._held.lstrip()
+        if self._opening == _CLOSE:
+            self._gap += self._held[: len(self._held) - len(text)]
+            if text and _goes_on(self._gap, text):
+                text = _CLOSE + self._gap + text
+        self._held = text
         return [*reasoning, *self._rest()] if self._held else reasoning
 
     @property
@@ -814,6 +895,11 @@ class ThinkingSplitter:
         """Whether nothing is held back."""
         return not self._held
 
+    @property
+    def unclosed(self) -> str:
+        """The text with a tag at its beginning that nothing closed; empty without one."""
+        return self._opening + "".join(self._inside) if self._phase == "inside" else ""
+
     def expect_answer(self) -> None:
         """Leave out the blanks that follow: what has been said was the reasoning."""
         self.transparent, self._phase = False, "after"
@@ -823,6 +909,7 @@ class ThinkingSplitter:
         events = self._split(self._halves.rest())
         if self._phase == "inside":
             held, self._held = self._held, ""
+            self._inside.append(held)
             return [*events, *_reasoning(held)]
         return [*events, *self._rest()]
 
@@ -884,16 +971,55 @@ class _LateThinking:
         """Return what takes back a text that ends with the tag."""
         before = "".join(said).removesuffix(_CLOSE)
         is_all = self.is_watching and self.tail == _CLOSE and not has_reasoning and before.endswith("\n")
-        return [TextWasReasoning(before)] if is_all and _is_reasoning(before, "") else []
+        is_all = is_all and before.rstrip().endswith(_SENTENCE_ENDS)
+        return [TextWasReasoning(before)] if is_all and _is_reasoning(before, "\n") else []
+
+
+_SENTENCE_ENDS = tuple(".!?…。！？")
+_NAMES_WHAT_FOLLOWS = re.compile(
+    r"(?:[:,;=(\[{>-]|\b(?:a|an|and|as|by|is|like|of|or|tag|tags|the|to|use|with|write|writes))\Z"
+)
+_LIST_MARK = re.compile(r"\s*(?:\d{1,3}|\w)\.\s*")
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 
 
 def _is_reasoning(before: str, after: str) -> bool:
-    """Return whether a closing tag between two texts ends what a model thought, and is not written about."""
-    if any(tag in before for tag in _TAGS) or before.count("`") % 2:
+    """Return whether a closing tag between two texts ends what a model thought, and is not written about.
+
+    It stands on a line of its own, or between the end of a sentence and a line break or a capital letter; in no
+    code, and after no sentence that announces it. In doubt it is text.
+    """
+    thought = before.rstrip()
+    if not thought or any(tag in before for tag in _TAGS) or _is_in_code(before):
         return False
-    last, first = before[-1:], after[:1]
-    is_quoted = last + first in ('""', "''", "``", "“”", "‘’", "«»", "()", "**")
-    return bool(before.strip()) and not is_quoted and not (last == " " and first in (" ", ".", ",", ";", ":"))
+    if not after.startswith(("\n", "\r")) and (not after[:1].isalnum() or after[:1].islower()):
+        return False
+    if before.endswith("\n"):
+        return not _NAMES_WHAT_FOLLOWS.search(thought)
+    is_item = _LIST_MARK.fullmatch(before[before.rfind("\n") + 1 :]) is not None
+    return before.removesuffix(" ").endswith(_SENTENCE_ENDS) and not is_item
+
+
+def _is_in_code(before: str) -> bool:
+    """Return whether what follows a text is in a fenced block, or in a span of code."""
+    fence, paragraph = "", ""
+    for line in before.split("\n"):
+        marks = _FENCE.match(line)
+        if marks is None:
+            paragraph = "" if fence or not line.strip() else paragraph + line
+        elif not fence:
+            fence = marks[1] if marks[1][0] == "~" or "`" not in marks[2] else ""
+            paragraph = "" if fence else paragraph + line
+        elif marks[1].startswith(fence) and not marks[2].strip():
+            fence = ""
+    return bool(fence) or paragraph.count("`") % 2 == 1
+
+
+def _goes_on(gap: str, text: str) -> bool:
+    """Return whether a text goes on with the sentence that a tag began, after blanks."""
+    if "\n" in gap or "\r" in gap:
+        return False
+    return not text[0].isalnum() or text[0].islower() if gap else text[0] in ".,:;?!)]}\"'`"
 
 
 def _reasoning(text: str) -> list[Event]:

@@ -12,7 +12,7 @@ import msgspec
 
 from .reply_decoder import NO_ARGUMENTS, check_arguments
 
-__all__ = ["CallPieces", "PendingCall", "add_opaque"]
+__all__ = ["CallPieces", "PendingCall", "add_opaque", "is_object"]
 
 _JSON_MARKS = re.compile(r'(?s)\\.?|["{}]')
 
@@ -56,6 +56,8 @@ class PendingCall:
             return "{}"
         if len(self.pieces) < 2 or _is_json(text):
             return text
+        if self.pieces[0].strip() in NO_ARGUMENTS and is_object(rest := "".join(self.pieces[1:])):
+            return rest
         return _last_object(text) or _whole_at_last(self.pieces) or text
 
     def add(self, piece: str) -> None:
@@ -216,6 +218,11 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def is_object(arguments: str) -> bool:
+    """Return whether arguments are a whole JSON object."""
+    return _object_in(arguments) is not None
 
 
 def _object_in(arguments: str) -> dict[str, Any] | None:

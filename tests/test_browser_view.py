@@ -526,7 +526,7 @@ def test_a_line_beside_the_answer_and_a_call_that_was_cut_are_saved_as_they_were
     server.enqueue(answer("Here I am.", hold))
     cell.run(
         f"agent = CreateAgent('openai', 'm', base_url={server.openai_url!r}, api_key='k', tools=tools)\n"
-        "_ = await (await agent.chat('First'))\n"
+        "first = await (await agent.chat('First'))\n"
         "await agent.chat('Begin')"
     )
     expect(cell.live.locator(".createagents-tool > summary")).to_have_text(["frame() — not run"])

@@ -135,7 +135,9 @@ def as_secret(key: Any) -> Any:
     """
     if key is None or isinstance(key, str):
         return key if key is None else Secret(key)
-    return type(type(key).__name__, (), {"__repr__": lambda self: "***"})()
+    # Empty and iterable: reprlib, which asyncio uses, goes by the name of a type.
+    hidden = {"__repr__": lambda self: "***", "__len__": lambda self: 0, "__iter__": lambda self: iter(())}
+    return type(type(key).__name__, (), {**hidden, "__bool__": lambda self: True})()
 
 
 def as_api_key(key: Any) -> Any:

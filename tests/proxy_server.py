@@ -32,19 +32,36 @@ async def tunnel(kind: str, to_port: int) -> AsyncIterator[Tunnels]:
     tunnels = Tunnels()
     greet = _connect if kind == "connect" else _socks5
 
+    tasks: list[asyncio.Task[None]] = []
+
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
+        writers = [writer]
+        try:
             await greet(reader, writer, tunnels)
             other_reader, other_writer = await asyncio.open_connection("127.0.0.1", to_port)
+            writers.append(other_writer)
             await asyncio.gather(_pipe(reader, other_writer), _pipe(other_reader, writer))
-        writer.close()
+        except asyncio.CancelledError:
+            for each in writers:
+                each.transport.abort()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        for each in writers:
+            each.close()
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.append(asyncio.ensure_future(accept(reader, writer)))
+
+    server = await asyncio.start_server(accepted, "127.0.0.1", 0)
     tunnels.port = server.sockets[0].getsockname()[1]
     try:
         yield tunnels
     finally:
         server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # sockets are closed in the next step of the loop
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

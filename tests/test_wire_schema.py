@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple, Optional, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, Optional
 from uuid import UUID
 
 import jsonschema  # type: ignore[import-untyped]
@@ -21,6 +21,7 @@ from family import Request, ScriptedServer, delta, json_reply, ndjson, sse
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
+from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from createagents_nb import BaseTool, CreateAgent, tool
 from createagents_nb.builtin_tools import BUILTIN_TOOLS

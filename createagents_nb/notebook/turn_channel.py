@@ -7,6 +7,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -83,7 +84,8 @@ def reset() -> None:
     for channel in list(_retained.values()):
         channel.close()
     if _current_frontend is not None:
-        _current_frontend.close()
+        with suppress(KeyError):  # a comm manager that was made later does not know it
+            _current_frontend.close()
     _current_frontend = None
 
 

@@ -41,7 +41,7 @@ from .http_adapter import (
 from .openai_reply import OpenAIReplyDecoder
 from .openai_request import CHAT_FIELDS, CHAT_OPTIONAL, CHAT_RENAMES, UNSUPPORTED, build_body
 from .openai_responses_reply import ResponsesReplyDecoder
-from .openai_responses_request import CHAT_ONLY, build_responses_body
+from .openai_responses_request import CHAT_ONLY, RESPONSES_FIELDS, RESPONSES_OPTIONAL, build_responses_body
 from .presets import check_key, missing_address
 from .refusals import learned
 from .sdk_client import OPENAI_OPTIONS, OpenAIClientTransport, openai_key_fingerprint
@@ -94,48 +94,26 @@ def _error_words(facts: ServerFacts) -> ErrorWords:
     )
 
 
-def _chat_api(words: ErrorWords) -> ChatApi:
-    return ChatApi(
-        name="chat",
-        chat_path="/chat/completions",
-        models_path="/models",
-        words=words,
-        new_decoder=OpenAIReplyDecoder,
-        model_names=_model_names,
-        optional=CHAT_OPTIONAL,
-        renames=CHAT_RENAMES,
-        config_fields=CHAT_FIELDS,
-    )
+_CHAT: Mapping[str, Any] = {
+    "name": "chat",
+    "chat_path": "/chat/completions",
+    "new_decoder": OpenAIReplyDecoder,
+    "optional": CHAT_OPTIONAL,
+    "renames": CHAT_RENAMES,
+    "config_fields": CHAT_FIELDS,
+}
+_RESPONSES: Mapping[str, Any] = {
+    "name": "responses",
+    "chat_path": "/responses",
+    "new_decoder": ResponsesReplyDecoder,
+    "optional": RESPONSES_OPTIONAL,
+    "config_fields": RESPONSES_FIELDS,
+}
 
 
-def _responses_api(words: ErrorWords) -> ChatApi:
-    return ChatApi(
-        name="responses",
-        chat_path="/responses",
-        models_path="/models",
-        words=words,
-        new_decoder=ResponsesReplyDecoder,
-        model_names=_model_names,
-        optional=RESPONSES_OPTIONAL,
-        config_fields=RESPONSES_FIELDS,
-    )
+def _api(words: ErrorWords, parts: Mapping[str, Any]) -> ChatApi:
+    return ChatApi(words=words, models_path="/models", model_names=_model_names, **parts)
 
-
-RESPONSES_OPTIONAL = ("include", "store", "stream", "tools[].strict", "input[].phase", "text.format.strict")
-"""Fields that a body has although no user asked for them."""
-RESPONSES_FIELDS = (
-    ("max_output_tokens", "max_tokens"),
-    ("parallel_tool_calls", "parallel_tool_calls"),
-    ("reasoning", "reasoning"),
-    ("reasoning", "think"),
-    ("service_tier", "service_tier"),
-    ("temperature", "temperature"),
-    ("text", "response_format"),
-    ("tool_choice", "tool_choice"),
-    ("tools", "server_tools"),
-    ("top_p", "top_p"),
-)
-"""Fields of the body, and the key of ``config`` that each comes from."""
 
 _USE_RESPONSES = re.compile(r"(?i)/v1/responses|\bresponses api\b|\bv1/responses\b")
 """A refusal by Chat Completions of what only the Responses API takes."""
@@ -212,9 +190,9 @@ class OpenAIAdapter(HttpChatAdapter):
         if type(self).price_provider is None:
             self.price_provider = facts.price_provider if facts.is_at(url) or not facts.hosts else None
         words = _error_words(replace(facts, name=self.provider))
-        self._responses_api = _responses_api(words)
+        self._responses_api = _api(words, _RESPONSES)
         super().__init__(
-            _chat_api(words),
+            _api(words, _CHAT),
             url=url,
             base_url=url if named else None,
             api_key=checked_api_key(api_key),
@@ -388,7 +366,7 @@ class _OpenAIRequests(Handler):
         async def connect() -> Transport:
             return OpenAIClientTransport(client, options)
 
-        return reply_events(connect, Exchange(_chat_api(_error_words(UNKNOWN)), body))
+        return reply_events(connect, Exchange(_api(_error_words(UNKNOWN), _CHAT), body))
 
 
 class OpenAIStreamHandler(_OpenAIRequests, StreamHandler):

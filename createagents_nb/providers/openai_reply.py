@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ..core.events import Event, Reasoning, Usage, cost_in_usd, count_or_none, ended_early, number_or_none
+from ..core.events import Event, Reasoning, Usage, count_or_none, ended_early, number_or_none
 from ..errors import ProtocolError
 from .reply_decoder import (
     EventStreamReplyDecoder,
@@ -28,6 +28,7 @@ from .reply_decoder import (
     not_json,
     not_repeated,
     raw_json,
+    reported_usage,
     text_or_none,
 )
 from .tool_call_pieces import CallPieces, add_opaque
@@ -147,7 +148,7 @@ class OpenAIReplyDecoder(EventStreamReplyDecoder):
             used = set() if self.asked_for_several else self._other_finishes.keys() & self._calls.keys()
         yield from self._all_calls()
         details = self._details({name: "".join(pieces) for name, pieces in self._reasoning.items()} | self._opaque)
-        usage = _with_timings(_usage(self._usage), self._timings)
+        usage = _with_timings(reported_usage(self._usage, "prompt", "completion"), self._timings)
         reason = self._finish_reason
         for other in sorted(self._other_finishes, key=lambda index: index not in used):
             if reason is None or other in used:
@@ -644,20 +645,6 @@ def _add_blocks(blocks: list[Any], pieces: list[Any]) -> None:
             if isinstance(merged.get(name), str):
                 merged[name] = (last.get(name) or "") + merged[name]
         blocks[-1] = last | merged
-
-
-def _usage(reported: Mapping[str, Any]) -> Usage:
-    def count(name: str, details: str | None = None) -> int | None:
-        counts = reported if details is None else reported.get(details)
-        return count_or_none(counts.get(name)) if isinstance(counts, Mapping) else None
-
-    return Usage(
-        input_tokens=count("prompt_tokens"),
-        output_tokens=count("completion_tokens"),
-        cached_tokens=count("cached_tokens", "prompt_tokens_details"),
-        reasoning_tokens=count("reasoning_tokens", "completion_tokens_details"),
-        cost_usd=cost_in_usd(reported.get("cost")),  # OpenRouter's; elsewhere it may be anything
-    )
 
 
 def _with_timings(usage: Usage, timings: Mapping[str, Any]) -> Usage:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..core.events import Event, ServerToolStep, Usage, cost_in_usd, count_or_none, ended_early
+from ..core.events import Event, ServerToolStep, ended_early
 from ..errors import ProtocolError, ProviderError
 from .error_mapping import error_message
 from .reply_decoder import (
@@ -29,6 +29,7 @@ from .reply_decoder import (
     not_json,
     raw_json,
     redact_name,
+    reported_usage,
     text_or_none,
 )
 from .tool_call_pieces import is_object
@@ -232,7 +233,7 @@ class ResponsesReplyDecoder(EventStreamReplyDecoder):
                 yield new_tool_call(item.call_id or item.id, item.name, arguments)
         yield self._round_ended(
             self._finish_reason,
-            _usage(self._usage),
+            reported_usage(self._usage, "input", "output"),
             self._model,
             self._clock.generation_s,
             self._details(self._skeleton()),
@@ -655,17 +656,3 @@ def _short_texts(value: object) -> Iterator[str]:
         else:
             words = (value.get(name) for name in ("filename", "logs", "text", "stdout", "stderr", "url"))
             yield ": ".join(word for word in words if word and isinstance(word, str))
-
-
-def _usage(reported: Mapping[str, Any]) -> Usage:
-    def count(name: str, details: str | None = None) -> int | None:
-        counts = reported if details is None else reported.get(details)
-        return count_or_none(counts.get(name)) if isinstance(counts, Mapping) else None
-
-    return Usage(
-        input_tokens=count("input_tokens"),
-        output_tokens=count("output_tokens"),
-        cached_tokens=count("cached_tokens", "input_tokens_details"),
-        reasoning_tokens=count("reasoning_tokens", "output_tokens_details"),
-        cost_usd=cost_in_usd(reported.get("cost")),  # OpenRouter's
-    )

@@ -27,7 +27,7 @@ from .wire_format import (
 )
 from .wire_schema import portable_schema
 
-__all__ = ["CHAT_ONLY", "build_responses_body"]
+__all__ = ["CHAT_ONLY", "RESPONSES_FIELDS", "RESPONSES_OPTIONAL", "build_responses_body"]
 
 CHAT_ONLY = frozenset(
     {
@@ -47,6 +47,22 @@ CHAT_ONLY = frozenset(
     }
 )
 """Names in ``config`` and ``extra`` that only Chat Completions has."""
+
+RESPONSES_OPTIONAL = ("include", "store", "stream", "tools[].strict", "input[].phase", "text.format.strict")
+"""Fields that a body has although no user asked for them."""
+RESPONSES_FIELDS = (
+    ("max_output_tokens", "max_tokens"),
+    ("parallel_tool_calls", "parallel_tool_calls"),
+    ("reasoning", "reasoning"),
+    ("reasoning", "think"),
+    ("service_tier", "service_tier"),
+    ("temperature", "temperature"),
+    ("text", "response_format"),
+    ("tool_choice", "tool_choice"),
+    ("tools", "server_tools"),
+    ("top_p", "top_p"),
+)
+"""Fields of the body, and the key of ``config`` that each comes from."""
 
 _NOT_REASONING = re.compile(r"(?:ft:)?(?:gpt-3\.5|gpt-4|chatgpt-|gpt-5.*-chat)")
 """Models without reasoning refuse to include any (NousResearch/hermes-agent#24234)."""

@@ -26,6 +26,8 @@ from ..core.events import (
     TextWasReasoning,
     ToolCallRequested,
     Usage,
+    cost_in_usd,
+    count_or_none,
 )
 from ..errors import EmptyReplyError, IncompleteReplyError, ProtocolError, ProviderError
 from ..redaction import mask_known_keys
@@ -55,6 +57,7 @@ __all__ = [
     "raw_json",
     "redact_name",
     "repair_surrogates",
+    "reported_usage",
     "text_or_none",
 ]
 
@@ -677,6 +680,27 @@ def _error_in_payload(value: Mapping[str, Any]) -> tuple[Any, bool]:
 def redact_name(name: str) -> str:
     """Return a name from a server as it may be recorded and shown: without keys, on one line."""
     return mask_known_keys(one_line(name))
+
+
+def reported_usage(reported: Mapping[str, Any], input_name: str, output_name: str) -> Usage:
+    """Return the usage of a reply in one of OpenAI's forms.
+
+    Args:
+        reported: the object ``usage``; its values may be anything.
+        input_name, output_name: what the form calls the tokens, as in ``prompt`` and ``completion``.
+    """
+
+    def count(name: str, details: str | None = None) -> int | None:
+        counts = reported if details is None else reported.get(details)
+        return count_or_none(counts.get(name)) if isinstance(counts, Mapping) else None
+
+    return Usage(
+        input_tokens=count(f"{input_name}_tokens"),
+        output_tokens=count(f"{output_name}_tokens"),
+        cached_tokens=count("cached_tokens", f"{input_name}_tokens_details"),
+        reasoning_tokens=count("reasoning_tokens", f"{output_name}_tokens_details"),
+        cost_usd=cost_in_usd(reported.get("cost")),  # OpenRouter's; elsewhere it may be anything
+    )
 
 
 def text_or_none(value: object) -> str | None:

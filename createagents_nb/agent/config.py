@@ -135,7 +135,7 @@ def check_tool_choice(config: Mapping[str, Any], tools: Iterable[BaseTool]) -> N
     """Check that ``config["tool_choice"]`` can be fulfilled.
 
     Raises:
-        UnknownConfigKeyError: it is no tool of the agent.
+        UnknownConfigKeyError: the agent has no such tool.
     """
     choice = config.get("tool_choice", "auto")
     if choice in ("auto", "none"):
